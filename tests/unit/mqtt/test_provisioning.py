@@ -11,7 +11,7 @@ import cbor2
 import pytest
 
 from tests.unit import vectors
-from tests.unit.services.provisioning_support import ROLE, let_in
+from tests.unit.services.provisioning_support import ROLE, ensure_registered
 from tests.unit.services.provisioning_support import body as template_body
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore
@@ -127,7 +127,7 @@ async def test_register_thing_uses_the_role_of_the_template(topics: Topics, monk
     template = {"templateName": "lamps", "templateBody": body, "provisioningRoleArn": ROLE, "enabled": True}
     await topics.world.aws("CreateProvisioningTemplate", **template)
     _, made = await topics.ask("certificates/create-from-csr", {"certificateSigningRequest": vectors.csr_pem()})
-    await let_in(topics.world, CALLER.credential, OURS)
+    await ensure_registered(topics.world, CALLER.credential, OURS)
     wanted = {"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": {"Site": "attic"}}
     answer = await topics.ask("provisioning-templates/lamps/provision", wanted)
     assert answer == ("accepted", {"deviceConfiguration": {"site": "attic"}, "thingName": "attic"})

@@ -1,4 +1,4 @@
-"""What the tests of the services share."""
+"""Fixtures of the services' tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def provisioning(world: World) -> Provisioning:
-    """With a policy, a thing type and three groups that templates can name."""
+    """A provisioning setup with a policy, a thing type and three groups that templates can name."""
     await world.aws("CreatePolicy", policyName="all", policyDocument=POLICY)
     await world.aws("CreateThingType", thingTypeName="lamps")
     for name in ("one", "two", "three"):

@@ -1,4 +1,4 @@
-"""Devices that are provisioned, over MQTT with one claim certificate, or by RegisterThing."""
+"""Provisions devices over MQTT with one claim certificate, or by RegisterThing."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ ASKING = {"preProvisioningHook": {"targetArn": LAMBDA}}
 POLICY = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]})
 
 
-async def let_in(world: World, claim: str, scope: Scope) -> None:
-    """Registers a certificate of that fingerprint, unless it is registered."""
+async def ensure_registered(world: World, claim: str, scope: Scope) -> None:
+    """Register a certificate with that fingerprint, unless it is registered."""
     now = world.clock()
     change = world.change(scope)
     new_id, generation = change.new_certificate_id(), change.new_id()
@@ -52,24 +52,24 @@ async def let_in(world: World, claim: str, scope: Scope) -> None:
 
 @dataclass
 class Provisioning:
-    """``roles`` are those that were assumed, each with what named it; ``asked`` what the hook was asked."""
+    """``roles`` are the assumed roles, each with the resource that named it; ``asked`` are the requests to the hook."""
 
     world: World
     roles: list[tuple[str, str]] = field(default_factory=list)
     asked: list[Mapping[str, object]] = field(default_factory=list)
     overrides: dict[str, str] = field(default_factory=dict)
     refusal: DomainError | None = None
-    thinking: float = 0.0  # minutes
+    hook_minutes: float = 0.0
     expected_hook: str = LAMBDA
 
     def __post_init__(self) -> None:
         self.world.environment = replace(self.world.environment, hooks=self)  # type: ignore[arg-type]
 
     async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
-        """In place of the hooks."""
+        """Replaces HookTable.ask."""
         assert hook.target_arn == self.expected_hook
         self.asked.append(question)
-        self.world.clock.advance(minutes=self.thinking)
+        self.world.clock.advance(minutes=self.hook_minutes)
         if self.refusal is not None:
             raise self.refusal
         return self.overrides
@@ -79,7 +79,7 @@ class Provisioning:
         return self.world.change(OURS)
 
     async def template(self, body: str, scope: Scope = OURS, /, **members: Any) -> str:
-        """The name of a new one, of which there is one for each number of templates."""
+        """Create a template, and return its name, which contains the number of existing templates."""
         name = f"t-{await self.world.count('provisioning_templates')}"
         given = {"templateName": name, "templateBody": body, "provisioningRoleArn": ROLE, "enabled": True}
         await self.world.aws("CreateProvisioningTemplate", scope, **given | members)
@@ -90,7 +90,7 @@ class Provisioning:
         return answer
 
     async def create(self, csr: str | None = None, scope: Scope = OURS) -> tuple[str, str]:
-        """The id of a new certificate, and its token."""
+        """Return the id of a new certificate and its token."""
         request = NewCertificateRequest(CLAIM, csr or vectors.csr_pem())
         answer = await self.world.run(CREATE_FROM_CSR, request, scope)
         return answer["certificateId"], answer["certificateOwnershipToken"]
@@ -101,7 +101,7 @@ class Provisioning:
     async def register(
         self, template: str, token: str | None, scope: Scope = OURS, /, *, claim: str = CLAIM, **parameters: str
     ) -> ProvisionedThing:
-        await let_in(self.world, CLAIM, scope)
+        await ensure_registered(self.world, CLAIM, scope)
         request = ThingRequest(claim, "device", template, token, parameters, self.as_role)
         change = self.world.change(scope)
         thing: ProvisionedThing = await run(REGISTER_THING, self.world.store, change, request, EarlierAnswers(request))
@@ -113,13 +113,13 @@ class Provisioning:
         return rows[0][0] if rows else None
 
     def effects(self) -> list[str]:
-        """What was authorized since this was asked last."""
+        """Return what was authorized since the last call."""
         asked, self.world.asked = self.world.asked, []
         return [f"{action.removeprefix('iot:')} {resource.rpartition(':')[2]}" for action, resource in asked]
 
 
 def body(*, policy: str | None = None, certificate: Mapping[str, Any] | None = None, **thing: Any) -> str:
-    """Of a template. ``certificate`` are elements of that resource, ``thing`` those of its own, if it has one."""
+    """Return a template's body. ``certificate`` and ``thing`` are elements of these resources."""
     resources: dict[str, Any] = {
         "certificate": {
             "Type": "AWS::IoT::Certificate",

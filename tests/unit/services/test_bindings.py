@@ -1,4 +1,4 @@
-"""Certificates of devices: which registration binding one makes or takes, and what is left when it ends."""
+"""Binding certificates to Yandex devices: the registrations that binding uses or makes, and the effect of unbinding."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fingerprint_of(pem: str) -> str:
 
 
 async def add(world: World, device: str, pem: str, scope: Scope = OURS) -> Any:
-    """The Operation."""
+    """Add a certificate to a device, and return the Operation."""
     return await world.yandex("DeviceService.AddCertificate", scope, device_id=device, certificate_data=pem)
 
 
@@ -65,7 +65,7 @@ async def registration(world: World, pem: str, scope: Scope = OURS) -> Registrat
 
 
 async def register(world: World, pem: str, status: Status) -> Registration:
-    """As another API would have done it."""
+    """Register a certificate as another API does."""
     await world.certificate(pem=pem)
     found = await registration(world, pem)
     assert found is not None
@@ -89,7 +89,7 @@ async def test_a_new_certificate_becomes_an_active_registration(world: World, de
 
 
 @pytest.mark.parametrize("sha1", [False, True])
-async def test_certificates_are_told_by_the_fingerprint_that_is_set(world: World, device: str, sha1: bool) -> None:
+async def test_lists_have_the_configured_kind_of_fingerprint(world: World, device: str, sha1: bool) -> None:
     world.sha1_fingerprints = sha1
     pem = vectors.certificate_pem()
     made = await add(world, device, pem)
@@ -102,13 +102,13 @@ async def test_certificates_are_told_by_the_fingerprint_that_is_set(world: World
 
 
 @pytest.mark.parametrize("spell", [str, str.rstrip, lambda pem: pem.replace("\n", "\r\n"), lambda pem: f"x\n{pem}y"])
-async def test_the_text_is_kept_as_it_was_sent(world: World, device: str, spell: Callable[[str], str]) -> None:
+async def test_the_callers_exact_text_is_returned(world: World, device: str, spell: Callable[[str], str]) -> None:
     pem = spell(vectors.certificate_pem())
     await add(world, device, pem)
     assert [each.certificate_data for each in await certificates(world, device)] == [pem]
 
 
-async def test_a_creation_binds_the_certificates_that_it_brings_along(world: World) -> None:
+async def test_creating_a_device_binds_its_certificates(world: World) -> None:
     pems = [vectors.certificate_pem() for _ in range(2)]
     registry = await world.registry(certificates=[{"certificate_data": pems[0]}])
     made = await world.device(registry, certificates=[{"certificate_data": pems[1]}])
@@ -118,7 +118,7 @@ async def test_a_creation_binds_the_certificates_that_it_brings_along(world: Wor
     ]
 
 
-# The status that a registration has, that it has once it was bound and unbound, and once it was bound again.
+# The status of a registration: at first, after binding and unbinding, and after binding again.
 STATUSES = [
     (Status.ACTIVE, Status.INACTIVE, Status.ACTIVE),
     (Status.INACTIVE, Status.INACTIVE, Status.INACTIVE),
@@ -130,7 +130,7 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("status", "unbound", "again"), STATUSES)
-async def test_an_adopted_registration_is_taken_as_it_is_and_has_no_access_when_it_is_unbound(
+async def test_binding_keeps_an_existing_status_and_unbinding_ends_access(
     world: World, device: str, status: Status, unbound: Status, again: Status
 ) -> None:
     pem = vectors.certificate_pem()
@@ -159,7 +159,7 @@ async def set_status(world: World, pem: str, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["ACTIVE", "INACTIVE", "REVOKED"])
-async def test_the_registration_that_binding_made_ends_with_it(world: World, device: str, status: str) -> None:
+async def test_unbinding_deletes_a_registration_that_binding_made(world: World, device: str, status: str) -> None:
     pem = vectors.certificate_pem()
     await add(world, device, pem)
     await set_status(world, pem, status)
@@ -173,10 +173,10 @@ async def test_the_registration_that_binding_made_ends_with_it(world: World, dev
 @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
 @pytest.mark.parametrize("when", ["bound", "unbound"])
 @pytest.mark.parametrize("adopted", [False, True])
-async def test_what_was_deactivated_stays_so_on_another_device(
+async def test_a_deactivated_certificate_stays_inactive_on_another_device(
     world: World, device: str, status: str, when: str, adopted: bool
 ) -> None:
-    """Whether before or after it was unbound, and whether or not AddCertificate made the registration."""
+    """It is deactivated before or after unbinding, and AddCertificate did or did not make the registration."""
     pem = vectors.certificate_pem()
     if adopted:
         await register(world, pem, Status.ACTIVE)
@@ -186,7 +186,7 @@ async def test_what_was_deactivated_stays_so_on_another_device(
         await set_status(world, pem, status)
     await remove(world, device, pem)
     if when == "unbound":
-        await set_status(world, pem, status)  # INACTIVE, which it is: from now on that is a decision
+        await set_status(world, pem, status)  # INACTIVE, which it already is: binding again must not activate it then
     other = await world.device(await world.registry())
     made = await add(world, other, pem)
     assert (made.done, made.WhichOneof("result")) == (True, "response")
@@ -195,10 +195,10 @@ async def test_what_was_deactivated_stays_so_on_another_device(
 
 
 @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
-async def test_what_was_deactivated_is_no_new_registration_when_it_is_bound_again(
+async def test_binding_a_deactivated_certificate_again_does_not_activate_it(
     world: World, device: str, status: str
 ) -> None:
-    """Although AddCertificate made it and nothing else holds it."""
+    """Even if AddCertificate made the registration and it has no other references."""
     pem = vectors.certificate_pem()
     await add(world, device, pem)
     await set_status(world, pem, status)
@@ -265,10 +265,10 @@ async def test_what_unbinding_deactivated_can_be_activated_by_aws(world: World, 
 
 
 @pytest.mark.parametrize("override", [None, "DO_NOTHING", "FAIL", "REPLACE"])
-async def test_a_template_that_replaces_the_status_has_the_last_word_too(
+async def test_a_template_can_replace_the_status_that_unbinding_set(
     world: World, device: str, override: str | None
 ) -> None:
-    """Even with the status that unbinding set."""
+    """Even to the same status."""
     pem = vectors.certificate_pem()
     await register(world, pem, Status.ACTIVE)
     await add(world, device, pem)
@@ -283,10 +283,8 @@ async def test_a_template_that_replaces_the_status_has_the_last_word_too(
 
 
 @pytest.mark.parametrize("region", [OURS, ABROAD])
-async def test_what_the_owner_of_its_ca_could_register_again_is_not_deleted(
-    world: World, device: str, region: Scope
-) -> None:
-    """Else a device that is connected to its account no more would be registered just in time at its next CONNECT."""
+async def test_a_certificate_whose_ca_is_registered_is_not_deleted(world: World, device: str, region: Scope) -> None:
+    """Otherwise the device would be registered just in time at its next CONNECT, although it was unbound."""
     root = new_issuer(now=vectors.NOW)
     pem = pem_of(root.sign())
     await take(world, root, region)
@@ -297,7 +295,7 @@ async def test_what_the_owner_of_its_ca_could_register_again_is_not_deleted(
 
 @pytest.mark.parametrize("spell", [fingerprint_of, lambda pem: hashlib.sha1(vectors.to_der(pem)).hexdigest()])
 @pytest.mark.parametrize("case", [str.lower, str.upper])
-async def test_either_fingerprint_names_the_certificate_to_delete(
+async def test_sha_1_and_sha_256_fingerprints_select_the_certificate_to_unbind(
     world: World, device: str, spell: Callable[[str], str], case: Callable[[str], str]
 ) -> None:
     pem, other = vectors.certificate_pem(), vectors.certificate_pem()
@@ -323,10 +321,10 @@ async def attach_thing(world: World, arn: str) -> None:
 
 @pytest.mark.parametrize("attach", [attach_policy, attach_thing])
 @pytest.mark.parametrize("whole", [False, True])
-async def test_a_registration_that_something_else_holds_becomes_inactive(
+async def test_a_registration_with_other_references_becomes_inactive(
     world: World, device: str, attach: Callable[[World, str], Any], whole: bool
 ) -> None:
-    """When it is unbound, and when its device is deleted."""
+    """By unbinding, and by deleting the device."""
     held, free = vectors.certificate_pem(), vectors.certificate_pem()
     for pem in (held, free):
         await add(world, device, pem)
@@ -361,7 +359,7 @@ async def test_binding_and_unbinding_are_published(world: World) -> None:
     assert await world.published() == of_first
 
 
-async def test_a_certificate_is_bound_once_in_an_account(world: World, device: str) -> None:
+async def test_a_certificate_can_be_bound_once_in_an_account(world: World, device: str) -> None:
     of_device, of_registry = vectors.certificate_pem(), vectors.certificate_pem()
     await add(world, device, of_device)
     registry = await world.registry(certificates=[{"certificate_data": of_registry}])
@@ -377,7 +375,7 @@ async def test_a_certificate_is_bound_once_in_an_account(world: World, device: s
     await world.registry(certificates=[{"certificate_data": of_device}])
 
 
-async def test_a_certificate_that_aws_iot_deleted_is_registered_anew(world: World, device: str) -> None:
+async def test_a_certificate_that_aws_iot_deleted_is_registered_again(world: World, device: str) -> None:
     pem = vectors.certificate_pem()
     known = await register(world, pem, Status.INACTIVE)
     await world.aws("DeleteCertificate", certificateId=known.fingerprint)
@@ -399,7 +397,7 @@ async def test_a_certificate_can_be_bound_in_each_account(world: World, device: 
     assert [each.certificate_data for each in await certificates(world, theirs, THEIRS)] == [pem.rstrip()]
 
 
-async def test_a_creation_cannot_bring_a_certificate_twice(world: World) -> None:
+async def test_a_device_cannot_be_created_with_a_certificate_twice(world: World) -> None:
     twice = [{"certificate_data": vectors.certificate_pem()}] * 2
     with pytest.raises(AlreadyExists):
         await world.registry(certificates=twice)
@@ -428,7 +426,7 @@ async def test_a_refused_addition_registers_nothing(world: World) -> None:
     assert await world.count("registrations") == await world.count("certificates") == 0
 
 
-async def test_deleting_a_device_unbinds_all_that_it_has(world: World, device: str) -> None:
+async def test_deleting_a_device_unbinds_its_certificates(world: World, device: str) -> None:
     made, known = vectors.certificate_pem(), vectors.certificate_pem()
     before = await register(world, known, Status.INACTIVE)
     for pem in (made, known):
@@ -441,7 +439,7 @@ async def test_deleting_a_device_unbinds_all_that_it_has(world: World, device: s
         await add(world, other, pem)
 
 
-async def test_a_device_has_50_certificates_at_most(world: World) -> None:
+async def test_a_device_has_at_most_50_certificates(world: World) -> None:
     *many, last, one_more = (vectors.certificate_pem() for _ in range(51))
     registry = await world.registry()
     device = await world.device(registry, certificates=[{"certificate_data": pem} for pem in many])
@@ -458,14 +456,14 @@ async def test_a_device_has_50_certificates_at_most(world: World) -> None:
     assert await world.count("binding_counts") == 0
 
 
-async def test_of_many_that_add_one_certificate_at_once_one_succeeds(world: World) -> None:
+async def test_one_of_many_concurrent_bindings_succeeds(world: World) -> None:
     registry, pem = await world.registry(), vectors.certificate_pem()
     devices = [await world.device(registry) for _ in range(20)]
     outcomes = await asyncio.gather(*(add(world, each, pem) for each in devices), return_exceptions=True)
     assert sum(isinstance(each, AlreadyExists) for each in outcomes) == 19
 
 
-async def test_what_is_no_certificate_is_refused_by_name(world: World, device: str) -> None:
+async def test_an_invalid_certificate_is_refused_with_the_field(world: World, device: str) -> None:
     with pytest.raises(InvalidCertificate) as caught:
         await add(world, device, "nothing")
     assert caught.value.field == "certificate_data"

@@ -1,4 +1,4 @@
-"""CA certificates, registration codes, and what is registered under them, by their operations of AWS IoT."""
+"""AWS IoT's operations on CA certificates, registration codes, and certificates registered under CA certificates."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def code_of(world: World, scope: Scope = OURS) -> str:
 
 
 async def take(world: World, made: Issuer, scope: Scope = OURS, /, **members: Any) -> str:
-    """Registers it as SNI_ONLY, ACTIVE; its id."""
+    """Register a CA certificate as SNI_ONLY and ACTIVE, and return its id."""
     world.clock.advance(seconds=1)
     given = {"certificateMode": "SNI_ONLY", "setAsActive": True, **members}
     id: str = (await world.aws("RegisterCACertificate", scope, caCertificate=made.pem, **given))["certificateId"]
@@ -75,13 +75,13 @@ async def take(world: World, made: Issuer, scope: Scope = OURS, /, **members: An
 
 
 async def prove(world: World, made: Issuer, scope: Scope = OURS, /, **members: Any) -> str:
-    """The same as DEFAULT, with a verification certificate."""
+    """Register a CA certificate as DEFAULT with a verification certificate, and return its id."""
     verification = pem(made.sign(await code_of(world, scope)))
     return await take(world, made, scope, certificateMode="DEFAULT", verificationCertificate=verification, **members)
 
 
 async def describe(world: World, id: str, scope: Scope = OURS) -> dict[str, Any]:
-    """With registrationConfig as one more member."""
+    """Return the description, with registrationConfig as one more member."""
     answer = await world.aws("DescribeCACertificate", scope, certificateId=id)
     return {**answer["certificateDescription"], "registrationConfig": answer["registrationConfig"]}
 
@@ -95,7 +95,7 @@ async def delete(world: World, id: str, scope: Scope = OURS) -> None:
 
 
 async def register(world: World, certificate: str, scope: Scope = OURS, /, **members: Any) -> str:
-    """Under the CA certificate that it is to be found by; its id."""
+    """Register a certificate under its CA certificate, and return its id."""
     id: str = (await world.aws("RegisterCertificate", scope, certificatePem=certificate, **members))["certificateId"]
     return id
 
@@ -108,7 +108,7 @@ async def template(world: World, name: str, kind: Kind = Kind.JITP) -> None:
 # -- registration codes -------------------------------------------------------------------------------------------
 
 
-async def test_a_registration_code_stays_until_it_is_deleted(world: World) -> None:
+async def test_a_registration_code_stays_the_same_until_it_is_deleted(world: World) -> None:
     codes = {scope: await code_of(world, scope) for scope in (OURS, ABROAD, THEIRS)}
     assert len(set(codes.values())) == 3
     assert all(len(code) == 64 and int(code, 16) for code in codes.values())
@@ -120,11 +120,11 @@ async def test_a_registration_code_stays_until_it_is_deleted(world: World) -> No
     assert await code_of(world, THEIRS) == codes[THEIRS]
 
 
-async def test_a_verification_certificate_is_for_the_accounts_code_of_now(world: World) -> None:
+async def test_a_verification_certificate_must_have_the_current_code(world: World) -> None:
     made = issuer()
     theirs, old = await code_of(world, THEIRS), await code_of(world)
     await world.aws("DeleteRegistrationCode")
-    for code in (old, theirs):  # the first while there is no code at all
+    for code in (old, theirs):  # the first while the account has no code
         with pytest.raises(WrongRegistrationCode, match=r"^Registration code provided in the CN field"):
             await take(world, made, certificateMode="DEFAULT", verificationCertificate=pem(made.sign(code)))
         await code_of(world)
@@ -166,19 +166,19 @@ async def test_a_registered_ca_certificate_is_described_as_it_was_given(world: W
 @pytest.mark.parametrize(
     "members", [{"certificateMode": "DEFAULT"}, {"certificateMode": "SNI_ONLY", "verificationCertificate": "x"}]
 )
-async def test_a_mode_needs_or_forbids_a_verification_certificate(world: World, members: dict[str, str]) -> None:
+async def test_the_mode_requires_or_forbids_a_verification_certificate(world: World, members: dict[str, str]) -> None:
     expected = "verification certificate for registering CA Certificates in " + members["certificateMode"]
     with pytest.raises(Disallowed, match=expected):
         await take(world, issuer(), **members)
 
 
 @pytest.mark.parametrize("pem", ["garbage", issuer(extensions=()).pem, issuer(ends=NOW - DAY / 2).pem])
-async def test_what_is_no_ca_certificate_of_now_is_refused(world: World, pem: str) -> None:
+async def test_invalid_ca_certificates_are_refused(world: World, pem: str) -> None:
     with pytest.raises(InvalidCertificate, match=r"^caCertificate "):
         await world.aws("RegisterCACertificate", caCertificate=pem, certificateMode="SNI_ONLY")
 
 
-async def test_one_account_of_a_region_has_a_ca_certificate_as_default(world: World) -> None:
+async def test_only_one_account_can_register_a_ca_as_default(world: World) -> None:
     made = issuer()
     id = await prove(world, made)
     for scope in (OURS, THEIRS):
@@ -213,7 +213,7 @@ async def test_ten_ca_certificates_can_have_one_subject(world: World) -> None:
         (Invalid, {}),
     ],
 )
-async def test_a_configuration_names_or_holds_a_template_for_just_in_time_provisioning(
+async def test_a_registration_config_has_the_name_or_the_body_of_a_template(
     world: World, error: type[DomainError], config: dict[str, str]
 ) -> None:
     await template(world, "fleet", Kind.FLEET)
@@ -228,7 +228,7 @@ async def test_a_configuration_names_or_holds_a_template_for_just_in_time_provis
 # -- changing and deleting CA certificates ------------------------------------------------------------------------
 
 
-async def test_a_configuration_is_replaced_and_removed(world: World) -> None:
+async def test_a_registration_config_is_replaced_and_removed(world: World) -> None:
     await template(world, "jitp")
     id = await take(world, issuer(), registrationConfig={"templateName": "jitp"}, allowAutoRegistration=True)
     named = {"templateBody": None, "templateName": "jitp", "roleArn": None}
@@ -259,7 +259,7 @@ async def test_only_a_change_of_status_is_published(world: World) -> None:
     assert await describe(world, id) == {**before, **changed, "lastModifiedDate": world.clock.now}
 
 
-async def test_an_update_to_what_is_so_already_is_no_change(world: World) -> None:
+async def test_an_update_without_a_difference_changes_nothing(world: World) -> None:
     id = await take(world, issuer())
     before = await describe(world, id)
     world.audit_resources()
@@ -272,13 +272,13 @@ async def test_an_update_to_what_is_so_already_is_no_change(world: World) -> Non
 
 
 @pytest.mark.parametrize("members", [{"newAutoRegistrationStatus": "ENABLE"}, {"registrationConfig": BY_BODY}])
-async def test_removing_auto_registration_contradicts_setting_it(world: World, members: dict[str, Any]) -> None:
+async def test_auto_registration_cannot_be_set_and_removed_together(world: World, members: dict[str, Any]) -> None:
     id = await take(world, issuer())
     with pytest.raises(Invalid, match=r"^removeAutoRegistration must not be given together with"):
         await update(world, id, removeAutoRegistration=True, **members)
 
 
-async def test_a_ca_certificate_is_deactivated_before_deletion(world: World) -> None:
+async def test_an_active_ca_certificate_cannot_be_deleted(world: World) -> None:
     id = await take(world, issuer(), tags=[{"Key": "a", "Value": "b"}])
     with pytest.raises(InvalidState, match=rf"must be deactivated \(not ACTIVE\) before deletion\. Id: {id}"):
         await delete(world, id)
@@ -292,8 +292,8 @@ async def test_a_ca_certificate_is_deactivated_before_deletion(world: World) -> 
         await describe(world, id)
 
 
-async def test_the_content_stays_while_any_registration_refers_to_it(world: World) -> None:
-    """The same certificate as a CA certificate of two accounts, and as a device's certificate of one."""
+async def test_the_content_stays_while_a_registration_references_it(world: World) -> None:
+    """Two accounts register the certificate as a CA certificate, and one also as a device's certificate."""
     made = issuer()
     id = await take(world, made, setAsActive=False)
     await take(world, made, THEIRS, setAsActive=False)
@@ -310,7 +310,7 @@ async def test_the_content_stays_while_any_registration_refers_to_it(world: Worl
 
 
 @pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
-async def test_a_ca_certificate_is_known_in_its_own_scope_only(world: World, elsewhere: Scope) -> None:
+async def test_a_ca_certificate_exists_in_its_scope_only(world: World, elsewhere: Scope) -> None:
     id = await take(world, issuer(), setAsActive=False)
     for attempt in (
         describe(world, id, elsewhere),
@@ -325,7 +325,7 @@ async def test_a_ca_certificate_is_known_in_its_own_scope_only(world: World, els
     assert (await describe(world, id))["status"] == "INACTIVE"
 
 
-async def test_a_list_has_every_ca_certificate_once_by_age(world: World) -> None:
+async def test_lists_have_every_ca_certificate_once_by_age(world: World) -> None:
     await template(world, "jitp")
     config = {"templateName": "jitp"}
     made = [await take(world, issuer(str(n)), **({"registrationConfig": config} if n % 2 else {})) for n in range(5)]
@@ -346,7 +346,7 @@ async def test_a_list_has_every_ca_certificate_once_by_age(world: World) -> None
     assert first == {name: described[name] for name in ("certificateArn", "certificateId", "status", "creationDate")}
 
 
-async def test_a_marker_of_ca_certificates_is_good_for_its_own_list_only(world: World) -> None:
+async def test_markers_are_valid_for_their_own_list_only(world: World) -> None:
     await template(world, "jitp")
     for n in range(3):
         await take(world, issuer(str(n)))
@@ -360,7 +360,7 @@ async def test_a_marker_of_ca_certificates_is_good_for_its_own_list_only(world: 
             await world.aws("ListCACertificates", scope, marker=marker, **members)
 
 
-# -- registering certificates under them --------------------------------------------------------------------------
+# -- registering certificates under a CA certificate --------------------------------------------------------------
 
 
 async def test_a_certificate_is_registered_under_the_ca_certificate_that_signed_it(world: World) -> None:
@@ -394,7 +394,7 @@ async def test_a_certificate_is_registered_under_the_ca_certificate_that_signed_
         ({"status": "REVOKED"}, "REVOKED"),
     ],
 )
-async def test_a_certificate_has_the_mode_of_its_ca_and_the_status_asked_for(
+async def test_a_certificate_gets_the_mode_of_its_ca_and_the_requested_status(
     world: World, members: dict[str, Any], status: str
 ) -> None:
     made = issuer()
@@ -404,7 +404,7 @@ async def test_a_certificate_has_the_mode_of_its_ca_and_the_status_asked_for(
     assert (described["certificateMode"], described["status"]) == ("DEFAULT", status)
 
 
-async def test_a_status_that_only_the_service_sets_comes_before_all_else(world: World) -> None:
+async def test_a_status_that_callers_cannot_set_is_reported_first(world: World) -> None:
     with pytest.raises(InvalidState, match="PENDING_ACTIVATION"):
         await register(world, "garbage", status="PENDING_ACTIVATION")
 

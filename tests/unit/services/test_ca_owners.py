@@ -1,4 +1,4 @@
-"""A CA is one account's: who may have it in DEFAULT mode, for how long, and what becomes of older stores."""
+"""The account that owns a CA in DEFAULT mode: who gets it, for how long, and how older stores are migrated."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 async def end(world: World, root: Issuer, scope: Scope = OURS) -> None:
-    """Deletes the CA certificate."""
+    """Delete the CA certificate."""
     await update(world, root.fingerprint, scope, newStatus="INACTIVE")
     await delete(world, root.fingerprint, scope)
 
@@ -40,15 +40,15 @@ async def drop(world: World, id: str, scope: Scope = OURS) -> None:
 
 
 def reissued(root: Issuer, **facts: Any) -> Issuer:
-    """Another certificate of its key."""
+    """Return another certificate of the same key."""
     return replace(root, certificate=issuer(key=root.key, **facts).certificate)
 
 
-# -- who has one --------------------------------------------------------------------------------------------------
+# -- the owner ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("common_name", ["A Maker's Root", "Another Name"])
-async def test_a_key_is_one_accounts_in_whatever_certificate(world: World, common_name: str) -> None:
+async def test_a_ca_key_belongs_to_one_account_in_every_certificate(world: World, common_name: str) -> None:
     root = issuer()
     await prove(world, root)
     again = replace(root, certificate=issuer(common_name, key=root.key).certificate)
@@ -59,7 +59,7 @@ async def test_a_key_is_one_accounts_in_whatever_certificate(world: World, commo
     await take(world, again, THEIRS)
 
 
-async def test_a_ca_without_devices_is_free_once_it_is_deleted(world: World) -> None:
+async def test_deleting_a_ca_without_devices_ends_its_ownership(world: World) -> None:
     root = issuer()
     await prove(world, root)
     await end(world, root)
@@ -69,7 +69,7 @@ async def test_a_ca_without_devices_is_free_once_it_is_deleted(world: World) -> 
         await prove(world, root)
 
 
-async def test_a_ca_stays_an_accounts_while_a_device_is_registered_under_it(world: World) -> None:
+async def test_an_account_owns_a_ca_while_a_device_is_registered_under_it(world: World) -> None:
     root = issuer()
     await prove(world, root)
     device = await register(world, pem(root.sign()))
@@ -82,7 +82,7 @@ async def test_a_ca_stays_an_accounts_while_a_device_is_registered_under_it(worl
     assert await world.rows("SELECT account, region FROM ca_owners") == [THEIRS]
 
 
-async def test_an_account_registers_its_ca_again(world: World) -> None:
+async def test_an_account_can_register_its_ca_again(world: World) -> None:
     root = issuer()
     await prove(world, root)
     await register(world, pem(root.sign()))
@@ -91,7 +91,7 @@ async def test_an_account_registers_its_ca_again(world: World) -> None:
     assert await world.rows("SELECT account, region FROM ca_owners") == [OURS]
 
 
-async def test_a_refused_registration_takes_nothing(world: World) -> None:
+async def test_a_refused_registration_does_not_make_an_owner(world: World) -> None:
     root = issuer()
     await take(world, root)
     with pytest.raises(AlreadyExists):
@@ -100,11 +100,11 @@ async def test_a_refused_registration_takes_nothing(world: World) -> None:
     await prove(world, root, THEIRS)
 
 
-# -- our own ------------------------------------------------------------------------------------------------------
+# -- this server's own CAs ----------------------------------------------------------------------------------------
 
 
 def own_certificates() -> dict[str, Issuer]:
-    """Of the key of the server's own CAs, in forms that anybody can make."""
+    """Return certificates with the keys of this server's own CAs, which every caller can make."""
     key = vectors.ca_key()
     return {
         "with its names": Issuer(key, vectors.authority(key).certificate, NOW),
@@ -156,7 +156,7 @@ WAYS: dict[str, Callable[[World, Issuer], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("form", own_certificates())
 @pytest.mark.parametrize("way", WAYS)
-async def test_no_api_takes_our_own_keys(world: World, way: str, form: str) -> None:
+async def test_every_api_refuses_the_keys_of_our_own_cas(world: World, way: str, form: str) -> None:
     with pytest.raises((InvalidCertificate, ProvisioningFailed), match="this server's own certificate authorities"):
         await WAYS[way](world, own_certificates()[form])
     assert await world.count("ca_certificates") == 0
@@ -167,12 +167,12 @@ async def test_no_api_takes_our_own_keys(world: World, way: str, form: str) -> N
 
 
 async def forget_owners(world: World) -> None:
-    """As the migration leaves a store that was made before there were owners."""
+    """Make the store look like an older one after the migration that adds owners."""
     await world.execute("UPDATE ca_owners SET key_id = ''")
 
 
 async def as_before(world: World, root: Issuer, scope: Scope, *, devices: int = 0) -> list[str]:
-    """Registers it as DEFAULT in spite of others, with devices under it; their ids."""
+    """Register a CA as DEFAULT even if another account has it, with devices under it, and return their ids."""
     kept = await world.rows("SELECT certificate, account, region, key_id, since FROM ca_owners")
     await world.execute("DELETE FROM ca_owners")
     await prove(world, root, scope)
@@ -213,7 +213,7 @@ async def test_the_first_account_keeps_its_ca(world: World) -> None:
         await prove(world, reissued(root), THEIRS)
 
 
-async def test_another_certificate_of_the_key_is_settled_too(world: World) -> None:
+async def test_the_owner_is_found_for_other_certificates_of_the_key_too(world: World) -> None:
     root = issuer()
     await as_before(world, root, THEIRS)
     await as_before(world, reissued(root), OURS)
@@ -223,8 +223,8 @@ async def test_another_certificate_of_the_key_is_settled_too(world: World) -> No
     assert (await describe(world, root.fingerprint, THEIRS))["certificateMode"] == "DEFAULT"
 
 
-async def test_a_deleted_ca_is_settled_by_its_certificate(world: World) -> None:
-    """Its content is gone with it."""
+async def test_the_owner_of_a_deleted_ca_is_found_by_its_fingerprint(world: World) -> None:
+    """Its content was deleted too."""
     root = issuer()
     await as_before(world, root, THEIRS, devices=1)
     await end(world, root, THEIRS)
@@ -238,8 +238,8 @@ async def test_a_deleted_ca_is_settled_by_its_certificate(world: World) -> None:
     await prove(world, root, THEIRS)
 
 
-async def test_all_of_a_large_fleet_is_demoted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In transactions of a bounded size."""
+async def test_all_certificates_of_a_large_fleet_become_sni_only(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In transactions of limited size."""
     monkeypatch.setattr("thingmint.services.ca_owners._NEXT_UNDER", _smaller_batches())
     root = issuer()
     await as_before(world, root, OURS)
@@ -255,8 +255,8 @@ def _smaller_batches() -> str:
 
 
 @pytest.mark.parametrize("mode", ["DEFAULT", "SNI_ONLY"])
-async def test_our_own_ca_is_taken_away(world: World, mode: str) -> None:
-    """What was registered under it stays, without a proof."""
+async def test_registrations_of_our_own_cas_are_deleted(world: World, mode: str) -> None:
+    """Certificates registered under it stay, without a proof of ownership."""
     root = issuer()
     if mode == "DEFAULT":
         ids = await as_before(world, root, THEIRS, devices=1)
@@ -282,7 +282,7 @@ async def test_our_own_ca_is_taken_away(world: World, mode: str) -> None:
     assert await world.count("ca_owners") == 0
 
 
-async def test_cas_without_proof_are_forgotten(world: World) -> None:
+async def test_cas_without_proof_get_no_owner(world: World) -> None:
     root = issuer()
     await take(world, root)
     await world.execute("INSERT INTO ca_owners SELECT id, $1, $2, '', 1 FROM certificates", *OURS)

@@ -1,4 +1,4 @@
-"""Certificates, by their operations of AWS IoT: issuing, registering, statuses, lists and deletion."""
+"""AWS IoT's operations on certificates: issuing, registering, statuses, lists and deletion."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ SCOPES = (OURS, ABROAD, THEIRS)
 
 
 async def register(world: World, scope: Scope = OURS, pem: str = PEM, status: str = "INACTIVE") -> str:
-    """Its id."""
+    """Register a certificate, and return its id."""
     made = await world.aws("RegisterCertificateWithoutCA", scope, certificatePem=pem, status=status)
     id: str = made["certificateId"]
     return id
@@ -83,7 +83,7 @@ async def delete(world: World, id: str, scope: Scope = OURS, **members: Any) -> 
 
 
 async def force_status(world: World, id: str, status: Status) -> None:
-    """One that no caller may set."""
+    """Set a status, also one that callers cannot set."""
     current = await world.read(lambda tx: REGISTRATIONS.get(tx, *OURS, id))
     await world.write(lambda tx: REGISTRATIONS.update(tx, replace(current, status=status)))
 
@@ -109,11 +109,11 @@ async def attached_policies(world: World) -> list[Any]:
 
 
 async def other_content(world: World) -> None:
-    """Of a CA certificate, known as 1."""
+    """Store the content of a CA certificate with the id 1."""
     await world.execute("INSERT INTO certificates VALUES (1, $1, $1, 0, 0)", bytes.fromhex(CA))
 
 
-async def tombstones(world: World, scope: Scope = OURS) -> list[Any]:
+async def revoked_certificates(world: World, scope: Scope = OURS) -> list[Any]:
     columns = f"fingerprint, {fingerprint_of('ca')}, serial, revoked_at"
     rows = f"SELECT {columns} FROM revoked_certificates WHERE account = $1 AND region = $2"
     return await world.shown(rows, *scope)
@@ -129,7 +129,7 @@ def contents_of(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("members", "status"), [({}, "INACTIVE"), ({"setAsActive": False}, "INACTIVE"), ({"setAsActive": True}, "ACTIVE")]
 )
-async def test_an_issued_certificate_is_described_as_it_was_made(
+async def test_an_issued_certificate_is_described_as_created(
     world: World, members: dict[str, bool], status: str
 ) -> None:
     for name, given in (("CreateKeysAndCertificate", {}), ("CreateCertificateFromCsr", CSR)):
@@ -158,7 +158,7 @@ async def test_an_issued_certificate_is_described_as_it_was_made(
         assert (world.audit_resources(), await world.published()) == ([f"cert/{made['certificateId']}"], [])
 
 
-async def test_a_new_key_pair_is_the_certificates(world: World) -> None:
+async def test_the_new_key_pair_matches_the_certificate(world: World) -> None:
     made = await world.aws("CreateKeysAndCertificate")
     certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
     private: Any = load_pem_private_key(made["keyPair"]["PrivateKey"].encode(), None)
@@ -168,7 +168,7 @@ async def test_a_new_key_pair_is_the_certificates(world: World) -> None:
     assert certificate.not_valid_before_utc == world.clock.now.replace(microsecond=0) - timedelta(minutes=2)
 
 
-async def test_a_csr_gives_its_key_and_subject(world: World) -> None:
+async def test_a_certificate_has_the_key_and_subject_of_its_csr(world: World) -> None:
     made = await world.aws("CreateCertificateFromCsr", **CSR)
     assert "keyPair" not in made
     certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
@@ -177,7 +177,7 @@ async def test_a_csr_gives_its_key_and_subject(world: World) -> None:
     certificate.verify_directly_issued_by(world.environment.device_ca.certificate)
 
 
-async def test_a_csr_twice_gives_two_certificates(world: World) -> None:
+async def test_the_same_csr_twice_gives_two_certificates(world: World) -> None:
     first, second = [await world.aws("CreateCertificateFromCsr", **CSR) for _ in range(2)]
     assert first["certificateId"] != second["certificateId"]
     generations = {(await describe(world, made["certificateId"]))["generationId"] for made in (first, second)}
@@ -193,7 +193,7 @@ async def test_a_bad_csr_is_refused_and_stores_nothing(world: World, csr: str) -
 
 
 @pytest.mark.sqlite
-async def test_a_generated_private_key_is_in_no_file(world: World, tmp_path: Path) -> None:
+async def test_generated_private_keys_are_not_written_to_files(world: World, tmp_path: Path) -> None:
     made = await world.aws("CreateKeysAndCertificate")
     numbers = vectors.rsa_key().private_numbers()
     secrets = [made["keyPair"]["PrivateKey"].splitlines()[5].encode()]
@@ -203,7 +203,7 @@ async def test_a_generated_private_key_is_in_no_file(world: World, tmp_path: Pat
     assert not [name for name, content in files.items() for secret in secrets if secret in content]
 
 
-async def test_a_certificate_that_is_signed_and_not_registered_is_logged_and_counted(tmp_path: Path) -> None:
+async def test_discarded_certificates_are_logged_and_counted(tmp_path: Path) -> None:
     async with new_world(tmp_path, quotas=Quotas(certificates=0)) as world:
         for count, (name, given) in enumerate(
             (("CreateKeysAndCertificate", {}), ("CreateCertificateFromCsr", CSR)), start=1
@@ -221,7 +221,7 @@ async def test_a_certificate_that_is_signed_and_not_registered_is_logged_and_cou
         assert logs == [], "nothing was signed"
 
 
-async def test_a_discarded_certificate_is_named_by_fingerprint_and_serial_number(world: World) -> None:
+async def test_the_log_names_discarded_certificates_by_fingerprint_and_serial_number(world: World) -> None:
     change = world.change()
     new = issue_for_csr(change, vectors.csr_pem(), "csr")
     serial = f"{x509.load_der_x509_certificate(new.certificate.der).serial_number:x}"
@@ -258,13 +258,13 @@ async def test_a_registered_certificate_is_described_as_it_was_given(world: Worl
     assert (world.audit_resources(), await world.published()) == ([f"cert/{made['certificateId']}"], [])
 
 
-async def test_the_layout_of_a_pem_is_not_kept(world: World) -> None:
+async def test_the_layout_of_pem_is_not_stored(world: World) -> None:
     id = await register(world, pem="Certificate:\n" + PEM.replace("\n", "\r\n"))
     assert (await describe(world, id))["certificatePem"] == PEM
 
 
-async def test_what_stands_around_a_pem_is_not_kept(world: World, tmp_path: Path) -> None:
-    # A key without boundaries, as it may be pasted; no pattern can find every form.
+async def test_text_around_pem_is_not_stored(world: World, tmp_path: Path) -> None:
+    # A key without boundaries, as a caller might paste it: no pattern can find every form.
     key = "".join(PRIVATE.splitlines()[1:-1])
     with contextlib.suppress(InvalidCertificate):
         await register(world, pem=f"{PEM}\n{key}\n")
@@ -283,13 +283,13 @@ async def test_registering_twice_conflicts(world: World) -> None:
     assert await world.unchanged()
 
 
-async def test_a_certificate_that_was_issued_here_cannot_be_registered_again(world: World) -> None:
+async def test_an_issued_certificate_cannot_be_registered_again(world: World) -> None:
     made = await world.aws("CreateCertificateFromCsr", **CSR)
     with pytest.raises(AlreadyExists):
         await register(world, pem=made["certificatePem"])
 
 
-async def test_registering_again_after_deletion_begins_another_generation(world: World) -> None:
+async def test_registering_again_after_deletion_makes_a_new_generation(world: World) -> None:
     id = await register(world)
     first = await describe(world, id)
     await delete(world, id)
@@ -310,13 +310,15 @@ async def test_registering_again_after_deletion_begins_another_generation(world:
         ("", "PENDING_ACTIVATION", InvalidState),
     ],
 )
-async def test_what_is_refused_is_not_stored(world: World, pem: str, status: str, error: type[DomainError]) -> None:
+async def test_refused_certificates_are_not_stored(
+    world: World, pem: str, status: str, error: type[DomainError]
+) -> None:
     with pytest.raises(error):
         await register(world, pem=pem, status=status)
     assert await world.count("certificates") == 0
 
 
-async def test_of_simultaneous_registrations_one_succeeds(world: World) -> None:
+async def test_one_of_many_concurrent_registrations_succeeds(world: World) -> None:
     outcomes = await asyncio.gather(*(register(world) for _ in range(10)), return_exceptions=True)
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["AlreadyExists"] * 9 + ["str"]
 
@@ -324,7 +326,7 @@ async def test_of_simultaneous_registrations_one_succeeds(world: World) -> None:
 # -- statuses -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_change_of_status_is_counted_dated_and_published(world: World) -> None:
+async def test_a_status_change_sets_version_and_time_and_is_published(world: World) -> None:
     id = await register(world)
     before = await describe(world, id)
     world.audit_resources()
@@ -335,7 +337,7 @@ async def test_a_change_of_status_is_counted_dated_and_published(world: World) -
     assert (world.audit_resources(), await world.published()) == ([f"cert/{id}"], [("certificate", id)])
 
 
-async def test_a_change_of_status_returns_what_is_kept(world: World) -> None:
+async def test_a_status_change_returns_the_stored_registration(world: World) -> None:
     id = await register(world)
     world.clock.advance(minutes=5)
     changed = await world.write(lambda tx: update_status(tx, world.change(), id, Status.ACTIVE))
@@ -362,7 +364,7 @@ async def test_a_revoked_certificate_stays_revoked(world: World) -> None:
     assert await world.unchanged()
 
 
-async def test_a_setting_lets_revoked_certificates_return(tmp_path: Path) -> None:
+async def test_a_setting_allows_revoked_certificates_to_become_active(tmp_path: Path) -> None:
     async with new_world(tmp_path, reinstate_revoked=True) as world:
         id = await register(world, status="REVOKED")
         await update(world, id, "ACTIVE")
@@ -373,7 +375,7 @@ async def test_a_setting_lets_revoked_certificates_return(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("status", list(Status))
-async def test_certificates_are_deactivated_before_deletion(world: World, status: Status) -> None:
+async def test_active_certificates_cannot_be_deleted(world: World, status: Status) -> None:
     id = await register(world)
     await force_status(world, id, status)
     world.audit_resources()
@@ -391,7 +393,7 @@ async def test_certificates_are_deactivated_before_deletion(world: World, status
     assert await world.count("certificates") == 0
 
 
-async def test_policies_are_detached_before_deletion_or_by_force(world: World) -> None:
+async def test_policies_must_be_detached_before_deletion_or_by_force(world: World) -> None:
     doomed, other = await register(world), await register(world, pem=vectors.certificate_pem())
     await attach_policies(world, doomed, "p", "q")
     await attach_policies(world, other, "p")
@@ -408,7 +410,7 @@ async def test_policies_are_detached_before_deletion_or_by_force(world: World) -
 
 
 @pytest.mark.parametrize("force", [True, False])
-async def test_things_are_detached_before_deletion_even_by_force(world: World, force: bool) -> None:
+async def test_things_must_be_detached_before_deletion_even_by_force(world: World, force: bool) -> None:
     id = await register(world)
     await attach_thing(world, id)
     await attach_policies(world, id, "p")
@@ -420,7 +422,7 @@ async def test_things_are_detached_before_deletion_even_by_force(world: World, f
     await delete(world, id, forceDelete=True)
 
 
-async def test_an_active_certificate_keeps_its_policies_when_its_deletion_is_forced(world: World) -> None:
+async def test_refused_forced_deletion_keeps_the_policies(world: World) -> None:
     id = await register(world, status="ACTIVE")
     await attach_policies(world, id, "p")
     with pytest.raises(InvalidState):
@@ -429,7 +431,7 @@ async def test_an_active_certificate_keeps_its_policies_when_its_deletion_is_for
 
 
 @pytest.mark.parametrize("force", [True, False])
-async def test_a_bound_certificate_is_not_deleted_in_the_scope_of_its_binding(world: World, force: bool) -> None:
+async def test_a_bound_certificate_cannot_be_deleted(world: World, force: bool) -> None:
     for scope in SCOPES:
         id = await register(world, scope)
     binding = "INSERT INTO bindings (account, region, certificate, kind, owner, created_at) "
@@ -441,7 +443,7 @@ async def test_a_bound_certificate_is_not_deleted_in_the_scope_of_its_binding(wo
         await delete(world, id, scope, forceDelete=force)
 
 
-async def test_what_holds_a_certificate_elsewhere_does_not_keep_it_from_deletion(world: World) -> None:
+async def test_references_in_other_scopes_do_not_prevent_deletion(world: World) -> None:
     for scope in (OURS, THEIRS):
         id = await register(world, scope)
     await attach_policies(world, id, "p", scope=THEIRS)
@@ -452,7 +454,7 @@ async def test_what_holds_a_certificate_elsewhere_does_not_keep_it_from_deletion
 
 
 @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
-async def test_a_deleted_certificate_is_remembered_if_it_was_revoked(world: World, status: str) -> None:
+async def test_deleting_a_revoked_certificate_records_that_it_was_revoked(world: World, status: str) -> None:
     for scope in (OURS, THEIRS):
         id = await register(world, scope)
     world.clock.advance(seconds=7)
@@ -460,17 +462,17 @@ async def test_a_deleted_certificate_is_remembered_if_it_was_revoked(world: Worl
     [(modified_at,)] = await world.rows("SELECT modified_at FROM registrations WHERE account = $1", OURS.account)
     world.clock.advance(seconds=7)
     await delete(world, id)
-    assert await tombstones(world) == ([(id, None, None, modified_at)] if status == "REVOKED" else [])
-    assert await tombstones(world, THEIRS) == []
+    assert await revoked_certificates(world) == ([(id, None, None, modified_at)] if status == "REVOKED" else [])
+    assert await revoked_certificates(world, THEIRS) == []
 
 
-async def test_a_revoked_certificate_is_remembered_under_its_ca_even_if_it_came_back_without(world: World) -> None:
+async def test_a_revoked_certificate_stays_recorded_under_its_ca(world: World) -> None:
     await other_content(world)
     for ca, serial in ((1, "07"), (None, None)):
         id = await register(world, status="REVOKED")
         await world.execute("UPDATE registrations SET ca = $1, serial = $2", ca, serial)
         await delete(world, id)
-        [stone] = await tombstones(world)
+        [stone] = await revoked_certificates(world)
         assert stone[:3] == (id, CA, "07")
 
 
@@ -486,7 +488,7 @@ async def test_a_revoked_certificate_is_remembered_under_its_ca_even_if_it_came_
         ((THEIRS, CA, "07", ID, ID), False),
     ],
 )
-async def test_a_revoked_certificate_is_known_by_fingerprint_or_by_ca_and_serial_number(
+async def test_revoked_certificates_are_found_by_fingerprint_or_by_ca_and_serial_number(
     world: World, asked: tuple[Any, ...], expected: bool
 ) -> None:
     assert await register(world, status="REVOKED") == ID
@@ -505,7 +507,7 @@ def use_ids(world: World, *ids: int) -> None:
     world.environment = replace(world.environment, certificate_ids=cast("Any", lambda _: left.pop(0)))
 
 
-async def test_a_call_whose_id_is_taken_starts_again_with_fresh_ones_three_times_at_most(world: World) -> None:
+async def test_a_call_retries_with_new_ids_at_most_three_times(world: World) -> None:
     use_ids(world, 7, 7, 7, 8, 7, 7, 7)
     ids = [await register(world, pem=vectors.certificate_pem()) for _ in range(2)]
     assert [row[0] for row in await world.rows("SELECT id FROM certificates ORDER BY id")] == [7, 8]
@@ -515,7 +517,7 @@ async def test_a_call_whose_id_is_taken_starts_again_with_fresh_ones_three_times
     assert await world.count("certificates") == 2
 
 
-async def test_content_that_is_there_keeps_its_id(world: World) -> None:
+async def test_existing_content_keeps_its_id(world: World) -> None:
     use_ids(world, 7, 8)
     for scope in (OURS, THEIRS):
         id = await register(world, scope)
@@ -524,8 +526,8 @@ async def test_content_that_is_there_keeps_its_id(world: World) -> None:
     assert (await describe(world, id, THEIRS))["certificatePem"] == PEM
 
 
-async def test_a_ca_certificate_is_kept_as_long_as_something_is_registered_under_it(world: World) -> None:
-    """As what is registered refers to it; with the last one it goes."""
+async def test_ca_content_stays_while_a_certificate_is_registered_under_it(world: World) -> None:
+    """It is deleted with the last certificate under it."""
     await other_content(world)
     id = await register(world)
     await world.execute(f"UPDATE registrations SET ca = 1, serial = '07' WHERE {THIS_CERTIFICATE}", bytes.fromhex(id))
@@ -538,7 +540,7 @@ async def test_a_ca_certificate_is_kept_as_long_as_something_is_registered_under
 # -- accounts and regions -----------------------------------------------------------------------------------------
 
 
-async def test_each_scope_has_a_registration_of_its_own(world: World) -> None:
+async def test_each_scope_has_its_own_registration(world: World) -> None:
     id = await register(world, OURS)
     before = await describe(world, id)
     for scope in (THEIRS, ABROAD):
@@ -563,7 +565,7 @@ async def test_the_content_is_deleted_with_the_last_registration(world: World) -
 
 
 @pytest.mark.parametrize("scope", [THEIRS, ABROAD])
-async def test_a_certificate_is_known_in_its_own_scope_only(world: World, scope: Scope) -> None:
+async def test_a_certificate_exists_in_its_scope_only(world: World, scope: Scope) -> None:
     id = await register(world)
     before = await describe(world, id)
     for attempt in (
@@ -580,7 +582,7 @@ async def test_a_certificate_is_known_in_its_own_scope_only(world: World, scope:
     assert await describe(world, id) == before
 
 
-async def test_ids_are_folded(world: World) -> None:
+async def test_certificate_ids_can_be_in_upper_case(world: World) -> None:
     id = await register(world)
     before = await describe(world, id)
     for written in (id.upper(), f"0x{id}"):
@@ -591,7 +593,7 @@ async def test_ids_are_folded(world: World) -> None:
         await describe(world, "0x" + id[2:])
 
 
-async def test_an_account_that_does_not_exist_can_have_none(world: World) -> None:
+async def test_certificates_cannot_be_registered_in_an_unknown_account(world: World) -> None:
     with pytest.raises(ForeignKeyViolated):
         await register(world, Scope("333333333333", "us-east-1"))
     assert await world.count("certificates") == 0
@@ -610,10 +612,10 @@ async def ids_of_pages(world: World, limit: int, **members: Any) -> list[str]:
 
 @pytest.mark.parametrize("ascending", [True, False])
 @pytest.mark.parametrize(("count", "limit"), [(0, 5), (1, 5), (5, 5), (6, 5), (7, 1), (7, 3)])
-async def test_a_list_has_every_certificate_once_by_age(world: World, count: int, limit: int, ascending: bool) -> None:
+async def test_lists_have_every_certificate_once_by_age(world: World, count: int, limit: int, ascending: bool) -> None:
     made = []
     for number in range(count):
-        # Two at a time have the same age.
+        # Two certificates at a time have the same age.
         world.clock.advance(microseconds=number % 2)
         made.append(await register(world, pem=vectors.certificate_pem()))
         await register(world, THEIRS, vectors.certificate_pem())
@@ -623,7 +625,7 @@ async def test_a_list_has_every_certificate_once_by_age(world: World, count: int
     assert ages == sorted(ages, reverse=not ascending)
 
 
-async def test_a_list_tells_of_each_certificate_what_its_description_does(world: World) -> None:
+async def test_lists_and_descriptions_agree(world: World) -> None:
     ids = [await register(world, pem=vectors.certificate_pem(), status=status) for status in ("ACTIVE", "INACTIVE")]
     for item in (await world.aws("ListCertificates"))["certificates"]:
         described = await describe(world, item["certificateId"])
@@ -634,16 +636,14 @@ async def test_a_list_tells_of_each_certificate_what_its_description_does(world:
 
 
 @pytest.mark.parametrize("ascending", [True, False])
-async def test_a_page_holds_what_is_beyond_the_one_before_whatever_changed_meanwhile(
-    world: World, ascending: bool
-) -> None:
+async def test_pages_continue_after_changes_between_them(world: World, ascending: bool) -> None:
     made = []
     for _ in range(6):
         world.clock.advance(seconds=1)
         made.append(await register(world, pem=vectors.certificate_pem()))
     order = made if ascending else made[::-1]
     first = await world.aws("ListCertificates", pageSize=3, ascendingOrder=ascending)
-    await delete(world, order[2])  # the one that the marker is about
+    await delete(world, order[2])  # the one at the marker's position
     await delete(world, order[4])
     world.clock.advance(seconds=1)
     new = await register(world, pem=vectors.certificate_pem())
@@ -653,7 +653,7 @@ async def test_a_page_holds_what_is_beyond_the_one_before_whatever_changed_meanw
     assert second["nextMarker"] is None
 
 
-async def test_a_marker_is_good_for_its_own_list_only(world: World) -> None:
+async def test_markers_are_valid_for_their_own_list_only(world: World) -> None:
     for scope in SCOPES:
         for _ in range(2):
             await register(world, scope, vectors.certificate_pem())

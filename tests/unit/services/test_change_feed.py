@@ -1,4 +1,4 @@
-"""What a process changed it follows before the call returns, and what others changed once it has looked."""
+"""A process is notified of its own changes before the write returns, and of others' changes by polling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Process:
-    """A change feed with what it told: followers at once, sessions of its own changes, sessions of others'."""
+    """A change feed that records its notifications to followers, and to sessions of own and of others' changes."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -53,13 +53,13 @@ class Process:
         return change
 
 
-async def test_a_change_returns_once_the_process_follows_it(world: World) -> None:
+async def test_a_write_returns_after_its_process_was_notified(world: World) -> None:
     process = Process(world)
     assert await process.store.write(process.published("a", "b")) == "done"
     assert (process.told, process.closed, process.reauthorized) == (["a", "b"], ["a", "b"], [])
 
 
-async def test_nothing_is_told_of_a_change_that_failed(world: World) -> None:
+async def test_a_failed_write_notifies_nothing(world: World) -> None:
     process = Process(world)
     with pytest.raises(KeyError):
         await process.store.write(process.published("a", error=KeyError()))
@@ -68,7 +68,7 @@ async def test_nothing_is_told_of_a_change_that_failed(world: World) -> None:
     assert (process.told, process.closed, process.reauthorized) == ([], [], [])
 
 
-async def test_each_process_is_told_once(world: World) -> None:
+async def test_each_process_is_notified_once(world: World) -> None:
     here, there = Process(world), Process(world)
     await here.store.write(here.published("a"))
     for _ in range(module._LONG_EVERY + 1):
@@ -79,8 +79,8 @@ async def test_each_process_is_told_once(world: World) -> None:
 
 
 @pytest.mark.parametrize(("late", "polls"), [(4, 1), (50, module._LONG_EVERY)])
-async def test_a_change_that_is_seen_late_is_told(world: World, late: int, polls: int) -> None:
-    """Its time is that at which it began; its COMMIT may have waited for a standby."""
+async def test_a_change_that_becomes_visible_late_is_notified(world: World, late: int, polls: int) -> None:
+    """Its time is that of its beginning; its COMMIT may have waited for a standby."""
     here, there = Process(world), Process(world)
     await there.feed.poll()
     body = here.published("a")
@@ -95,7 +95,7 @@ async def test_a_change_that_is_seen_late_is_told(world: World, late: int, polls
     assert there.reauthorized == ["a"]
 
 
-async def test_a_time_without_a_look_is_an_interruption(world: World) -> None:
+async def test_a_period_without_polls_is_an_interruption(world: World) -> None:
     feed = Process(world).feed
     await feed.poll()
     before = feed.interruptions
@@ -106,7 +106,7 @@ async def test_a_time_without_a_look_is_an_interruption(world: World) -> None:
     assert feed.interruptions == before + 1
 
 
-async def test_nothing_is_missed_while_the_store_could_not_be_read(
+async def test_no_change_is_missed_while_the_store_cannot_be_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = Process(world), Process(world)
@@ -125,7 +125,7 @@ async def test_nothing_is_missed_while_the_store_could_not_be_read(
     assert there.reauthorized == ["a"]
 
 
-async def test_it_is_stale_until_it_has_polled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_feed_is_stale_until_the_first_poll(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     feed = Process(world).feed
     stale = [feed.stale]
     await feed.poll()
@@ -136,7 +136,9 @@ async def test_it_is_stale_until_it_has_polled(world: World, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("error", [Unavailable("gone"), KeyError("a bug")])
-async def test_it_goes_on_after_an_error(world: World, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+async def test_polling_continues_after_an_error(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     process, poll, failures = Process(world), ChangeFeed.poll, [error, error]
 
     async def sometimes(feed: ChangeFeed) -> None:
@@ -149,15 +151,15 @@ async def test_it_goes_on_after_an_error(world: World, monkeypatch: pytest.Monke
     with capture_logs() as logs:
         task = asyncio.create_task(process.feed.run())
         async with asyncio.timeout(10):
-            while process.feed.stale:  # noqa: ASYNC110 - nothing but the property tells
+            while process.feed.stale:  # noqa: ASYNC110 - there is no event for the property
                 await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.wait([task])
     assert [line["event"] for line in logs] == ["outbox_not_followed"]
 
 
-async def test_a_credential_of_another_process_is_looked_up_again_once_it_changed(world: World) -> None:
-    """The directory follows: it forgets what it knows by heart."""
+async def test_a_credential_that_another_process_changed_is_read_again(world: World) -> None:
+    """The directory follows changes and drops its cached entries."""
     world.store.followers.clear()
     there = Process(world)
     there.feed.follow(world.directory.changed)

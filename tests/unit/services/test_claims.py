@@ -1,4 +1,4 @@
-"""Provisioning claims: certificates of five minutes, by the operation of AWS IoT that makes them."""
+"""AWS IoT's CreateProvisioningClaim: claim certificates for five minutes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def claim(world: World, scope: Scope = OURS) -> dict[str, Any]:
-    """With its template."""
+    """Create a template and a claim for it."""
     await create(world, scope)
     world.audit_resources()
     return await world.aws("CreateProvisioningClaim", scope, **LAMPS)
@@ -30,7 +30,7 @@ async def claims(world: World) -> list[str]:
     return [row[0] for row in await world.shown("SELECT fingerprint FROM provisioning_claims")]
 
 
-async def test_a_claim_is_a_certificate_of_five_minutes(world: World) -> None:
+async def test_a_claim_certificate_is_valid_for_five_minutes(world: World) -> None:
     made = await claim(world)
     assert world.audit_resources() == ["provisioningtemplate/lamps"]
     certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
@@ -42,7 +42,7 @@ async def test_a_claim_is_a_certificate_of_five_minutes(world: World) -> None:
     assert row == (*OURS, made["certificateId"], "lamps")
 
 
-async def test_a_claim_comes_with_its_keys(world: World) -> None:
+async def test_a_claim_is_returned_with_its_keys(world: World) -> None:
     made = await claim(world)
     certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
     private_key: Any = load_pem_private_key(made["keyPair"]["PrivateKey"].encode(), None)
@@ -75,14 +75,14 @@ async def test_expired_claims_are_deleted(world: World) -> None:
     assert await claims(world) == [second["certificateId"]]
 
 
-async def test_looking_for_expired_claims_does_not_write(world: World) -> None:
+async def test_no_transaction_is_written_without_expired_claims(world: World) -> None:
     await claim(world)
     changes = world.store.writes
     await delete_expired_claims(world.store, world.clock.now)
     assert world.store.writes == changes
 
 
-async def test_no_key_is_spent_on_a_template_that_does_not_exist(world: World) -> None:
+async def test_an_unknown_template_takes_no_key_from_the_pool(world: World) -> None:
     await world.environment.keys.close()
     with pytest.raises(NotFound):
         await world.aws("CreateProvisioningClaim", **LAMPS)

@@ -1,4 +1,4 @@
-"""Compiling policies once, within bounds, and letting others run meanwhile."""
+"""The cache of compiled documents is bounded, and lets other tasks run between two documents."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_document_is_compiled_once_for_each_name_and_kind() -> None:
         assert (other.kind, other.name) == (kind, name)
 
 
-def test_the_least_recently_used_go_when_there_are_too_many_characters() -> None:
+def test_the_least_recently_used_documents_are_dropped() -> None:
     policies = CompiledPolicies(max_characters=3 * len(document(0)))
     first, second, _third = (policies.get(Kind.DEVICE, "p", document(number)) for number in range(3))
     assert policies.get(Kind.DEVICE, "p", document(0)) is first
@@ -36,7 +36,7 @@ def test_the_least_recently_used_go_when_there_are_too_many_characters() -> None
     assert policies.get(Kind.DEVICE, "p", huge) is not policies.get(Kind.DEVICE, "p", huge)
 
 
-async def test_others_run_between_two_that_are_compiled_ahead() -> None:
+async def test_other_tasks_run_between_two_documents() -> None:
     policies, turns = CompiledPolicies(), 0
 
     async def other() -> None:
@@ -55,7 +55,7 @@ async def test_others_run_between_two_that_are_compiled_ahead() -> None:
     running.cancel()
 
 
-async def test_a_malformed_document_is_told_by_who_uses_it() -> None:
+async def test_a_malformed_document_raises_only_when_it_is_used() -> None:
     policies = CompiledPolicies()
     await policies.compile_ahead(Kind.DEVICE, [("bad", "{}"), ("good", document(1))])
     with pytest.raises(MalformedPolicy):

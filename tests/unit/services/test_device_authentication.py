@@ -1,4 +1,4 @@
-"""Who may come in, at whichever listener, by what the store says at that moment."""
+"""Authenticating devices, for every listener, by the current content of the store."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_unusable_client_ids(client_id: str) -> None:
 
 
 def document(*allowed: str) -> str:
-    """Connecting, and publishing to the topics."""
+    """Return a policy that allows to connect, and to publish to the topics."""
     actions = [("iot:Connect", "client/*"), *(("iot:Publish", f"topic/{topic}") for topic in allowed)]
     statements = [
         {"Effect": "Allow", "Action": action, "Resource": f"arn:aws:iot:{OURS.region}:{OURS.account}:{resource}"}
@@ -54,7 +54,7 @@ def document(*allowed: str) -> str:
 
 
 class CountingStore(StoreWrapper):
-    """Counts transactions, and statements that are transactions of their own."""
+    """Counts transactions, and statements outside of transactions."""
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -71,7 +71,7 @@ class CountingStore(StoreWrapper):
 
 @dataclass
 class Device:
-    """One with a certificate, a thing of its client id's name in a group of groups, and a policy that lets it connect.
+    """A device with a certificate, a thing named by its client id in nested groups, and a policy that lets it connect.
 
     ``here`` is the authenticator of a process that hears of changes at once, ``there`` that of one that never does.
     """
@@ -104,7 +104,7 @@ class Device:
         return [await each.authenticate(self.request(**changed)) for each in (self.here, self.there)]
 
     async def publishes(self, *topics: str) -> set[str]:
-        """Which of the topics it may publish to, in every process."""
+        """Return the topics that the device may publish to, the same in every process."""
         found = []
         for decision in await self.decisions():
             assert isinstance(decision, Accepted), decision
@@ -135,7 +135,7 @@ async def device(world: World) -> Device:
 
 @pytest.mark.parametrize("host_name", [None, "iot.example"])
 @pytest.mark.parametrize("client_id", ["t", "other", None])
-async def test_a_device_costs_one_read_of_one_statement(
+async def test_authentication_reads_the_store_with_one_statement(
     device: Device, host_name: str | None, client_id: str | None
 ) -> None:
     await device.policy("root", "a", target=device.group("root"))
@@ -151,7 +151,7 @@ async def test_a_device_costs_one_read_of_one_statement(
     assert (store.reads, store.single) == (1, 3)
 
 
-async def test_devices_with_the_same_policies_read_them_once(device: Device) -> None:
+async def test_policies_of_many_devices_are_read_once(device: Device) -> None:
     other = await device.world.certificate(pem=vectors.certificate_pem())
     await device.aws("AttachPolicy", policyName="connect", target=device.principal.replace(device.fingerprint, other))
     store = CountingStore(device.world.store)
@@ -163,7 +163,7 @@ async def test_devices_with_the_same_policies_read_them_once(device: Device) -> 
 
 
 class ChangingStore(StoreWrapper):
-    """Its policies change just before they are read."""
+    """A store whose policies change just before they are read."""
 
     change: Callable[[], Awaitable[Any]] | None = None
 
@@ -174,7 +174,7 @@ class ChangingStore(StoreWrapper):
         return await super().read(body)
 
 
-async def test_a_policy_that_changes_before_its_text_is_read_is_found_again(device: Device) -> None:
+async def test_a_policy_that_changes_during_authentication_is_read_again(device: Device) -> None:
     await device.policy("p", "a", target=device.principal)
     store = ChangingStore(device.world.store)
     authenticator = DeviceAuthenticator(store, HostNames({}), device.world.clock, OURS.account)
@@ -193,7 +193,7 @@ async def test_a_policy_that_changes_before_its_text_is_read_is_found_again(devi
 # -- changes -------------------------------------------------------------------------------------------------------
 
 
-async def test_another_default_version_counts_at_once(device: Device) -> None:
+async def test_a_new_default_version_applies_immediately(device: Device) -> None:
     await device.policy("p", "a", target=device.principal)
     assert await device.publishes("a", "b") == {"a"}
     await device.aws("CreatePolicyVersion", policyName="p", policyDocument=document("b"), setAsDefault=True)
@@ -204,8 +204,8 @@ async def test_another_default_version_counts_at_once(device: Device) -> None:
     assert await device.publishes("a", "b", "c") == {"a"}
 
 
-async def test_a_policy_of_the_same_name_made_anew_counts_at_once(device: Device) -> None:
-    """Both are version 1 of that name."""
+async def test_a_recreated_policy_applies_immediately(device: Device) -> None:
+    """Old and new policy are both version 1 of that name."""
     await device.policy("p", "a", target=device.principal)
     assert await device.publishes("a", "b") == {"a"}
     await device.aws("DetachPolicy", policyName="p", target=device.principal)
@@ -215,7 +215,7 @@ async def test_a_policy_of_the_same_name_made_anew_counts_at_once(device: Device
     assert await device.publishes("a", "b") == {"b"}
 
 
-async def test_what_is_attached_to_groups_counts_at_once(device: Device) -> None:
+async def test_policies_of_groups_apply_immediately(device: Device) -> None:
     await device.policy("p", "a")
     for group in ("root", "leaf"):
         assert await device.publishes("a") == set()
@@ -225,7 +225,7 @@ async def test_what_is_attached_to_groups_counts_at_once(device: Device) -> None
     assert await device.publishes("a") == set()
 
 
-async def test_the_groups_and_things_of_a_certificate_count_at_once(device: Device) -> None:
+async def test_changes_of_groups_and_things_apply_immediately(device: Device) -> None:
     await device.policy("p", "a", target=device.group("root"))
     assert await device.publishes("a") == {"a"}
     await device.aws("RemoveThingFromThingGroup", thingGroupName="leaf", thingName="t")
@@ -236,7 +236,7 @@ async def test_the_groups_and_things_of_a_certificate_count_at_once(device: Devi
     assert await device.publishes("a") == set()
 
 
-async def test_the_attributes_of_a_thing_count_at_once(device: Device) -> None:
+async def test_changed_attributes_apply_immediately(device: Device) -> None:
     variable = "${iot:Connection.Thing.Attributes[room]}"
     await device.policy("p", variable, target=device.principal)
     assert await device.publishes("hall", "attic") == set()
@@ -267,9 +267,7 @@ async def test_the_attributes_of_a_thing_count_at_once(device: Device) -> None:
         ),
     ],
 )
-async def test_access_that_ends_ends_at_once(
-    device: Device, change: Callable[[Device], Awaitable[Any]], why: str
-) -> None:
+async def test_access_ends_immediately(device: Device, change: Callable[[Device], Awaitable[Any]], why: str) -> None:
     assert all(isinstance(decision, Accepted) for decision in await device.decisions())
     await change(device)
     for decision in await device.decisions():
@@ -278,11 +276,11 @@ async def test_access_that_ends_ends_at_once(
         assert decision.why.endswith(why)
 
 
-# -- what listeners ask --------------------------------------------------------------------------------------------
+# -- requests of listeners -----------------------------------------------------------------------------------------
 
 
-async def test_a_device_that_does_not_connect_needs_no_permission_to(device: Device) -> None:
-    """Over HTTPS, for credentials, for a will: the policies are asked for what it does then."""
+async def test_a_device_without_a_session_needs_no_permission_to_connect(device: Device) -> None:
+    """Over HTTPS, for credentials, for a will: the policies decide only about the action itself."""
     await device.aws("DetachPolicy", policyName="connect", target=device.principal)
     await device.policy("p", "a", target=device.group("leaf"))
     assert all(isinstance(decision, Accepted) for decision in await device.decisions(connecting=None))
@@ -300,7 +298,7 @@ async def test_an_exclusive_thing_needs_no_client_id(device: Device) -> None:
         assert decision.thing == "t"
 
 
-async def test_how_a_device_connects_is_asked_of_its_policies(device: Device) -> None:
+async def test_policies_can_depend_on_connect_attributes(device: Device) -> None:
     text = json.loads(document())
     condition = {"ForAllValues:StringEquals": {"iot:ConnectAttributes": ["LastWill"]}}
     text["Statement"][0]["Condition"] = condition
@@ -311,7 +309,7 @@ async def test_how_a_device_connects_is_asked_of_its_policies(device: Device) ->
             assert isinstance(decision, Accepted) == accepted
 
 
-async def test_what_the_store_need_not_be_asked_for(world: World) -> None:
+async def test_invalid_requests_are_refused_without_the_store(world: World) -> None:
     store = CountingStore(world.store)
     authenticator = DeviceAuthenticator(store, HostNames({}), world.clock)
     without = await authenticator.authenticate(AuthenticationRequest(None, None, None, "192.0.2.7", "c", ()))
@@ -322,14 +320,14 @@ async def test_what_the_store_need_not_be_asked_for(world: World) -> None:
     assert (unusable.reason, store.single) == (RejectionReason.CLIENT_ID, 0)
 
 
-async def test_an_unknown_certificate(world: World) -> None:
+async def test_an_unknown_certificate_is_refused(world: World) -> None:
     authenticator = DeviceAuthenticator(world.store, HostNames({"iot.example": OURS}), world.clock)
     unknown = await authenticator.authenticate(AuthenticationRequest("0" * 64, None, None, "192.0.2.7", "c", ()))
     assert isinstance(unknown, Rejected)
     assert (unknown.scope, unknown.why) == (None, f"no certificate {'0' * 64} is registered")
 
 
-async def test_an_accepted_device(device: Device) -> None:
+async def test_fields_of_an_accepted_device(device: Device) -> None:
     for decision in await device.decisions():
         assert isinstance(decision, Accepted)
         assert (decision.scope, decision.fingerprint, decision.thing) == (OURS, device.fingerprint, "t")

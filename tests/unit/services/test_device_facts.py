@@ -1,4 +1,4 @@
-"""What is read about a device when it connects, and which changes make the gateway read again."""
+"""The facts that are read about a device when it connects, and the changes that make the gateway read them again."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def arn(kind: str, name: str, scope: Scope = OURS) -> str:
 
 @dataclass
 class Registry:
-    """Makes what devices depend on, by the operations of AWS IoT, and looks it up as the gateway does."""
+    """Creates the resources that devices depend on with AWS IoT's operations, and looks them up as the gateway does."""
 
     world: World
 
@@ -71,7 +71,7 @@ class Registry:
         return documents
 
     async def policy(self, name: str, *targets: str, scope: Scope = OURS, text: str | None = None) -> None:
-        """Attached to the targets, which are ARNs."""
+        """Create a policy and attach it to the targets, which are ARNs."""
         await self.world.aws("CreatePolicy", scope, policyName=name, policyDocument=text or document(name))
         for target in targets:
             await self.world.aws("AttachPolicy", scope, policyName=name, target=target)
@@ -102,17 +102,19 @@ class Registry:
         return await self.world.aws("CreateProvisioningClaim", scope, templateName="template")
 
     async def forest(self) -> str:
-        """Groups in trees, things in them, policies on both, and the fingerprint of a certificate without a thing."""
+        """Create trees of groups, things in them, policies on both; return the fingerprint of a certificate."""
         for name, parent in (("root", None), ("middle", "root"), ("leaf", "middle"), ("bare", "root"), ("other", None)):
             await self.group(name, parent)
         await self.thing("t", "leaf", colour="red")
-        # AWS puts a thing into one group of a hierarchy only; stores of before may have it in two.
+        # A thing can be in one group of a hierarchy only, but in older stores it may be in two.
         in_bare = "INSERT INTO thing_group_members SELECT account, region, id, 't', 0 FROM thing_groups WHERE name = $1"
         await self.world.execute(in_bare, "bare")
         await self.thing("u", "other")
         await self.thing("alone")
         fingerprint = await self.world.certificate()
-        await self.policy("own", arn("cert", fingerprint), arn("thinggroup", "leaf"))  # twice, and told once
+        await self.policy(
+            "own", arn("cert", fingerprint), arn("thinggroup", "leaf")
+        )  # attached twice, but returned once
         for name in ("root", "leaf", "other"):
             await self.policy(f"at-{name}", arn("thinggroup", name))
         return fingerprint
@@ -194,7 +196,7 @@ async def test_the_client_id_names_the_thing(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize("client_id", ["u", "T", "nothing", ""])
-async def test_a_client_id_of_a_thing_that_is_not_attached_names_none(registry: Registry, client_id: str) -> None:
+async def test_a_client_id_does_not_name_an_unattached_thing(registry: Registry, client_id: str) -> None:
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint)
     device = await registry.facts(fingerprint, client_id)
@@ -203,7 +205,7 @@ async def test_a_client_id_of_a_thing_that_is_not_attached_names_none(registry: 
 
 
 @pytest.mark.parametrize("client_id", ["t", "u", "nothing"])
-async def test_a_certificate_of_one_thing_alone_is_that_thing(registry: Registry, client_id: str) -> None:
+async def test_an_exclusive_certificate_is_its_thing_whatever_the_client_id(registry: Registry, client_id: str) -> None:
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint, exclusive=True)
     await registry.attach("u", await registry.world.certificate(), exclusive=True)
@@ -213,7 +215,7 @@ async def test_a_certificate_of_one_thing_alone_is_that_thing(registry: Registry
     assert depends_on(device, "thing") == {"t", client_id}
 
 
-async def test_a_thing_has_its_type(registry: Registry) -> None:
+async def test_facts_have_the_type_of_the_thing(registry: Registry) -> None:
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint)
     await registry.world.aws("CreateThingType", thingTypeName="lamp")
@@ -223,7 +225,7 @@ async def test_a_thing_has_its_type(registry: Registry) -> None:
     assert device.thing.type == "lamp"
 
 
-async def test_facts_depend_on_all_that_they_were_made_of(registry: Registry) -> None:
+async def test_facts_depend_on_every_resource_that_was_read(registry: Registry) -> None:
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint)
     device = await registry.facts(fingerprint, "t")
@@ -241,7 +243,7 @@ async def test_facts_depend_on_all_that_they_were_made_of(registry: Registry) ->
     }
 
 
-async def test_each_account_and_region_has_its_own(registry: Registry) -> None:
+async def test_facts_are_of_one_account_and_region(registry: Registry) -> None:
     pem, scopes = vectors.certificate_pem(), (OURS, ABROAD, THEIRS)
     for scope in scopes:
         fingerprint = await registry.world.certificate(scope, pem)
@@ -266,13 +268,13 @@ async def test_each_account_and_region_has_its_own(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(("scope", "jit"), [(OURS, OURS), (None, NoHostName(OURS.account))])
-async def test_an_unknown_certificate_may_be_registered_just_in_time(
+async def test_an_unknown_certificate_can_be_registered_just_in_time(
     registry: Registry, scope: Scope | None, jit: Scope | NoHostName
 ) -> None:
     assert await registry.look_up(UNKNOWN, scope=scope) == LookUp(None, (jit,))
 
 
-async def test_a_host_name_decides_alone(registry: Registry) -> None:
+async def test_with_a_host_name_only_its_scope_counts(registry: Registry) -> None:
     fingerprint = await registry.world.certificate(THEIRS)
     assert await registry.look_up(fingerprint, scope=OURS) == LookUp(None, (OURS,))
     assert (await registry.look_up(fingerprint, scope=THEIRS)).jit == ()
@@ -293,7 +295,7 @@ async def test_a_claim_counts_in_its_own_account(registry: Registry) -> None:
     assert (await registry.facts(fingerprint, scope=None)).scope == OURS
 
 
-async def test_a_claim_can_be_registered_too(registry: Registry) -> None:
+async def test_a_claim_can_also_be_registered(registry: Registry) -> None:
     made = await registry.claim(THEIRS)
     await registry.world.certificate(THEIRS, made["certificatePem"])
     device = await registry.facts(made["certificateId"], scope=None)
@@ -301,7 +303,7 @@ async def test_a_claim_can_be_registered_too(registry: Registry) -> None:
     assert device.claim == Claim("template", made["expiration"])
 
 
-async def test_a_certificate_is_bound_in_one_region(registry: Registry) -> None:
+async def test_a_binding_counts_in_one_region(registry: Registry) -> None:
     pem = vectors.certificate_pem()
     fingerprint = await registry.world.certificate(pem=pem)
     await registry.world.certificate(ABROAD, pem)
@@ -312,7 +314,7 @@ async def test_a_certificate_is_bound_in_one_region(registry: Registry) -> None:
     assert (await registry.facts(fingerprint, scope=ABROAD)).bound_to is None
 
 
-async def test_changes_are_told_from_a_time_on(registry: Registry) -> None:
+async def test_published_changes_are_read_from_a_time(registry: Registry) -> None:
     fingerprint = await registry.world.certificate()
     times = []
     for status in ("INACTIVE", "ACTIVE", "REVOKED"):
@@ -326,7 +328,7 @@ async def test_changes_are_told_from_a_time_on(registry: Registry) -> None:
     assert await registry.published_since(times[-1] + 1) == []
 
 
-async def test_changes_that_were_pruned_are_not_told(registry: Registry) -> None:
+async def test_pruned_changes_are_not_read(registry: Registry) -> None:
     fingerprint = await registry.world.certificate()
     for status in ("INACTIVE", "ACTIVE"):
         registry.world.clock.advance(seconds=1)
@@ -337,8 +339,8 @@ async def test_changes_that_were_pruned_are_not_told(registry: Registry) -> None
 
 
 @pytest.mark.sqlite
-async def test_everything_is_found_along_an_index(registry: Registry) -> None:
-    """A connection costs the same in a large store."""
+async def test_every_table_is_read_by_an_index(registry: Registry) -> None:
+    """Reading takes the same time in a large store."""
     fingerprint = await registry.forest()
     await registry.attach("t", fingerprint)
     registry.world.store.statements.clear()
@@ -349,5 +351,5 @@ async def test_everything_is_found_along_an_index(registry: Registry) -> None:
         for step in plan:
             word, _, what = step.partition(" ")
             assert word != "SCAN" or what in ("l", "d", "p", "places", "devices", "others", "CONSTANT ROW"), (sql, plan)
-            # Which is all of the key of account_regions, and of no other table.
+            # The account alone is the whole key of account_regions, and of no other table.
             assert "(account=? AND region=?)" not in step or "account_regions" in step, (sql, plan)

@@ -1,4 +1,4 @@
-"""What a device may do, and what the operator is told when it may not."""
+"""The permissions of a device, and the explanations of refusals for the operator."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def allow(action: str, resource: str, **further: object) -> dict[str, object]:
         (allow("Publish", "topic/a/*"), "Publish", "a/b/c", True),
         (allow("Publish", "topic/a/*"), "Receive", "a/b", False),
         (allow("Publish", "topic/a"), "RetainPublish", "a", False),
-        # Wildcards of MQTT are letters like others in a policy.
+        # MQTT's wildcards are ordinary characters in a policy.
         (allow("Subscribe", "topicfilter/a/#"), "Subscribe", "a/#", True),
         (allow("Subscribe", "topicfilter/a/#"), "Subscribe", "a/b", False),
         (allow("Subscribe", "topicfilter/a/+"), "Subscribe", "a/b", False),
@@ -53,11 +53,11 @@ def allow(action: str, resource: str, **further: object) -> dict[str, object]:
         (allow("Publish", "topic/${iot:Connection.Thing.ThingName}"), "Publish", "dev", False),
     ],
 )
-def test_decisions(statement: dict[str, object], action: str, name: str, *, expected: bool) -> None:
+def test_decisions_follow_the_policies(statement: dict[str, object], action: str, name: str, *, expected: bool) -> None:
     assert permissions(statement, ClientId="dev").allows(action, name) is expected  # type: ignore[arg-type]
 
 
-def test_a_decision_that_hangs_on_the_time_is_made_anew() -> None:
+def test_decisions_that_depend_on_the_time_are_not_cached() -> None:
     now = [NOW]
     until = allow("Publish", "topic/a", Condition={"DateLessThan": {"aws:CurrentTime": "2026-11-21T12:00:01Z"}})
     given = DevicePermissions(PolicySet(SCOPE, [("p", document(until))]), {}, lambda: now[0])
@@ -66,7 +66,7 @@ def test_a_decision_that_hangs_on_the_time_is_made_anew() -> None:
     assert not given.allows("Publish", "a")
 
 
-def test_what_only_one_request_has_is_not_remembered_for_others() -> None:
+def test_decisions_with_further_keys_are_not_cached() -> None:
     given = permissions(
         allow("Connect", "client/a", Condition={"ForAnyValue:StringEquals": {"iot:ConnectAttributes": ["LastWill"]}})
     )
@@ -76,7 +76,7 @@ def test_what_only_one_request_has_is_not_remembered_for_others() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 250, 5_000])
-def test_many_topics_do_not_fill_memory(size: int) -> None:
+def test_the_cache_of_a_connection_is_bounded(size: int) -> None:
     before = DevicePermissions.remembered_by_all
     given = permissions(allow("Publish", "topic/*"))
     assert all(given.allows("Publish", f"{number}" * size) for number in range(2_000))
@@ -86,14 +86,14 @@ def test_many_topics_do_not_fill_memory(size: int) -> None:
     assert DevicePermissions.remembered_by_all == before
 
 
-def test_all_connections_together_do_not_fill_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_caches_of_all_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_REMEMBERED_BY_ALL", DevicePermissions.remembered_by_all + 1_000)
     several = [permissions(allow("Publish", "topic/*")) for _ in range(100)]
     assert all(given.allows("Publish", "t") for given in several)
     assert sum(len(given._remembered) for given in several) == 4
 
 
-def test_the_operator_learns_what_would_have_allowed_it() -> None:
+def test_explanations_name_statements_that_almost_allow() -> None:
     given = permissions(
         {**allow("Publish", "topic/a"), "Sid": "OnlyA"}, {**allow("Publish", "topic/no"), "Effect": "Deny"}
     )
@@ -112,12 +112,12 @@ def test_the_operator_learns_what_would_have_allowed_it() -> None:
     ]
 
 
-def test_a_policy_that_cannot_be_read_is_no_policy() -> None:
+def test_a_malformed_policy_raises() -> None:
     with pytest.raises(MalformedPolicy):
         DevicePermissions(PolicySet(SCOPE, [("p", "{}")]), {}, lambda: NOW)
 
 
-def test_a_claim_is_good_for_its_template_and_for_nothing_else() -> None:
+def test_a_claim_only_permits_provisioning_with_its_template() -> None:
     given = DevicePermissions(PolicySet(SCOPE, [claim_policy(SCOPE, "fleet")]), {}, lambda: NOW)
     assert given.allows("Connect", "anything")
     for topic in (
@@ -146,6 +146,6 @@ def test_a_claim_is_good_for_its_template_and_for_nothing_else() -> None:
         ("topic/${iot:\\u0043ertificate.Subject.CommonName}", {"address", "attributes", "certificate", "time"}),
     ],
 )
-def test_what_documents_may_speak_of(text: str, mentioned: set[str]) -> None:
+def test_documents_mention_costly_keys(text: str, mentioned: set[str]) -> None:
     statement: dict[str, object] = {"Effect": "Allow", "Action": "iot:Publish", "Resource": f"{ARN}@"}
     assert PolicySet(SCOPE, [("p", document(statement).replace("@", text))]).mentions == mentioned

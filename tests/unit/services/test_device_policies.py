@@ -1,4 +1,4 @@
-"""Device policies by their 17 operations of AWS IoT: documents, versions, and what they are attached to."""
+"""AWS IoT's 17 operations on device policies: documents, versions and attachments."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def document(topic: str = "*") -> str:
 
 
 def document_of_size(size: int) -> str:
-    """A document of that many characters, and white space besides."""
+    """Return a document with that many characters, not counting its white space."""
     statement = {"Effect": "Deny", "Action": "*", "Resource": "arn:"}
     text = json.dumps({"Version": "2012-10-17", "Statement": statement})
     counted = len("".join(text.split()))
@@ -46,7 +46,7 @@ def document_of_size(size: int) -> str:
 
 
 async def create(world: World, *names: str, scope: Scope = OURS) -> None:
-    """Policies of different ages, the first one the oldest."""
+    """Create policies of different ages, the first one the oldest."""
     for name in names:
         world.clock.advance(seconds=1)
         await world.aws("CreatePolicy", scope, policyName=name, policyDocument=document(name))
@@ -57,7 +57,7 @@ async def create_version(world: World, *, default: bool = False) -> None:
 
 
 async def new_cert(world: World, scope: Scope = OURS) -> str:
-    """The ARN of a certificate."""
+    """Return the ARN of a new certificate."""
     return Target("cert", await world.certificate(scope)).arn(scope)
 
 
@@ -127,7 +127,7 @@ async def test_a_new_version_is_described_as_it_was_sent(world: World) -> None:
     }
 
 
-async def test_a_new_version_becomes_the_default_one_if_asked_to(world: World) -> None:
+async def test_a_new_version_becomes_the_default_on_request(world: World) -> None:
     await create(world, "p")
     created_at = world.clock.now
     for default, current in ((False, document("p")), (True, document())):
@@ -141,7 +141,7 @@ async def test_a_new_version_becomes_the_default_one_if_asked_to(world: World) -
     assert version["isDefaultVersion"]
 
 
-async def test_versions_are_listed_with_their_dates_the_newest_first(world: World) -> None:
+async def test_versions_are_listed_with_dates_newest_first(world: World) -> None:
     await create(world, "p")
     first = world.clock.now
     world.clock.advance(seconds=5)
@@ -154,7 +154,7 @@ async def test_versions_are_listed_with_their_dates_the_newest_first(world: Worl
     }
 
 
-async def test_setting_the_default_version_again_is_no_change(world: World) -> None:
+async def test_setting_the_default_version_again_changes_nothing(world: World) -> None:
     await create(world, "p")
     await create_version(world)
     world.clock.advance(seconds=5)
@@ -229,7 +229,7 @@ async def test_malformed_documents_are_refused(world: World, text: str, message:
     assert await versions(world) == [("1", True)]
 
 
-async def test_unknown_keys_are_taken_and_warned_about(world: World) -> None:
+async def test_unknown_keys_are_accepted_with_a_warning(world: World) -> None:
     conditions = {"Bool": {"aws:MultiFactorAuthPresent": "true"}, "StringEquals": {"iot:ClientId": "a"}}
     statement = {"Effect": "Allow", "Action": "iot:*", "Resource": "*", "Condition": conditions}
     text = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
@@ -241,14 +241,14 @@ async def test_unknown_keys_are_taken_and_warned_about(world: World) -> None:
     assert told == [{"event": "policy_uses_unknown_keys", **expected}] * 2
 
 
-async def test_white_space_does_not_count_as_size(world: World) -> None:
+async def test_the_size_limit_ignores_white_space(world: World) -> None:
     text = document_of_size(2048)
     assert len(text) > 2060
     await world.aws("CreatePolicy", **P, policyDocument=text)
     assert (await world.aws("GetPolicy", **P))["policyDocument"] == text
 
 
-async def test_a_name_is_given_once_in_each_scope(world: World) -> None:
+async def test_names_are_unique_in_each_scope(world: World) -> None:
     for scope in (OURS, ABROAD, THEIRS):
         tags = [{"Key": "of", "Value": scope.region}]
         await world.aws("CreatePolicy", scope, **P, policyDocument=document(), tags=tags)
@@ -270,7 +270,7 @@ async def test_tags_are_checked_before_the_document(world: World) -> None:
 # -- deleting -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_policy_that_is_attached_or_has_versions_cannot_be_deleted(world: World) -> None:
+async def test_attached_policies_and_those_with_versions_cannot_be_deleted(world: World) -> None:
     await create(world, "p")
     await create_version(world)
     target = await new_cert(world)
@@ -297,7 +297,7 @@ async def test_a_policy_is_deleted_with_its_tags_in_its_own_scope(world: World) 
     await world.aws("GetPolicy", THEIRS, **P)
 
 
-async def test_a_policy_that_is_made_again_is_another_generation(world: World) -> None:
+async def test_a_recreated_policy_has_a_new_generation(world: World) -> None:
     await create(world, "p")
     before = await world.aws("GetPolicy", **P)
     await world.aws("DeletePolicy", **P)
@@ -325,7 +325,7 @@ def calls_that_need_the_policy(target: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("scope", [THEIRS, ABROAD])
-async def test_policies_are_known_in_their_own_scope_only(world: World, scope: Scope) -> None:
+async def test_policies_exist_in_their_scope_only(world: World, scope: Scope) -> None:
     await create(world, "p")
     target = await new_cert(world)
     await attach(world, "p", target)
@@ -342,7 +342,7 @@ async def test_policies_are_known_in_their_own_scope_only(world: World, scope: S
 # -- attaching ----------------------------------------------------------------------------------------------------
 
 
-async def test_attaching_and_detaching_again_is_no_change(world: World) -> None:
+async def test_attaching_and_detaching_again_changes_nothing(world: World) -> None:
     await create(world, "p")
     targets = [await new_cert(world), await new_group(world)]
     for target in targets:
@@ -358,7 +358,7 @@ async def test_attaching_and_detaching_again_is_no_change(world: World) -> None:
     assert await targets_of(world) == []
 
 
-async def test_the_deprecated_operations_are_for_the_same_attachments(world: World) -> None:
+async def test_the_deprecated_operations_change_the_same_attachments(world: World) -> None:
     await create(world, "p")
     cert, group = await new_cert(world), await new_group(world)
     await attach(world, "p", group)
@@ -395,7 +395,7 @@ async def test_principals_that_do_not_exist_are_not_found(world: World) -> None:
             await world.aws(operation, **members, principal=NO_CERT)
 
 
-async def test_detaching_what_does_not_exist_is_no_error(world: World) -> None:
+async def test_detaching_an_unknown_policy_or_target_is_no_error(world: World) -> None:
     elsewhere = NO_CERT.replace(OURS.account, THEIRS.account)
     for target in (NO_CERT, NO_GROUP, elsewhere):
         await world.aws("DetachPolicy", **P, target=target)
@@ -464,7 +464,7 @@ async def test_the_deprecated_list_has_no_inherited_policies(world: World) -> No
     assert await all_of(world, "ListPrincipalPolicies", "policies", 9, principal=cert) == ["own"]
 
 
-async def test_a_group_that_is_named_like_a_certificate_is_another_target(world: World) -> None:
+async def test_a_group_with_the_name_of_a_certificate_is_another_target(world: World) -> None:
     cert, _ = await new_tree(world)
     group = await new_group(world, cert.rpartition("/")[2])
     await create(world, "p")
@@ -473,7 +473,7 @@ async def test_a_group_that_is_named_like_a_certificate_is_another_target(world:
     assert "p" not in await attached(world, cert, recursive=True)
 
 
-async def test_a_circle_of_groups_ends(world: World) -> None:
+async def test_a_circle_of_groups_does_not_loop(world: World) -> None:
     a = await new_group(world, "a")
     b = await new_group(world, "b", "a")
     await world.write(lambda tx: tx.execute("UPDATE thing_groups SET parent = 'b' WHERE name = 'a'"))
@@ -494,8 +494,8 @@ async def all_of(world: World, operation: str, items: str, limit: int, **members
 
 
 @pytest.mark.parametrize("limit", [1, 3, 6, 7, 100])
-async def test_lists_are_by_age_and_have_everything_once(world: World, limit: int) -> None:
-    """Some have one time, and are told apart by their names."""
+async def test_lists_have_every_item_once_by_age(world: World, limit: int) -> None:
+    """Items with the same time are sorted by name."""
     cert = await new_cert(world)
     policies, targets = [], []
     for number in range(7):
@@ -536,7 +536,7 @@ async def test_a_list_of_inherited_policies_has_each_once(world: World, limit: i
     assert listed == ["root", "middle", "leaf", "branch", "side", "own"]
 
 
-async def test_lists_are_the_newest_first_unless_told_otherwise(world: World) -> None:
+async def test_lists_are_newest_first_by_default(world: World) -> None:
     await create(world, "p", "q")
     cert, other = await new_cert(world), await new_cert(world)
     await attach(world, "p", cert)
@@ -548,12 +548,12 @@ async def test_lists_are_the_newest_first_unless_told_otherwise(world: World) ->
     assert await all_of(world, "ListPolicyPrincipals", "principals", 9, policyName="p") == [other, cert]
 
 
-async def test_a_page_has_25_items_unless_told_otherwise(world: World) -> None:
+async def test_a_page_has_25_items_by_default(world: World) -> None:
     await create(world, *(f"p{number}" for number in range(26)))
     assert len((await world.aws("ListPolicies"))["policies"]) == 25
 
 
-async def test_markers_are_good_for_their_own_list_only(world: World) -> None:
+async def test_markers_are_valid_for_their_own_list_only(world: World) -> None:
     certs = [await new_cert(world) for _ in range(2)]
     for name in ("p", "q"):
         await create(world, name)
@@ -581,15 +581,15 @@ async def test_markers_are_good_for_their_own_list_only(world: World) -> None:
                     await world.aws(name, scope, **members, marker=marker)
 
 
-async def test_a_markers_list_is_looked_at_before_what_is_listed(world: World) -> None:
+async def test_markers_are_checked_before_the_listed_resource(world: World) -> None:
     for operation, members in (("ListAttachedPolicies", {"target": NO_CERT}), ("ListTargetsForPolicy", P)):
         with pytest.raises(Invalid, match="marker is not one"):
             await world.aws(operation, **members, marker="x")
 
 
 @pytest.mark.sqlite
-async def test_statements_find_their_rows_along_an_index(world: World) -> None:
-    """They cost the same in a large store."""
+async def test_statements_use_an_index(world: World) -> None:
+    """They take the same time in a large store."""
     cert, groups = await new_tree(world)
     world.store.statements.clear()
     for limit in (1, 100):
@@ -611,16 +611,16 @@ async def test_statements_find_their_rows_along_an_index(world: World) -> None:
         for step in plan:
             word, _, what = step.partition(" ")
             assert word != "SCAN" or what in ("lineage", "attached", "CONSTANT ROW"), (sql, plan)
-            # Of a whole account only a page is read, in its order.
+            # Lists of a whole account read one page only, in its order.
             assert "(account=? AND region=?)" not in step or "_by_age" in step, (sql, plan)
             if sql.startswith("SELECT attached_at"):
                 assert step != "USE TEMP B-TREE FOR ORDER BY", (sql, plan)
 
 
-# -- what others learn of it --------------------------------------------------------------------------------------
+# -- audit and published changes ----------------------------------------------------------------------------------
 
 
-async def test_changes_are_published_if_they_concern_devices_and_named_for_the_audit_log(world: World) -> None:
+async def test_changes_are_audited_and_published_if_they_concern_devices(world: World) -> None:
     cert, group = await new_cert(world), await new_group(world)
     fingerprint = cert.rpartition("/")[2]
     of_policy, of_cert, of_group = ("policy", "p"), ("certificate", fingerprint), ("thinggroup", "g")
@@ -648,7 +648,7 @@ async def test_changes_are_published_if_they_concern_devices_and_named_for_the_a
         assert (number, await world.published(), world.audit_resources()) == (number, published, named)
 
 
-async def test_what_was_refused_is_neither_published_nor_named(world: World) -> None:
+async def test_refused_changes_are_not_published_or_audited(world: World) -> None:
     target = await new_cert(world)
     names = [f"p{number}" for number in range(11)]
     await create(world, *names)
@@ -662,7 +662,7 @@ async def test_what_was_refused_is_neither_published_nor_named(world: World) -> 
     assert await world.unchanged()
 
 
-# -- targets as they are written ----------------------------------------------------------------------------------
+# -- parsing targets ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -689,7 +689,7 @@ def test_a_target_is_the_arn_of_a_certificate_or_a_group_of_the_same_scope(resou
     [
         "",
         ID,
-        "us-east-1:c1a2b3d4-0000-4000-8000-000000000000",  # Cognito's: not served
+        "us-east-1:c1a2b3d4-0000-4000-8000-000000000000",  # an identity of Cognito, which this server does not have
         f"arn:aws:iot:us-east-1:111111111111:cert/{ID[:-1]}",
         f"arn:aws:iot:us-east-1:111111111111:cert/{ID}\n",
         f"arn:aws:iot:us-east-1:111111111111:cert/{ID}/x",
@@ -708,7 +708,7 @@ async def test_other_targets_are_invalid(world: World, arn: str) -> None:
     assert refused.value.field == "target"
 
 
-async def test_a_group_is_no_principal(world: World) -> None:
+async def test_a_group_is_not_a_principal(world: World) -> None:
     for operation in ("AttachPrincipalPolicy", "DetachPrincipalPolicy", "ListPrincipalPolicies"):
         with pytest.raises(Invalid, match=r"^x-amzn-iot-principal must be the ARN of a certificate$"):
             await world.aws(operation, **P, principal=NO_GROUP)

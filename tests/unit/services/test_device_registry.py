@@ -1,4 +1,4 @@
-"""Registries and devices of Yandex IoT Core, by their methods: names, pages, deletion, and whose they are."""
+"""Yandex IoT Core's methods for registries and devices: names, pages, deletion and authorization."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ListDevicesRequest: Any = load().methods["/yandex.cloud.iot.devices.v1.DeviceService/List"].request_class
 
 
-async def test_a_new_registry_is_read_as_it_was_given(world: World) -> None:
+async def test_a_new_registry_is_returned_as_given(world: World) -> None:
     fields: dict[str, Any] = {"name": "r", "description": "Реестр", "labels": {"a": "b"}}
     log_options = {"folder_id": "b1g", "min_level": "WARN"}
     made = await world.yandex("RegistryService.Create", folder_id=world.ours.folder, **fields, log_options=log_options)
@@ -39,7 +39,7 @@ async def test_a_new_registry_is_read_as_it_was_given(world: World) -> None:
     assert world.audit_resources() == [f"yandex:registry/{registry.id}"]
 
 
-async def test_a_new_device_is_read_as_it_was_given(world: World) -> None:
+async def test_a_new_device_is_returned_as_given(world: World) -> None:
     registry = await world.registry()
     fields: dict[str, Any] = {
         "name": "d",
@@ -59,7 +59,7 @@ async def test_a_new_device_is_read_as_it_was_given(world: World) -> None:
     assert world.audit_resources() == [f"yandex:device/{device.id}"]
 
 
-async def test_ids_of_one_kind_name_none_of_the_other(world: World) -> None:
+async def test_ids_are_valid_for_their_kind_only(world: World) -> None:
     registry = await world.registry()
     device = await world.device(registry)
     with pytest.raises(NotFound, match=f"device {registry}"):
@@ -68,7 +68,7 @@ async def test_ids_of_one_kind_name_none_of_the_other(world: World) -> None:
         await world.yandex("RegistryService.Get", registry_id=device)
 
 
-async def test_a_registrys_name_is_taken_in_its_folder_until_it_is_deleted(world: World) -> None:
+async def test_registry_names_are_unique_in_a_folder(world: World) -> None:
     registry = await world.registry(name="a")
     await world.registry(name="b")
     await world.registry(THEIRS, name="a")
@@ -78,7 +78,7 @@ async def test_a_registrys_name_is_taken_in_its_folder_until_it_is_deleted(world
     await world.registry(name="a")
 
 
-async def test_a_devices_name_is_taken_in_its_registry_until_it_is_deleted(world: World) -> None:
+async def test_device_names_are_unique_in_a_registry(world: World) -> None:
     first, second = await world.registry(), await world.registry()
     device = await world.device(first, name="d")
     await world.device(first, name="D")
@@ -89,7 +89,7 @@ async def test_a_devices_name_is_taken_in_its_registry_until_it_is_deleted(world
     await world.device(first, name="d")
 
 
-async def test_any_number_can_be_without_a_name_and_none_is_found_by_that(world: World) -> None:
+async def test_names_are_optional(world: World) -> None:
     registry = await world.registry()
     await world.registry()
     await world.device(registry)
@@ -102,7 +102,7 @@ async def test_any_number_can_be_without_a_name_and_none_is_found_by_that(world:
         await world.read(by_name)
 
 
-async def test_a_registry_is_deleted_after_its_devices(world: World) -> None:
+async def test_a_registry_with_devices_cannot_be_deleted(world: World) -> None:
     registry = await world.registry(certificates=[{"certificate_data": vectors.certificate_pem()}])
     device = await world.device(registry)
     world.audit_resources()
@@ -134,19 +134,19 @@ GONE: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("label", GONE)
-async def test_what_does_not_exist_is_not_found(world: World, label: str) -> None:
+async def test_unknown_ids_are_not_found(world: World, label: str) -> None:
     with pytest.raises(NotFound, match=r"(are|b1g)0 does not exist"):
         await world.yandex(label, **GONE[label])
 
 
 @pytest.mark.parametrize("parent", ["registry_id", "folder_id"])
-async def test_devices_of_what_does_not_exist_are_not_found(world: World, parent: str) -> None:
+async def test_devices_of_unknown_parents_are_not_found(world: World, parent: str) -> None:
     with pytest.raises(NotFound, match=f"{parent[:-3]} x does not exist"):
         await world.yandex("DeviceService.List", **{parent: "x"})
 
 
 @pytest.mark.parametrize("label", [label for label in GONE if not label.startswith("OperationService")])
-async def test_who_may_not_does_not_learn_what_exists(world: World, label: str) -> None:
+async def test_unauthorized_callers_do_not_learn_which_ids_exist(world: World, label: str) -> None:
     world.denied.add(f"yandex:{label}")
     registry = await world.registry() if label != "RegistryService.Create" else ""
     device = await world.device(registry) if registry and label != "DeviceService.Create" else ""
@@ -156,7 +156,7 @@ async def test_who_may_not_does_not_learn_what_exists(world: World, label: str) 
             await world.yandex(label, **fields)
 
 
-async def test_calls_are_authorized_on_what_they_name_and_all_that_contains_it(world: World) -> None:
+async def test_calls_are_authorized_on_the_resource_and_its_containers(world: World) -> None:
     registry = await world.registry()
     device = await world.device(registry)
     cloud, folder = f"yandex:cloud/{OURS.account}", f"yandex:folder/{world.ours.folder}"
@@ -204,7 +204,7 @@ async def test_a_refused_creation_leaves_nothing(world: World) -> None:
         ({"certificates": [{"certificate_data": ""}]}, "certificates[0].certificate_data"),
     ],
 )
-async def test_a_creation_names_the_field_that_is_wrong(world: World, fields: dict[str, Any], field: str) -> None:
+async def test_invalid_fields_are_named(world: World, fields: dict[str, Any], field: str) -> None:
     registry = await world.registry()
     with pytest.raises(Invalid) as caught:
         await world.yandex("DeviceService.Create", registry_id=registry, **fields)
@@ -214,7 +214,7 @@ async def test_a_creation_names_the_field_that_is_wrong(world: World, fields: di
             await world.yandex("RegistryService.Create", folder_id=world.ours.folder, **fields)
 
 
-async def test_a_creation_with_a_password_is_refused_rather_than_made_without(world: World) -> None:
+async def test_passwords_are_refused(world: World) -> None:
     password = "0123456789_abcd"
     with pytest.raises(Unimplemented):
         await world.registry(password=password)
@@ -241,11 +241,11 @@ async def page_of(world: World, kind: str, registry: str, page: Mapping[str, Any
 
 @pytest.mark.parametrize("kind", LISTS)
 @pytest.mark.parametrize("limit", [1, 2, 3, 6, 7])
-async def test_a_list_has_everything_once_the_oldest_first(world: World, kind: str, limit: int) -> None:
+async def test_lists_have_every_item_once_oldest_first(world: World, kind: str, limit: int) -> None:
     registry = await world.registry()
     made = [(world.clock(), registry)] if kind == "registries" else []
     for number in range(6 - len(made)):
-        world.clock.advance(seconds=-(number % 2))  # some at the very same time
+        world.clock.advance(seconds=-(number % 2))  # some items at the same time
         id = await world.registry() if kind == "registries" else await world.device(registry)
         made.append((world.clock(), id))
     elsewhere = await world.registry(THEIRS)
@@ -258,7 +258,7 @@ async def test_a_list_has_everything_once_the_oldest_first(world: World, kind: s
     assert await pages(page, "ids", limit, **sizes) == [id for _, id in sorted(made)]
 
 
-async def test_a_page_has_100_items_unless_the_call_says_otherwise(world: World) -> None:
+async def test_a_page_has_100_items_by_default(world: World) -> None:
     registry = await world.registry()
     for _ in range(101):
         await world.device(registry)
@@ -267,8 +267,8 @@ async def test_a_page_has_100_items_unless_the_call_says_otherwise(world: World)
     assert (len(set(whole["ids"])), whole["next_page_token"]) == (101, None)
 
 
-async def test_a_page_of_large_devices_ends_before_it_is_full(world: World) -> None:
-    """So that answering takes milliseconds, however many are asked for."""
+async def test_a_page_of_large_devices_is_shorter(world: World) -> None:
+    """So that an answer takes milliseconds, whatever page size is requested."""
     registry = await world.registry()
     made = []
     for number in range(110):
@@ -285,7 +285,7 @@ def test_at_most_1000_items_are_read_for_a_page() -> None:
     assert [cursor(ListDevicesRequest(page_size=size)).limit for size in (0, 7, 1000, 20_000)] == [100, 7, 1000, 1000]
 
 
-async def test_page_tokens_are_taken_by_their_own_list_only(world: World) -> None:
+async def test_page_tokens_are_valid_for_their_own_list_only(world: World) -> None:
     registry, other = await world.registry(), await world.registry()
     for each in (registry, registry, other, other):
         await world.device(each)
@@ -307,8 +307,8 @@ async def test_page_tokens_are_taken_by_their_own_list_only(world: World) -> Non
             await world.yandex("DeviceService.List", scope, registry_id=id, page_token=token)
 
 
-async def test_another_account_finds_nothing(world: World) -> None:
-    """It is told the same as of what does not exist."""
+async def test_resources_are_not_found_in_another_account(world: World) -> None:
+    """The error is the same as for an id that does not exist."""
     registry = await world.registry(name="r")
     device = await world.device(registry, name="d")
     ours = {"registry_id": registry, "device_id": device, "folder_id": world.ours.folder}

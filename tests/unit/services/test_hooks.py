@@ -1,4 +1,4 @@
-"""Hooks that are Python functions. Those behind HTTP are asked by the end-to-end tests, from a real server."""
+"""Hooks that are Python functions. The end-to-end tests call hooks over HTTP."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["in_thread", "awaited"])
-async def test_a_function_is_asked_by_its_name(name: str) -> None:
+async def test_functions_are_found_by_the_name_in_the_arn(name: str) -> None:
     for arn in (LAMBDA.format(name), LAMBDA.format(f"{name}:PROD")):
         assert await HookTable({}).ask(Hook(arn), QUESTION) == {"a": "b"}
 
 
 @pytest.mark.parametrize("name", ["in_thread", "awaited"])
-async def test_a_function_is_asked_by_the_arn_in_the_settings(name: str) -> None:
+async def test_functions_are_found_by_the_arn_in_the_settings(name: str) -> None:
     table = HookTable({"arn:aws:x:::y": f"entry-point:{name}"})
     assert await table.ask(Hook("arn:aws:x:::y"), QUESTION) == {"a": "b"}
 
@@ -84,14 +84,14 @@ async def test_a_function_is_asked_by_the_arn_in_the_settings(name: str) -> None
         ("arn:aws:x:::in_thread", "Access denied while invoking Lambda function"),
     ],
 )
-async def test_a_function_that_cannot_answer_is_told_in_awss_words(arn: str, reason: str) -> None:
+async def test_failing_hooks_are_refusals_in_the_words_of_aws(arn: str, reason: str) -> None:
     with pytest.raises(ProvisioningRefused) as refused:
         await HookTable({}).ask(Hook(arn), QUESTION)
     assert (refused.value.step, refused.value.reason) == ("invocation", reason)
 
 
-async def test_functions_that_never_end_use_up_few_threads() -> None:
-    """When there are none left, others wait no longer than they may, and those that end do."""
+async def test_endless_functions_use_a_limited_number_of_threads() -> None:
+    """When no thread is left, other calls time out; threads of functions that end are used again."""
     table, before = HookTable({}, timeout=0.05), threading.active_count()
     for _ in range(3):
         asked = [table.ask(Hook(LAMBDA.format("endless")), {}) for _ in range(10)]

@@ -1,4 +1,4 @@
-"""Host names are added, never changed, and keep their order."""
+"""Host names can be added, are never changed, and keep their order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NAMES = HostNames({"iot.example": OURS, "y.example": OURS, "theirs.example": THEIRS})
 
 
-async def test_added_host_names_follow_the_known_ones_in_their_order(world: World) -> None:
+async def test_added_host_names_follow_the_known_ones(world: World) -> None:
     assert await world.read(list_hostnames) == []
     assert await world.write(lambda tx: add_hostnames(tx, ["b", "a", "b"])) == ["b", "a"]
     assert await world.write(lambda tx: add_hostnames(tx, ["a", "c", "b"])) == ["c"]
@@ -25,7 +25,7 @@ async def test_added_host_names_follow_the_known_ones_in_their_order(world: Worl
     assert await world.read(list_hostnames) == ["b", "a", "c"]
 
 
-async def test_the_endpoint_is_the_scopes_own_name_else_the_first_one(world: World) -> None:
+async def test_the_endpoint_is_the_assigned_name_else_the_first(world: World) -> None:
     await world.write(lambda tx: add_hostnames(tx, ["iot.example", "localhost"]))
     world.environment = replace(world.environment, endpoints={OURS: "devices.example"})
     for scope, endpoint in ((OURS, "devices.example"), (ABROAD, "iot.example"), (THEIRS, "iot.example")):
@@ -51,11 +51,11 @@ async def test_endpoints_are_of_the_documented_types(world: World) -> None:
         (None, None),
     ],
 )
-def test_a_name_stands_for_one_account_and_region(name: str | None, expected: object) -> None:
+def test_an_assigned_name_selects_its_account_and_region(name: str | None, expected: object) -> None:
     assert NAMES.scope_of(name) == expected
 
 
-def test_the_operator_is_told_the_names() -> None:
+def test_advice_lists_the_assigned_names() -> None:
     told = NAMES.advice([OURS, ABROAD])
     assert told == (
         "the device must send a host name (SNI): iot.example or y.example (account 111111111111, us-east-1); "

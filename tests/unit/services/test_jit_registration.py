@@ -1,4 +1,4 @@
-"""Which certificates are registered just in time, where, as what, and which never again."""
+"""Just-in-time registration: candidates, their account and status, and certificates that are refused."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ AUTO = {"allowAutoRegistration": True}
 
 @dataclass
 class Gateway:
-    """``roles`` are those that were assumed, each with what named it."""
+    """``roles`` are the assumed roles, each with the resource that named it."""
 
     world: World
     roles: list[tuple[str, str]] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Gateway:
         return self.world.change(OURS)
 
     async def find(self, made: x509.Certificate, scope: Scope | None = OURS) -> JitCandidate | None:
-        """Without ``scope`` the device names no host, and OURS is the default account."""
+        """Find a candidate. Without ``scope`` the device sends no host name, and OURS is the default account."""
         world, certificate = self.world, read_issued_certificate(made.public_bytes(Encoding.DER))
         where, own = scope or NoHostName(OURS.account), world.environment.own_authorities
         return await find_candidate(world.store, own, where, certificate, world.clock())
@@ -72,7 +72,7 @@ class Gateway:
         return await self.register(candidate) if candidate is not None else None
 
     async def connect(self, made: x509.Certificate, scope: Scope | None = OURS) -> Registration | None:
-        """The new registration; None if no account has the CA certificate, or if it waits already."""
+        """Return the new registration; None if no account has the CA certificate, or if it is already registered."""
         candidate = await self.find(made, scope)
         return await self.register(candidate) if candidate is not None and candidate.registration is None else None
 
@@ -96,7 +96,7 @@ async def revoke_and_delete(world: World, made: x509.Certificate) -> None:
     await world.aws("DeleteCertificate", certificateId=fingerprint(made))
 
 
-async def test_a_certificate_of_a_registered_ca_waits_for_activation(world: World, gateway: Gateway) -> None:
+async def test_a_certificate_of_a_registered_ca_becomes_pending_activation(world: World, gateway: Gateway) -> None:
     root = issuer()
     ca = await prove(world, root, **AUTO)
     world.audit_resources()
@@ -111,7 +111,7 @@ async def test_a_certificate_of_a_registered_ca_waits_for_activation(world: Worl
     assert gateway.roles == []
 
 
-async def test_a_certificate_that_waits_is_found_again_with_its_registration(world: World, gateway: Gateway) -> None:
+async def test_a_pending_certificate_is_found_with_its_registration(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, **AUTO)
     made = root.sign()
@@ -122,7 +122,7 @@ async def test_a_certificate_that_waits_is_found_again_with_its_registration(wor
     assert candidate.registration == registration
 
 
-async def test_a_certificate_that_was_registered_meanwhile_is_left_as_it_is(world: World, gateway: Gateway) -> None:
+async def test_an_existing_registration_stays_unchanged(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, **AUTO)
     made = root.sign()
@@ -137,7 +137,7 @@ async def test_a_certificate_that_was_registered_meanwhile_is_left_as_it_is(worl
     assert await world.unchanged()
 
 
-async def test_a_ca_that_stops_registering_refuses_those_that_wait(world: World, gateway: Gateway) -> None:
+async def test_a_ca_without_automatic_registration_refuses_pending_certificates(world: World, gateway: Gateway) -> None:
     root = issuer()
     ca = await take(world, root, **AUTO)
     made = root.sign()
@@ -148,7 +148,7 @@ async def test_a_ca_that_stops_registering_refuses_those_that_wait(world: World,
 
 @pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
 @pytest.mark.parametrize("scope", [OURS, None])
-async def test_a_certificate_that_was_taken_out_of_use_is_no_candidate(
+async def test_deactivated_certificates_are_not_candidates(
     world: World, gateway: Gateway, scope: Scope | None, status: str
 ) -> None:
     root = issuer()
@@ -161,10 +161,10 @@ async def test_a_certificate_that_was_taken_out_of_use_is_no_candidate(
 
 @pytest.mark.parametrize("status", ["PENDING_ACTIVATION", "ACTIVE"])
 @pytest.mark.parametrize("scope", [OURS, None])
-async def test_a_certificate_that_another_connection_registered_meanwhile_is_a_candidate(
+async def test_a_certificate_that_another_connection_registered_is_a_candidate(
     world: World, gateway: Gateway, scope: Scope | None, status: str
 ) -> None:
-    """This connection found none when it looked; it is to come again, as the other one."""
+    """When this connection read the store, there was no registration; both devices must reconnect."""
     root = issuer()
     await take(world, root, **AUTO)
     made = root.sign()
@@ -177,7 +177,9 @@ async def test_a_certificate_that_another_connection_registered_meanwhile_is_a_c
     assert candidate.registration.status == status
 
 
-async def test_without_an_endpoint_what_needs_one_is_no_candidate(world: World, gateway: Gateway) -> None:
+async def test_certificates_that_require_a_host_name_are_not_candidates_without_one(
+    world: World, gateway: Gateway
+) -> None:
     root = issuer()
     await prove(world, root, **AUTO)
     made = root.sign()
@@ -186,7 +188,7 @@ async def test_without_an_endpoint_what_needs_one_is_no_candidate(world: World, 
     assert await gateway.find(made, None) is None
 
 
-async def test_a_certificate_that_waits_under_no_ca_is_no_candidate(world: World, gateway: Gateway) -> None:
+async def test_a_pending_certificate_without_a_ca_is_not_a_candidate(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, **AUTO)
     made = root.sign()
@@ -199,7 +201,7 @@ async def test_a_certificate_that_waits_under_no_ca_is_no_candidate(world: World
     "members", [{"newStatus": "INACTIVE"}, {"newAutoRegistrationStatus": "DISABLE"}, {"removeAutoRegistration": True}]
 )
 @pytest.mark.parametrize("scope", [OURS, None])
-async def test_a_ca_that_does_not_register_by_itself_refuses(
+async def test_a_ca_without_automatic_registration_refuses(
     world: World, gateway: Gateway, members: dict[str, Any], scope: Scope | None
 ) -> None:
     root = issuer()
@@ -208,7 +210,9 @@ async def test_a_ca_that_does_not_register_by_itself_refuses(
 
 
 @pytest.mark.parametrize("scope", [OURS, None])
-async def test_certificates_of_other_cas_are_no_candidates(world: World, gateway: Gateway, scope: Scope | None) -> None:
+async def test_certificates_of_other_cas_are_not_candidates(
+    world: World, gateway: Gateway, scope: Scope | None
+) -> None:
     await prove(world, issuer(), **AUTO)
     for other in (issuer("Unknown"), issuer()):
         assert await gateway.find(other.sign(), scope) is None
@@ -238,10 +242,10 @@ async def test_a_ca_certificate_registers_while_it_is_valid(world: World, gatewa
     assert "is not valid now" in await gateway.refusal(root.sign(ends=NOW + 9 * DAY))
 
 
-# -- without an endpoint ------------------------------------------------------------------------------------------
+# -- without a host name ------------------------------------------------------------------------------------------
 
 
-async def test_without_an_endpoint_an_account_without_proof_registers_nothing(world: World, gateway: Gateway) -> None:
+async def test_without_a_host_name_an_account_without_proof_registers_nothing(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, THEIRS, **AUTO)
     with pytest.raises(OnlyByHostName) as refused:
@@ -250,7 +254,9 @@ async def test_without_an_endpoint_an_account_without_proof_registers_nothing(wo
     assert await gateway.connect(root.sign(), THEIRS) is not None
 
 
-async def test_without_an_endpoint_the_default_account_registers_at_home(world: World, gateway: Gateway) -> None:
+async def test_without_a_host_name_the_default_account_registers_in_its_home_region(
+    world: World, gateway: Gateway
+) -> None:
     root = issuer()
     for scope in (THEIRS, ABROAD):
         await take(world, root, scope, **AUTO)
@@ -263,7 +269,7 @@ async def test_without_an_endpoint_the_default_account_registers_at_home(world: 
     assert registration.scope == OURS
 
 
-async def test_without_an_endpoint_a_ca_in_default_mode_comes_first(world: World, gateway: Gateway) -> None:
+async def test_without_a_host_name_a_ca_in_default_mode_comes_first(world: World, gateway: Gateway) -> None:
     root = issuer()
     for scope in (THEIRS, ABROAD):
         await take(world, root, scope, **AUTO)
@@ -275,8 +281,8 @@ async def test_without_an_endpoint_a_ca_in_default_mode_comes_first(world: World
     assert "does not register" in await gateway.refusal(root.sign(), None)
 
 
-async def test_no_account_hides_anothers_ca_behind_its_own_of_that_name(world: World, gateway: Gateway) -> None:
-    """Only so many are tried, and names are not secret: an account in many regions can have more of one name."""
+async def test_no_account_can_hide_another_accounts_ca(world: World, gateway: Gateway) -> None:
+    """The number of tried CAs is limited, and subjects are not secret: an account can register many in its regions."""
     for number in range(6):
         for _ in range(10):
             await prove(world, issuer("Vendor"), Scope(OURS.account, f"region-{number}"), **AUTO)
@@ -289,7 +295,7 @@ async def test_no_account_hides_anothers_ca_behind_its_own_of_that_name(world: W
     assert registration.scope == THEIRS
 
 
-async def test_the_newest_ca_certificate_of_one_key_registers(world: World, gateway: Gateway) -> None:
+async def test_the_newest_ca_certificate_of_a_key_registers(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, **AUTO)
     newer = await take(world, replace(root, certificate=issuer(key=root.key).certificate), **AUTO)
@@ -298,10 +304,10 @@ async def test_the_newest_ca_certificate_of_one_key_registers(world: World, gate
     assert registration.ca == newer
 
 
-# -- never again --------------------------------------------------------------------------------------------------
+# -- revoked and registered certificates --------------------------------------------------------------------------
 
 
-async def register_somehow(world: World, gateway: Gateway, made: x509.Certificate, how: str) -> None:
+async def register_by(world: World, gateway: Gateway, made: x509.Certificate, how: str) -> None:
     match how:
         case "just in time":
             await gateway.connect(made)
@@ -321,7 +327,7 @@ async def test_a_revoked_certificate_is_refused_once_it_is_deleted(
     root = issuer()
     await take(world, root, **AUTO)
     made = root.sign()
-    await register_somehow(world, gateway, made, registered)
+    await register_by(world, gateway, made, registered)
     await revoke_and_delete(world, made)
     for again in (made, rewritten(made)):
         assert await gateway.refusal(again) == "it was revoked"
@@ -334,13 +340,13 @@ async def test_a_revoked_certificate_is_refused_under_another_fingerprint(
     root = issuer()
     await take(world, root, **AUTO)
     made = root.sign()
-    await register_somehow(world, gateway, made, registered)
+    await register_by(world, gateway, made, registered)
     await set_status(world, made, "REVOKED")
     assert await gateway.find(made) is None
     assert f"number is registered: {fingerprint(made)}" in await gateway.refusal(rewritten(made))
 
 
-async def test_what_one_account_revoked_another_registers(world: World, gateway: Gateway) -> None:
+async def test_a_certificate_that_one_account_revoked_is_registered_in_another(world: World, gateway: Gateway) -> None:
     root = issuer()
     for scope in (OURS, THEIRS):
         await take(world, root, scope, **AUTO)
@@ -378,7 +384,7 @@ async def test_a_certificate_that_was_deleted_but_not_revoked_is_registered_agai
     assert await gateway.connect(made) is not None
 
 
-async def test_a_serial_number_is_registered_once(world: World, gateway: Gateway) -> None:
+async def test_a_serial_number_can_be_registered_once(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, **AUTO)
     first = root.sign(serial=7)
@@ -388,7 +394,9 @@ async def test_a_serial_number_is_registered_once(world: World, gateway: Gateway
     assert await world.count("registrations") == 1
 
 
-async def test_a_ca_certificate_that_changes_meanwhile_registers_nothing(world: World, gateway: Gateway) -> None:
+async def test_a_ca_certificate_that_changes_during_registration_registers_nothing(
+    world: World, gateway: Gateway
+) -> None:
     root = issuer()
     ca = await take(world, root, **AUTO)
     candidate = await gateway.find(root.sign())
@@ -447,7 +455,7 @@ async def test_a_ca_with_a_template_provisions_the_device(
 
 
 @pytest.mark.parametrize("denied", ["iot:UpdateCertificate", "iot:CreateThing", "iot:AttachThingPrincipal"])
-async def test_nothing_is_left_of_provisioning_that_is_denied(world: World, gateway: Gateway, denied: str) -> None:
+async def test_denied_provisioning_is_rolled_back(world: World, gateway: Gateway, denied: str) -> None:
     root = issuer()
     await take(world, root, **AUTO, registrationConfig=BY_BODY)
     await world.published()
@@ -464,7 +472,7 @@ async def test_nothing_is_left_of_provisioning_that_is_denied(world: World, gate
     assert registration.status is Status.ACTIVE
 
 
-async def test_a_certificate_that_lacks_a_parameter_is_not_registered(world: World, gateway: Gateway) -> None:
+async def test_a_certificate_without_a_required_parameter_is_not_registered(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, **AUTO, registrationConfig=BY_BODY)
     with pytest.raises(InvalidParameters, match="CommonName"):
@@ -472,8 +480,8 @@ async def test_a_certificate_that_lacks_a_parameter_is_not_registered(world: Wor
     assert await world.count("registrations") == 0
 
 
-async def test_a_certificate_that_waits_already_is_not_provisioned(world: World, gateway: Gateway) -> None:
-    """AWS provisions at the first connection only; what its owner was to look at still is."""
+async def test_a_pending_certificate_is_not_provisioned(world: World, gateway: Gateway) -> None:
+    """AWS provisions at the first connection only; a pending certificate waits for its owner."""
     root = issuer()
     ca = await take(world, root, **AUTO)
     made = root.sign()

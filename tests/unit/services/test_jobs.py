@@ -1,4 +1,4 @@
-"""Background jobs: one at a time, step by step, until they are done, whatever becomes of the process meanwhile."""
+"""Background jobs: they run one at a time, step by step, to their end, even if a process is killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def add(tx: Transaction, name: str, now: datetime) -> None:
 
 
 class Work:
-    """Jobs of the kind "test": ``steps`` of each leave a row behind, and ``error`` is raised by a step."""
+    """Jobs of the kind "test": each takes ``steps`` steps, which write a row or raise ``error``."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -52,7 +52,7 @@ class Work:
             await self.world.write(partial(add, name=name, now=self.world.clock()))
 
     async def done(self) -> str:
-        """The steps that were taken and kept, in order."""
+        """Return the committed steps in order."""
         return "".join(name[0] for (name,) in await self.world.rows("SELECT name FROM hostnames ORDER BY position"))
 
 
@@ -65,7 +65,7 @@ def work(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
     del STEPS["test"]
 
 
-async def test_jobs_are_run_to_their_ends_one_after_the_other(work: Work) -> None:
+async def test_jobs_run_one_after_the_other(work: Work) -> None:
     await work.add("a", "b")
     with capture_logs() as logs:
         await work.runner.run_due()
@@ -85,18 +85,18 @@ async def test_a_job_is_added_with_its_change_or_not_at_all(work: Work) -> None:
     assert await work.world.count("jobs") == 0
 
 
-async def test_where_nothing_is_due_nothing_is_written(work: Work) -> None:
+async def test_without_due_jobs_nothing_is_written(work: Work) -> None:
     changes = work.world.store.writes
     await work.runner.run_due()
     assert work.world.store.writes == changes
 
 
-async def test_a_job_goes_on_after_its_process_was_killed(work: Work) -> None:
-    """The other process waits for as long as a step may take."""
+async def test_another_process_continues_the_job_of_a_killed_process(work: Work) -> None:
+    """The other process waits as long as a step may take."""
     await work.add("a")
     held = await work.runner._take()
     assert held is not None
-    await work.runner._step(held)  # and no other one
+    await work.runner._step(held)  # one step only
     other = JobRunner(work.world.store, work.world.clock)
     await other.run_due()
     assert await work.done() == "a"
@@ -106,7 +106,7 @@ async def test_a_job_goes_on_after_its_process_was_killed(work: Work) -> None:
 
 
 async def test_two_processes_do_not_share_a_job(work: Work) -> None:
-    """The first was held up for so long that the second took over: its step is none."""
+    """The first process stalls until the second takes the job: the first one's step has no effect."""
     await work.add("a")
     held = await work.runner._take()
     assert held is not None
@@ -117,7 +117,7 @@ async def test_two_processes_do_not_share_a_job(work: Work) -> None:
     assert (await work.done(), await work.world.count("jobs")) == ("", 1)
 
 
-async def test_a_job_that_fails_is_tried_again_later_and_stops_no_other(work: Work) -> None:
+async def test_a_failed_job_is_retried_later_and_does_not_stop_other_jobs(work: Work) -> None:
     await work.add("a")
     work.error = KeyError("a bug")
     pauses = []
@@ -139,7 +139,7 @@ async def test_a_job_that_fails_is_tried_again_later_and_stops_no_other(work: Wo
     assert (work.runner.waiting, work.runner.failing) == (0, 0)
 
 
-async def test_a_job_of_a_kind_that_this_version_does_not_know_waits(work: Work) -> None:
+async def test_a_job_of_an_unknown_kind_waits(work: Work) -> None:
     await work.add("a")
     await work.world.execute("UPDATE jobs SET kind = 'of a later version'")
     with capture_logs() as logs:
@@ -148,7 +148,7 @@ async def test_a_job_of_a_kind_that_this_version_does_not_know_waits(work: Work)
     assert await work.world.count("jobs") == 1
 
 
-async def test_the_store_being_away_is_no_failure_of_a_job(work: Work) -> None:
+async def test_an_unavailable_store_does_not_count_as_a_failure(work: Work) -> None:
     await work.add("a")
     work.error = Unavailable("The store failed")
     with pytest.raises(Unavailable):
@@ -159,7 +159,7 @@ async def test_the_store_being_away_is_no_failure_of_a_job(work: Work) -> None:
     assert await work.done() == "aaa"
 
 
-async def test_repeated_work_goes_on_whatever_happens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_repeated_work_continues_after_errors(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_REPEAT_EVERY", 0.0)
     monkeypatch.setattr(module, "_LOOK_EVERY", 0.0)
     errors: list[Exception | None] = [Unavailable("gone"), KeyError("a bug"), None]
@@ -187,7 +187,7 @@ async def test_repeated_work_goes_on_whatever_happens(world: World, monkeypatch:
     assert [line["event"] for line in logs] == ["jobs_wait_for_the_store", "job_failed"]
 
 
-async def test_the_runner_begins_with_what_is_due(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_runner_starts_with_due_jobs(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LOOK_EVERY", 0.001)
     running = asyncio.create_task(work.runner.run())
     await work.add("a")
@@ -200,6 +200,6 @@ async def test_the_runner_begins_with_what_is_due(work: Work, monkeypatch: pytes
     assert await work.done() == "aaa"
 
 
-async def test_kinds_are_declared_once(work: Work) -> None:
+async def test_kinds_can_be_declared_once(work: Work) -> None:
     with pytest.raises(AssertionError, match="declared twice"):
         module.job("test")(work.step)

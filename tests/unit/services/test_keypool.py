@@ -1,4 +1,4 @@
-"""Keys are made off the event loop, given to one caller each, and shared out fairly."""
+"""Keys are made outside of the event loop, given to one caller each, and shared fairly between accounts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Generator:
-    """Makes keys as far as it is allowed to, and remembers which, and in which thread."""
+    """Makes the allowed number of keys, and records the keys and their threads."""
 
     def __init__(self, allowed: int = 0) -> None:
         self._permits = threading.Semaphore(allowed)
@@ -44,7 +44,7 @@ class Generator:
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for knows no event
+        while not condition():  # noqa: ASYNC110 - there is no event for the condition
             await asyncio.sleep(0)
 
 
@@ -61,7 +61,7 @@ async def started(*, size: int, queue_limit: int = 8) -> AsyncIterator[tuple[Key
 
 
 async def waiting(pool: KeyPool, account: str, count: int = 1) -> list[asyncio.Task[KeyPair]]:
-    """That many callers, once they wait."""
+    """Start that many callers, and return them when they wait."""
     before = pool.waiting
     tasks = [asyncio.create_task(pool.take(account)) for _ in range(count)]
     await until(lambda: pool.waiting == before + count)
@@ -69,7 +69,7 @@ async def waiting(pool: KeyPool, account: str, count: int = 1) -> list[asyncio.T
 
 
 class TestFilling:
-    async def test_it_is_filled_to_its_size_and_no_further(self) -> None:
+    async def test_the_pool_is_filled_to_its_size(self) -> None:
         async with started(size=5) as (pool, generator):
             generator.allow(100)
             await until(lambda: pool.ready == 5)
@@ -77,7 +77,7 @@ class TestFilling:
                 await asyncio.sleep(0)
             assert pool.ready == len(generator.made) == 5
 
-    async def test_what_is_taken_is_made_anew(self) -> None:
+    async def test_taken_keys_are_replaced(self) -> None:
         async with started(size=3) as (pool, generator):
             generator.allow(3)
             await until(lambda: pool.ready == 3)
@@ -88,7 +88,7 @@ class TestFilling:
             taken += [await pool.take("a") for _ in range(3)]
             assert len({id(pair) for pair in taken}) == 6
 
-    async def test_a_pool_of_size_0_makes_keys_for_those_who_wait(self) -> None:
+    async def test_a_pool_of_size_0_makes_keys_for_waiting_callers(self) -> None:
         async with started(size=0) as (pool, generator):
             generator.allow(100)
             first, second = await asyncio.gather(pool.take("a"), pool.take("b"))
@@ -96,21 +96,21 @@ class TestFilling:
             assert pool.ready == 0
             assert len(generator.made) == 2
 
-    async def test_nothing_is_generated_on_the_event_loops_thread(self) -> None:
+    async def test_keys_are_not_made_in_the_event_loops_thread(self) -> None:
         async with started(size=2) as (pool, generator):
             generator.allow(100)
             await asyncio.gather(*(pool.take("a") for _ in range(8)))
             assert generator.threads
             assert threading.get_ident() not in generator.threads
 
-    async def test_real_keys(self) -> None:
+    async def test_the_pool_makes_real_keys(self) -> None:
         pool = KeyPool(0)
         pool.start()
         pair = await pool.take("a")
         assert pair.public_key.key_size == 2048
         await pool.close()
 
-    async def test_a_key_that_could_not_be_made_leaves_nobody_waiting(self) -> None:
+    async def test_a_failure_refuses_all_waiting_callers(self) -> None:
         errors: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
         generator = Generator()
@@ -128,7 +128,7 @@ class TestFilling:
 
 
 class TestQueueing:
-    async def test_accounts_are_served_in_turn(self) -> None:
+    async def test_accounts_are_served_round_robin(self) -> None:
         async with started(size=0) as (pool, generator):
             order: list[str] = []
 
@@ -144,7 +144,7 @@ class TestQueueing:
             await asyncio.gather(*tasks)
             assert order == ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]
 
-    async def test_one_that_comes_later_goes_behind_those_in_the_round(self) -> None:
+    async def test_a_new_account_is_served_after_the_others(self) -> None:
         async with started(size=0) as (pool, generator):
             first = await waiting(pool, "a", 3)
             generator.allow(1)
@@ -159,7 +159,7 @@ class TestQueueing:
             generator.allow(1)
             await first[2]
 
-    async def test_the_queue_is_bounded(self) -> None:
+    async def test_the_number_of_waiting_callers_is_limited(self) -> None:
         async with started(size=0, queue_limit=4) as (pool, generator):
             callers = await waiting(pool, "a", 4)
             with pytest.raises(Throttled) as refused:
@@ -170,11 +170,11 @@ class TestQueueing:
             assert len({id(pair) for pair in await asyncio.gather(*callers)}) == 4
             assert pool.waiting == 0
 
-    async def test_one_account_cannot_keep_another_out(self) -> None:
+    async def test_one_account_cannot_block_another(self) -> None:
         async with started(size=0, queue_limit=4) as (pool, generator):
             crowd = await waiting(pool, "a", 4)
             other = asyncio.create_task(pool.take("b"))
-            # The crowd's last gives way, and b then has its turn right after a's first.
+            # The last caller of a is refused. Then b is served right after the first caller of a.
             with pytest.raises(Throttled):
                 await crowd[3]
             assert pool.waiting == 4
@@ -184,7 +184,7 @@ class TestQueueing:
             generator.allow(2)
             await asyncio.gather(*crowd[:3])
 
-    async def test_nobody_gives_way_to_an_account_that_has_as_many(self) -> None:
+    async def test_an_account_with_as_many_waiting_callers_is_throttled(self) -> None:
         async with started(size=0, queue_limit=4) as (pool, generator):
             callers = [*await waiting(pool, "a", 2), *await waiting(pool, "b", 2)]
             for account in "ab":
@@ -196,20 +196,20 @@ class TestQueueing:
 
 class TestCancellation:
     @pytest.mark.parametrize("others", [0, 1])
-    async def test_no_key_is_lost(self, others: int) -> None:
+    async def test_a_cancelled_callers_key_goes_to_another(self, others: int) -> None:
         async with started(size=0) as (pool, generator):
             [leaving] = await waiting(pool, "a")
             staying = await waiting(pool, "b", others)
             [future] = list(pool._waiting["a"])
             generator.allow(1)
             await until(future.done)
-            leaving.cancel()  # it has its key, and does not know it yet
+            leaving.cancel()  # its future has the key, but the task has not resumed yet
             with pytest.raises(asyncio.CancelledError):
                 await leaving
             [pair] = generator.made
             assert (await staying[0] if others else pool._ready[0]) is pair
 
-    async def test_one_that_left_the_queue_gets_none(self) -> None:
+    async def test_a_cancelled_caller_gets_no_key(self) -> None:
         async with started(size=0) as (pool, generator):
             [leaving, staying] = await waiting(pool, "a", 2)
             leaving.cancel()
@@ -217,7 +217,7 @@ class TestCancellation:
             await staying
             assert leaving.cancelled()
 
-    async def test_one_that_left_makes_room(self) -> None:
+    async def test_a_cancelled_caller_leaves_the_queue(self) -> None:
         async with started(size=0, queue_limit=4) as (pool, generator):
             for task in await waiting(pool, "a", 4):
                 task.cancel()
@@ -228,7 +228,7 @@ class TestCancellation:
 
 
 class TestClosing:
-    async def test_whoever_waits_is_refused_and_so_are_all_that_come(self) -> None:
+    async def test_closing_refuses_waiting_and_later_callers(self) -> None:
         async with started(size=2) as (pool, generator):
             callers = await waiting(pool, "a", 3)
             generator.allow(1000)

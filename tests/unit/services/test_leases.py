@@ -1,4 +1,4 @@
-"""One process at a time has a lease; another takes it over once the holder is gone; a late holder writes nothing."""
+"""One process has a lease; another takes it when the holder stops renewing; a late holder writes nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NOTE = "INSERT INTO hostnames (name, position) VALUES ($1, $2)"
 
 
 class Away(StoreWrapper):
-    """A store that cannot be reached while it is ``away``."""
+    """A store that is unavailable while ``away``."""
 
     away = False
 
@@ -43,7 +43,7 @@ class Away(StoreWrapper):
 
 
 class Process:
-    """A process with clocks of its own, and ``note``, which may only be done with the lease."""
+    """A process with its own clocks, and with ``note``, which requires the lease."""
 
     def __init__(self, world: World, name: str) -> None:
         self.clock, self.monotonic = FakeClock(), 100.0
@@ -55,8 +55,8 @@ class Process:
         await self.store.write(lambda tx: tx.execute(_NOTE, name, 0))
 
 
-async def passes(seconds: float, *processes: Process) -> None:
-    """Each of ``processes`` takes its turns meanwhile."""
+async def let_pass(seconds: float, *processes: Process) -> None:
+    """Advance the clocks; each of ``processes`` renews its leases in that time."""
     for _ in range(round(seconds / RENEW_EVERY)):
         for process in processes:
             process.monotonic += RENEW_EVERY
@@ -74,38 +74,34 @@ async def lease(world: World) -> tuple[str, int]:
     return holder, epoch
 
 
-async def test_one_process_has_a_lease_for_as_long_as_it_renews_it(
-    world: World, processes: tuple[Process, Process]
-) -> None:
+async def test_one_process_has_a_lease_while_it_renews_it(world: World, processes: tuple[Process, Process]) -> None:
     first, second = processes
     await asyncio.gather(*(process.keeper.turn() for process in processes))
     assert sorted(process.store.held for process in processes) == [False, True]
     holder = await lease(world)
-    await passes(10 * PERIOD, first, second)
+    await let_pass(10 * PERIOD, first, second)
     assert await lease(world) == holder
     assert sorted(process.store.held for process in processes) == [False, True]
 
 
-async def test_a_lease_is_taken_over_a_period_after_its_holder_is_gone(
+async def test_a_lease_is_taken_over_one_period_after_its_last_renewal(
     world: World, processes: tuple[Process, Process]
 ) -> None:
     first, second = processes
-    await passes(3, first, second)
-    await passes(PERIOD - RENEW_EVERY, second)
+    await let_pass(3, first, second)
+    await let_pass(PERIOD - RENEW_EVERY, second)
     assert (second.store.held, await lease(world)) == (False, ("first", 1))
     with capture_logs() as logs:
-        await passes(2 * RENEW_EVERY, second)
+        await let_pass(2 * RENEW_EVERY, second)
     assert (second.store.held, await lease(world)) == (True, ("second", 2))
     taken = {"lease": "work", "process": "second", "epoch": 2, "taken_from": "first"}
     assert logs == [{"event": "lease_taken", "log_level": "info", **taken}]
 
 
-async def test_a_process_that_could_not_look_all_the_time_takes_nothing(
-    world: World, processes: tuple[Process, Process]
-) -> None:
-    """Its own look took long, as the holder's renewal did: neither the database nor the host answered."""
+async def test_a_process_with_a_gap_in_reading_takes_no_lease(world: World, processes: tuple[Process, Process]) -> None:
+    """Its read took long, as the holder's renewal did, because the database or the host did not answer."""
     first, second = processes
-    await passes(3, first, second)
+    await let_pass(3, first, second)
     for process in processes:
         process.monotonic += 2 * PERIOD
     assert second.keeper.gone("work") == []
@@ -113,18 +109,18 @@ async def test_a_process_that_could_not_look_all_the_time_takes_nothing(
     assert second.keeper.gone("work") == []
     assert (second.store.held, await lease(world)) == (False, ("first", 1))
     await first.keeper.turn()
-    await passes(PERIOD, first, second)
+    await let_pass(PERIOD, first, second)
     assert (first.store.held, await lease(world)) == (True, ("first", 1))
 
 
 @pytest.mark.parametrize("minutes", [-60, 60])
-async def test_wall_clocks_that_differ_move_no_lease(
+async def test_different_wall_clocks_do_not_move_a_lease(
     world: World, processes: tuple[Process, Process], minutes: int
 ) -> None:
     first, second = processes
     second.clock.advance(minutes=minutes)
     with capture_logs() as logs:
-        await passes(3 * PERIOD, first, second)
+        await let_pass(3 * PERIOD, first, second)
     assert (first.store.held, second.store.held, await lease(world)) == (True, False, ("first", 1))
     assert [(line["event"], line["other"], line["seconds_ahead"]) for line in logs if "other" in line] == [
         ("clocks_differ", "first", minutes * -60)
@@ -135,28 +131,28 @@ async def test_a_holder_whose_clock_is_set_back_keeps_its_lease(
     world: World, processes: tuple[Process, Process]
 ) -> None:
     first, second = processes
-    await passes(3, first, second)
+    await let_pass(3, first, second)
     first.clock.advance(minutes=-60)
-    await passes(3 * PERIOD, first, second)
+    await let_pass(3 * PERIOD, first, second)
     assert (first.store.held, await lease(world)) == (True, ("first", 1))
 
 
-async def test_a_holder_stops_by_its_own_clock_before_another_can_have_begun(
+async def test_a_holder_stops_before_another_process_can_take_the_lease(
     processes: tuple[Process, Process],
 ) -> None:
     first, second = processes
-    await passes(3, first, second)
+    await let_pass(3, first, second)
     first.monotonic += PERIOD
     assert not first.store.held
     with pytest.raises(LeaseLost):
         await first.note("late")
 
 
-async def test_a_holder_that_was_stalled_writes_nothing(world: World, processes: tuple[Process, Process]) -> None:
-    """By its own clock, which stood still as well, it has the lease yet."""
+async def test_a_stalled_former_holder_writes_nothing(world: World, processes: tuple[Process, Process]) -> None:
+    """By its own clock, which was stopped too, it still has the lease."""
     first, second = processes
-    await passes(3, first, second)
-    await passes(2 * PERIOD, second)
+    await let_pass(3, first, second)
+    await let_pass(2 * PERIOD, second)
     await second.note("second")
     believes = [first.store.held]
     with pytest.raises(LeaseLost):
@@ -169,14 +165,14 @@ async def test_a_holder_that_was_stalled_writes_nothing(world: World, processes:
     assert [line["event"] for line in logs] == ["lease_lost"]
 
 
-async def test_a_write_under_way_ends_before_the_lease_is_another_s_or_not_at_all(
+async def test_a_running_write_commits_before_the_lease_is_taken_or_fails(
     world: World, processes: tuple[Process, Process]
 ) -> None:
-    """On PostgreSQL the two are transactions side by side."""
+    """On PostgreSQL the two transactions run concurrently."""
     if not world.store.is_shared:
         pytest.skip("a body on SQLite runs in one step")
     first, second = processes
-    await passes(3, first, second)
+    await let_pass(3, first, second)
     begun, taken = asyncio.Event(), asyncio.Event()
 
     async def count(tx: Transaction) -> int:
@@ -193,7 +189,7 @@ async def test_a_write_under_way_ends_before_the_lease_is_another_s_or_not_at_al
 
     late = asyncio.create_task(first.store.write(slow))
     await begun.wait()
-    await passes(2 * PERIOD, second)
+    await let_pass(2 * PERIOD, second)
     await second.store.write(next_holder)
     taken.set()
     with pytest.raises(LeaseLost):
@@ -201,9 +197,9 @@ async def test_a_write_under_way_ends_before_the_lease_is_another_s_or_not_at_al
     assert await world.rows("SELECT name, position FROM hostnames") == [("second", 0)]
 
 
-async def test_what_was_given_back_is_taken_at_once(world: World, processes: tuple[Process, Process]) -> None:
+async def test_a_released_lease_is_taken_immediately(world: World, processes: tuple[Process, Process]) -> None:
     first, second = processes
-    await passes(3, first, second)
+    await let_pass(3, first, second)
     await first.keeper.release()
     assert not first.store.held
     await second.keeper.turn()
@@ -212,12 +208,12 @@ async def test_what_was_given_back_is_taken_at_once(world: World, processes: tup
     assert await lease(world) == ("second", 2)
 
 
-async def test_a_process_that_could_not_look_takes_nothing_over_for_that(
+async def test_no_lease_is_taken_after_the_store_was_unavailable(
     world: World, processes: tuple[Process, Process]
 ) -> None:
-    """The store was away for both: the holder had no way to renew."""
+    """The store was unavailable for both, so the holder could not renew."""
     first, second = processes
-    await passes(3, first, second)
+    await let_pass(3, first, second)
     for process in processes:
         process.connection.away = True
     task = asyncio.create_task(second.keeper.run())
@@ -228,11 +224,11 @@ async def test_a_process_that_could_not_look_takes_nothing_over_for_that(
         process.monotonic += 10 * PERIOD
     await second.keeper.turn()
     assert not first.store.held
-    await passes(PERIOD, first, second)
+    await let_pass(PERIOD, first, second)
     assert (first.store.held, second.store.held, await lease(world)) == (True, False, ("first", 1))
 
 
-async def test_the_only_process_has_every_lease_and_writes_nothing_for_it(world: World) -> None:
+async def test_a_sole_process_has_every_lease_without_writes(world: World) -> None:
     store = LeasedStore(world.store, SoleHolder(), "work")
     assert store.held
     await store.write(lambda tx: tx.execute(_NOTE, "a", 0))
@@ -251,7 +247,7 @@ async def test_the_process_with_the_lease_runs_the_jobs(world: World, processes:
         return JobRunner(process.store, world.clock, [repeated])
 
     runners = [runner(process, name) for process, name in zip(processes, ("first", "second"), strict=True)]
-    await passes(3, *processes)
+    await let_pass(3, *processes)
     with capture_logs() as logs:
         for each in runners:
             await each.run_due()
@@ -259,7 +255,7 @@ async def test_the_process_with_the_lease_runs_the_jobs(world: World, processes:
     assert (done, logs) == (["first"], [])
 
 
-async def test_the_process_with_the_lease_seals_what_it_writes_and_others_leave_it_to_that(
+async def test_only_the_process_with_the_lease_seals_audit_records(
     world: World, processes: tuple[Process, Process]
 ) -> None:
     first, second = processes
@@ -270,10 +266,10 @@ async def test_the_process_with_the_lease_seals_what_it_writes_and_others_leave_
         await process.connection.write(lambda tx: insert(tx, [row]))
         return [number for (number,) in await world.rows("SELECT sequence FROM audit_activity ORDER BY id")]
 
-    await passes(3, first, second)
+    await let_pass(3, first, second)
     assert await sequences_after_a_record_of(first) == [1]
     assert await sequences_after_a_record_of(second) == [1, None]
-    await passes(2 * PERIOD, second)
+    await let_pass(2 * PERIOD, second)
     assert first.store.held, "it was stalled, and does not know yet"
     assert await sequences_after_a_record_of(first) == [1, None, None]
     assert await sequences_after_a_record_of(second) == [1, None, None, 2]

@@ -1,4 +1,4 @@
-"""Odd certificates and requests through the operations of all APIs, and what answers and records say of them."""
+"""Odd certificates and requests in the operations of all APIs, in their answers, and in audit records."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def root() -> Issuer:
 
 
 def under(made: Issuer, **parts: bytes) -> bytes:
-    """A certificate that the root's key signed, in its name."""
+    """Return a certificate that the root issued."""
     return odd.certificate(None, outer=None, issuer=made.certificate.subject.public_bytes(), **parts)
 
 
@@ -67,7 +67,7 @@ async def test_certificates_that_openssl_reads_are_registered_and_described(worl
         assert described["certificateDescription"]["certificatePem"] == pem(known_to_tls), case
 
 
-async def test_they_are_bound_to_yandex_devices_and_given_back_as_they_were_sent(world: World) -> None:
+async def test_odd_certificates_are_bound_and_returned_unchanged(world: World) -> None:
     registry = await world.registry()
     for case, der in CERTIFICATES.items():
         device = await world.device(registry)
@@ -77,7 +77,7 @@ async def test_they_are_bound_to_yandex_devices_and_given_back_as_they_were_sent
         assert listed.fingerprint == fingerprint_of(as_tls_sends_it(der) or b""), case
 
 
-async def test_requests_that_openssl_verifies_are_issued_for(world: World) -> None:
+async def test_requests_that_openssl_verifies_get_certificates(world: World) -> None:
     for case, der in REQUESTS.items():
         made = await world.aws("CreateCertificateFromCsr", certificateSigningRequest=csr(der))
         issued = x509.load_pem_x509_certificate(made["certificatePem"].encode())
@@ -92,7 +92,7 @@ async def test_an_odd_certificate_is_registered_under_a_ca(world: World) -> None
     assert described["certificateDescription"]["caCertificateId"] == ca
 
 
-async def test_a_verification_certificate_may_be_odd(world: World) -> None:
+async def test_a_verification_certificate_can_be_odd(world: World) -> None:
     made = root()
     code = (await code_of(world)).encode()
     proof = under(made, subject=odd.common_name(odd.PRINTABLE, code), rest=odd.extensions(odd.NO_CA, odd.NO_CA))
@@ -130,7 +130,7 @@ async def test_a_weak_digest_is_named_by_each_operation(world: World) -> None:
             await call()
         assert SHA_1 in str(caught.value)
     assert await world.count("registrations") == 0
-    # Where a certificate is compared byte for byte, its signature does not matter.
+    # A certificate that is only compared byte for byte may have any signature.
     await world.certificate(pem=pem(weak))
 
 
@@ -146,7 +146,7 @@ async def prove_with(world: World, verification: bytes) -> None:
         [(odd.ORGANIZATION, odd.PRINTABLE, b"THINGMINT"), (odd.COMMON_NAME, odd.PRINTABLE, b" thingmint  test ca ")],
     ],
 )
-async def test_no_certificate_is_issued_in_the_name_of_an_own_ca(
+async def test_requests_with_the_name_of_our_own_ca_are_refused(
     world: World, spelled: list[tuple[str, int, bytes]]
 ) -> None:
     subject = odd.name(*(odd.attribute(*each) for each in spelled))
@@ -155,15 +155,15 @@ async def test_no_certificate_is_issued_in_the_name_of_an_own_ca(
     assert refused.value.reason == "has a subject that is the name of one of this server's own certificate authorities"
 
 
-async def test_no_certificate_is_issued_for_the_key_of_an_own_ca(world: World) -> None:
+async def test_requests_with_the_key_of_our_own_ca_are_refused(world: World) -> None:
     request = odd.request(key=vectors.ca_key())
     with pytest.raises(InvalidSigningRequest) as refused:
         await world.aws("CreateCertificateFromCsr", certificateSigningRequest=csr(request))
     assert refused.value.reason == "has the key of one of this server's own certificate authorities"
 
 
-async def told(world: World, body: Callable[[Transaction], Awaitable[Any]]) -> str | None:
-    """What the audit record of a change says of connecting."""
+async def audited(world: World, body: Callable[[Transaction], Awaitable[Any]]) -> str | None:
+    """Return the reason in the audit record of a change why devices cannot connect."""
     context = RequestContext(api="yandex", operation="AddIt", now=world.clock())
     await AuditedStore(world.store, world.clock).of(context, Outcome()).write(body)
     ((record,),) = await world.rows("SELECT record FROM audit_records WHERE record LIKE '%AddIt%'")
@@ -195,7 +195,7 @@ async def told(world: World, body: Callable[[Transaction], Awaitable[Any]]) -> s
         ),
     ],
 )
-async def test_what_keeps_a_bound_certificate_from_connecting_is_on_record(
+async def test_the_audit_record_says_why_a_bound_certificate_cannot_connect(
     world: World, text: str, weak_keys: bool, reason: str | None
 ) -> None:
     device, change = await world.device(await world.registry()), world.change()
@@ -206,13 +206,13 @@ async def test_what_keeps_a_bound_certificate_from_connecting_is_on_record(
     async def body(tx: Transaction) -> None:
         await bind(tx, change, await DEVICES.get(tx, OURS.account, device), submitted)
 
-    assert await told(world, body) == reason
+    assert await audited(world, body) == reason
 
 
-async def test_the_same_of_one_that_is_registered(world: World) -> None:
+async def test_the_audit_record_says_why_a_registered_certificate_cannot_connect(world: World) -> None:
     change = world.change()
     new = prepare_own(change, pem(WITHOUT_SECONDS), Status.ACTIVE, "pem")
-    reason = await told(world, lambda tx: register_new(tx, change, new, Status.ACTIVE))
+    reason = await audited(world, lambda tx: register_new(tx, change, new, Status.ACTIVE))
     assert reason is not None
     assert reason.startswith("this server's TLS library cannot read it")
 
@@ -221,10 +221,10 @@ async def register_thing(world: World, **properties: str) -> Any:
     return await provision(world, {"certificate": {"Type": "AWS::IoT::Certificate", "Properties": properties}})
 
 
-async def test_templates_take_what_other_operations_take(world: World) -> None:
+async def test_templates_accept_odd_certificates_too(world: World) -> None:
     await register_thing(world, CertificateSigningRequest=csr(REQUESTS["no attributes"]))
     await register_thing(world, CertificatePem=pem(CERTIFICATES["subject: underscore in PrintableString"]))
-    # Under no CA a signature does not matter.
+    # Without a CA, any signature is accepted.
     await register_thing(world, CertificatePem=pem(odd.certificate(algorithm=odd.ECDSA_SHA1)))
     made = root()
     await take(world, made)

@@ -1,4 +1,4 @@
-"""Operations are recorded with their change or not at all, and the same request is made once."""
+"""Operations are recorded in the transaction of their change, and identical requests are executed once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WINDOW = timedelta(hours=24)
 
 
 async def create(world: World, key: str | None = None, **given: Any) -> Any:
-    """The Operation of a registry's creation."""
+    """Create a registry, and return the Operation."""
     return await world.yandex("RegistryService.Create", key=key, **{"folder_id": world.ours.folder} | given)
 
 
@@ -30,7 +30,7 @@ async def operation(world: World, id: str, **call: Any) -> Any:
     return await world.yandex("OperationService.Get", operation_id=id, **call)
 
 
-async def test_a_change_answers_its_operation(world: World) -> None:
+async def test_a_change_returns_its_operation(world: World) -> None:
     made = await create(world, principal="aje2")
     assert made.id.startswith("are")
     assert (made.description, made.created_by, made.done) == ("Create device registry", "aje2", True)
@@ -49,7 +49,7 @@ CHANGES = {
 }
 
 
-async def test_every_change_has_a_description_and_messages_of_its_own(world: World) -> None:
+async def test_every_change_has_its_own_description_and_messages(world: World) -> None:
     registry, pem = await world.registry(), vectors.certificate_pem()
     device = await world.device(registry)
     certificate = parse_certificate(pem, "pem", FLEET_KEYS)[0]
@@ -71,7 +71,7 @@ async def test_every_change_has_a_description_and_messages_of_its_own(world: Wor
 
 
 @pytest.mark.parametrize("method", ["Get", "Cancel"])
-async def test_an_operation_is_answered_again_as_it_was(world: World, method: str) -> None:
+async def test_an_operation_is_returned_unchanged_later(world: World, method: str) -> None:
     made = await create(world)
     assert await world.yandex(f"OperationService.{method}", operation_id=made.id) == made
 
@@ -82,7 +82,7 @@ async def test_an_operation_is_found_in_its_own_account_only(world: World) -> No
         await world.yandex("OperationService.Get", THEIRS, operation_id=made.id)
 
 
-async def test_who_began_an_operation_sees_it_and_others_have_to_be_allowed(world: World) -> None:
+async def test_the_caller_can_read_its_operation_and_others_need_permission(world: World) -> None:
     made = await create(world)
     world.denied.add("yandex:OperationService.Get")
     assert await operation(world, made.id) == made
@@ -100,7 +100,7 @@ async def test_times_of_operations_are_cut_to_milliseconds(world: World) -> None
     assert unpacked(made.response).created_at.nanos == 123_999_000
 
 
-async def test_a_refused_change_leaves_no_operation_and_does_not_use_its_key_up(world: World) -> None:
+async def test_a_refused_change_records_no_operation_and_no_key(world: World) -> None:
     registry = await world.registry()
     device = await world.device(registry)
     before = await world.count("operations")
@@ -112,7 +112,7 @@ async def test_a_refused_change_leaves_no_operation_and_does_not_use_its_key_up(
     await world.yandex("RegistryService.Delete", registry_id=registry, key="k")
 
 
-async def test_a_change_whose_operation_cannot_be_recorded_is_undone(
+async def test_a_change_is_rolled_back_if_its_operation_cannot_be_recorded(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any) -> None:
@@ -124,7 +124,7 @@ async def test_a_change_whose_operation_cannot_be_recorded_is_undone(
     assert await world.count("registries") == 0
 
 
-async def test_the_same_request_is_made_once(world: World) -> None:
+async def test_an_identical_request_is_executed_once(world: World) -> None:
     made = await create(world, "k")
     world.clock.advance(seconds=1)
     assert await create(world, "k") == made
@@ -135,20 +135,20 @@ OTHERS: list[dict[str, Any]] = [{"key": None}, {"key": "l"}, {"key": "k", "princ
 
 
 @pytest.mark.parametrize("other", OTHERS)
-async def test_another_key_or_caller_makes_another_request(world: World, other: dict[str, Any]) -> None:
+async def test_another_key_or_caller_is_another_request(world: World, other: dict[str, Any]) -> None:
     made = await create(world, "k")
     assert (await create(world, **other)).id != made.id
     assert await world.count("registries") == 2
 
 
-async def test_another_method_makes_another_request(world: World) -> None:
+async def test_another_method_is_another_request(world: World) -> None:
     registry = await world.registry()
     device = await world.device(registry, key="k")
     made = await world.yandex("DeviceService.Delete", device_id=device, key="k")
     assert made.description == "Delete device"
 
 
-async def test_another_folder_makes_another_request(world: World) -> None:
+async def test_another_folder_is_another_request(world: World) -> None:
     await world.write(lambda tx: tx.execute("INSERT INTO folders VALUES ('b1g3', $1, 'n', 0)", OURS.account))
     made = await create(world, "k")
     assert (await create(world, "k", folder_id="b1g3")).id != made.id
@@ -162,7 +162,7 @@ async def test_other_content_under_the_same_key_is_refused(world: World) -> None
     assert await create(world, "k") == made, "the first one is remembered still"
 
 
-async def test_deletions_are_remembered_though_nothing_is_left(world: World) -> None:
+async def test_repeated_deletions_succeed(world: World) -> None:
     registry, pem = await world.registry(), vectors.certificate_pem()
     device = await world.device(registry, certificates=[{"certificate_data": pem}])
     fingerprint = parse_certificate(pem, "pem", FLEET_KEYS)[0].fingerprint
@@ -177,7 +177,7 @@ async def test_deletions_are_remembered_though_nothing_is_left(world: World) -> 
             await world.yandex(label, key="l", **fields)
 
 
-async def test_an_addition_is_remembered_though_its_device_is_gone(world: World) -> None:
+async def test_a_repeated_addition_succeeds_after_its_device_was_deleted(world: World) -> None:
     device = await world.device(await world.registry())
     fields = {"device_id": device, "certificate_data": vectors.certificate_pem()}
     made = await world.yandex("DeviceService.AddCertificate", key="k", **fields)
@@ -185,7 +185,7 @@ async def test_an_addition_is_remembered_though_its_device_is_gone(world: World)
     assert await world.yandex("DeviceService.AddCertificate", key="k", **fields) == made
 
 
-async def test_a_creation_is_remembered_though_its_registry_is_gone(world: World) -> None:
+async def test_a_repeated_creation_succeeds_after_its_registry_was_deleted(world: World) -> None:
     registry = await world.registry()
     made = await world.yandex("DeviceService.Create", registry_id=registry, key="k")
     await world.yandex("DeviceService.Delete", device_id=unpacked(made.metadata).device_id)
@@ -194,7 +194,7 @@ async def test_a_creation_is_remembered_though_its_registry_is_gone(world: World
 
 
 @pytest.mark.parametrize(("later", "made"), [(WINDOW - timedelta(seconds=5), 1), (WINDOW, 2), (WINDOW * 3, 2)])
-async def test_a_key_is_remembered_for_a_day(world: World, later: timedelta, made: int) -> None:
+async def test_a_key_is_recognized_for_a_day(world: World, later: timedelta, made: int) -> None:
     first = await create(world, "k")
     world.clock.now += later
     for _ in range(2):
@@ -203,7 +203,7 @@ async def test_a_key_is_remembered_for_a_day(world: World, later: timedelta, mad
     assert await operation(world, first.id) == first, "operations themselves stay"
 
 
-async def test_old_keys_are_removed(world: World) -> None:
+async def test_old_keys_are_deleted(world: World) -> None:
     for number in range(5):
         await create(world, f"k{number}")
     assert await world.count("idempotency_keys") == 5
@@ -213,7 +213,7 @@ async def test_old_keys_are_removed(world: World) -> None:
     assert await world.rows("SELECT key FROM idempotency_keys") == [("new",)]
 
 
-async def test_the_same_request_many_times_at_once_is_made_once(world: World) -> None:
+async def test_concurrent_identical_requests_are_executed_once(world: World) -> None:
     made = await asyncio.gather(*(create(world, "k") for _ in range(50)))
     assert len({each.id for each in made}) == 1
     assert await world.count("registries") == 1
@@ -230,7 +230,7 @@ async def test_keys_have_1_to_256_characters(world: World, key: str) -> None:
     assert (await create(world, "x" * 256)).done
 
 
-async def test_reads_take_no_notice_of_keys(world: World) -> None:
+async def test_reads_ignore_keys(world: World) -> None:
     registry = await world.registry()
     for key in ("k", "k", "x" * 1000):
         assert (await world.yandex("RegistryService.Get", registry_id=registry, key=key)).id == registry
@@ -244,13 +244,13 @@ async def test_a_repeated_request_parses_nothing(world: World, monkeypatch: pyte
     assert await world.yandex("DeviceService.AddCertificate", key="k", **fields) == made
 
 
-async def test_nothing_is_parsed_for_who_may_not(world: World) -> None:
+async def test_the_input_of_unauthorized_callers_is_not_parsed(world: World) -> None:
     world.denied.add("yandex:DeviceService.AddCertificate")
     with pytest.raises(Denied):
         await world.yandex("DeviceService.AddCertificate", device_id="are0", certificate_data="nothing")
 
 
-async def test_a_pending_operation_tells_its_metadata_and_then_its_response(world: World) -> None:
+async def test_a_pending_operation_has_metadata_and_later_a_response(world: World) -> None:
     world.pending = timedelta(seconds=5)
     made = await create(world, "k", name="r")
     assert not made.done
@@ -266,7 +266,7 @@ async def test_a_pending_operation_tells_its_metadata_and_then_its_response(worl
     assert finished.modified_at == made.modified_at
 
 
-async def test_while_operations_are_pending_a_refused_change_ends_as_one(world: World) -> None:
+async def test_with_pending_operations_a_refused_change_is_an_operation(world: World) -> None:
     await create(world, name="taken")
     world.pending = timedelta(seconds=5)
     world.audit_resources()
@@ -284,7 +284,7 @@ async def test_while_operations_are_pending_a_refused_change_ends_as_one(world: 
     assert world.audit_resources() == []
 
 
-async def test_while_operations_are_pending_what_the_request_itself_is_refused_for_is_told_at_once(
+async def test_with_pending_operations_invalid_requests_are_refused_immediately(
     world: World,
 ) -> None:
     world.pending = timedelta(seconds=5)
@@ -300,8 +300,8 @@ async def test_while_operations_are_pending_what_the_request_itself_is_refused_f
     assert await world.count("operations") == 1
 
 
-async def test_two_refusals_about_what_is_gone_are_recorded_under_one_key(world: World) -> None:
-    """Nothing says in which folder the two were, so these are two requests."""
+async def test_refusals_for_two_unknown_ids_can_share_a_key(world: World) -> None:
+    """The folders of unknown ids are not known, so the content of the requests tells them apart."""
     world.pending = timedelta(seconds=5)
     made = [await world.yandex("DeviceService.Delete", device_id=f"are{n}", key="k") for n in (1, 2)]
     assert made[0].id != made[1].id
@@ -309,7 +309,7 @@ async def test_two_refusals_about_what_is_gone_are_recorded_under_one_key(world:
     assert await world.yandex("DeviceService.Delete", device_id="are1", key="k") == made[0]
 
 
-async def test_without_pending_a_refused_change_is_told_at_once(world: World) -> None:
+async def test_without_pending_operations_a_refused_change_is_an_error(world: World) -> None:
     await create(world, name="taken")
     with pytest.raises(AlreadyExists):
         await create(world, name="taken")

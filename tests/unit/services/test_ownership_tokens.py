@@ -1,4 +1,4 @@
-"""Certificates that devices get over MQTT, and the tokens that come with them."""
+"""Certificates that devices get over MQTT, and their ownership tokens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def certificates(world: World) -> set[str]:
     return {row[0] for row in await world.shown(f"SELECT {FINGERPRINT} FROM registrations")}
 
 
-async def test_a_new_certificate_waits_for_activation(provisioning: Provisioning) -> None:
+async def test_a_new_certificate_is_pending_activation(provisioning: Provisioning) -> None:
     made, token = await provisioning.create()
     assert token.startswith("tmo_")
     assert len(token) < 512
@@ -37,7 +37,7 @@ async def test_a_new_certificate_waits_for_activation(provisioning: Provisioning
     assert row == (*OURS, made, Status.PENDING_ACTIVATION, "DEFAULT", "csr")
 
 
-async def test_new_keys_come_with_their_certificate(provisioning: Provisioning) -> None:
+async def test_new_keys_match_their_certificate(provisioning: Provisioning) -> None:
     made = await provisioning.create_keys()
     certificate = x509.load_pem_x509_certificate(made["certificatePem"].encode())
     private_key = load_pem_private_key(made["privateKey"].encode(), None)
@@ -48,7 +48,7 @@ async def test_new_keys_come_with_their_certificate(provisioning: Provisioning) 
 
 
 @pytest.mark.sqlite
-async def test_neither_token_nor_private_key_is_stored(provisioning: Provisioning) -> None:
+async def test_token_and_private_key_are_not_stored(provisioning: Provisioning) -> None:
     made = await provisioning.create_keys()
     stored = b"".join(path.read_bytes() for path in provisioning.world.folder.iterdir())
     assert bytes.fromhex(made["certificateId"]) in stored
@@ -56,7 +56,7 @@ async def test_neither_token_nor_private_key_is_stored(provisioning: Provisionin
     assert made["privateKey"].splitlines()[5].encode() not in stored
 
 
-async def test_nothing_is_made_of_a_bad_signing_request(provisioning: Provisioning) -> None:
+async def test_an_invalid_signing_request_changes_nothing(provisioning: Provisioning) -> None:
     with pytest.raises(InvalidSigningRequest, match="certificateSigningRequest"):
         await provisioning.create("nonsense")
     assert await certificates(provisioning.world) == set()
@@ -65,7 +65,7 @@ async def test_nothing_is_made_of_a_bad_signing_request(provisioning: Provisioni
 async def test_an_account_can_forbid_keys_over_mqtt(provisioning: Provisioning) -> None:
     world = provisioning.world
     await world.execute("INSERT INTO account_settings VALUES ($1, 'keys_over_mqtt', 'false')", OURS.account)
-    await world.environment.keys.close()  # none is taken
+    await world.environment.keys.close()  # no key is taken
     with pytest.raises(ProvisioningRefused) as refused:
         await provisioning.create_keys()
     assert refused.value.step == "key"
@@ -79,29 +79,29 @@ async def test_keys_over_mqtt_are_forbidden_for_one_account(provisioning: Provis
 
 
 @pytest.fixture
-async def crowded(tmp_path: Path) -> AsyncIterator[Provisioning]:
-    """In an account that may have one certificate, and has it."""
+async def used_up(tmp_path: Path) -> AsyncIterator[Provisioning]:
+    """An account whose quota of one certificate is used up."""
     async with new_world(tmp_path, quotas=Quotas(certificates=1)) as world:
         provisioning = Provisioning(world)
         await provisioning.create()
         yield provisioning
 
 
-async def test_certificates_count_against_the_quota(crowded: Provisioning) -> None:
-    for attempt in (crowded.create(), crowded.create_keys()):
+async def test_certificates_count_against_the_quota(used_up: Provisioning) -> None:
+    for attempt in (used_up.create(), used_up.create_keys()):
         with pytest.raises(LimitExceeded) as exceeded:
             await attempt
         assert exceeded.value.reason == "The quota of 1 certificates for each account is used up"
-    assert await crowded.world.count("ownership_tokens") == 1
-    assert await crowded.world.count("certificates") == 1
-    assert crowded.world.environment.counts["certificates_discarded"] == 2
-    await crowded.create(scope=THEIRS)
+    assert await used_up.world.count("ownership_tokens") == 1
+    assert await used_up.world.count("certificates") == 1
+    assert used_up.world.environment.counts["certificates_discarded"] == 2
+    await used_up.create(scope=THEIRS)
 
 
-async def test_an_unclaimed_certificate_that_is_deleted_makes_room(crowded: Provisioning) -> None:
-    crowded.world.clock.advance(minutes=60)
-    await delete_unclaimed(crowded.world.store, crowded.world.clock())
-    await crowded.create()
+async def test_deleting_an_unclaimed_certificate_frees_its_quota(used_up: Provisioning) -> None:
+    used_up.world.clock.advance(minutes=60)
+    await delete_unclaimed(used_up.world.store, used_up.world.clock())
+    await used_up.create()
 
 
 async def test_unclaimed_certificates_are_deleted_after_an_hour(provisioning: Provisioning) -> None:
@@ -118,7 +118,7 @@ async def test_unclaimed_certificates_are_deleted_after_an_hour(provisioning: Pr
     assert await world.published() == sorted(("certificate", fingerprint) for fingerprint in early)
 
 
-async def test_a_certificate_that_is_in_use_is_kept_when_its_token_ends(provisioning: Provisioning) -> None:
+async def test_a_used_certificate_is_kept_when_its_token_expires(provisioning: Provisioning) -> None:
     world = provisioning.world
     registered, token = await provisioning.create()
     await provisioning.register(await provisioning.template(body()), token)
@@ -136,7 +136,7 @@ async def test_a_certificate_that_is_in_use_is_kept_when_its_token_ends(provisio
     assert await world.count("ownership_tokens") == 0
 
 
-async def test_looking_for_unclaimed_certificates_does_not_write(provisioning: Provisioning) -> None:
+async def test_no_transaction_is_written_without_expired_tokens(provisioning: Provisioning) -> None:
     await provisioning.create()
     changes = provisioning.world.store.writes
     assert await delete_unclaimed(provisioning.world.store, provisioning.world.clock()) == 0

@@ -1,4 +1,4 @@
-"""Page tokens are taken back by the list that made them, and by no other."""
+"""Page tokens are valid only for the list that returned them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARKER = TOKENS.seal("certificates-ascending", SCOPE, POSITION)
 
 
 @pytest.mark.parametrize("position", [POSITION, (0, "00" * 32), (-1, "ff" * 32), (2**63 - 1, "0f" * 32)])
-def test_a_marker_says_where_to_go_on(position: tuple[int, str]) -> None:
+def test_a_token_contains_the_position(position: tuple[int, str]) -> None:
     sealed = TOKENS.seal("certificates-ascending", SCOPE, position)
     assert TOKENS.open("certificates-ascending", SCOPE, sealed) == position
     assert re.fullmatch(r"[A-Za-z0-9+/]{1,1022}={0,2}", sealed)  # AWS's Marker shape
@@ -34,19 +34,19 @@ def test_a_marker_says_where_to_go_on(position: tuple[int, str]) -> None:
         (TOKENS, "certificates", SCOPE),
         (TOKENS, "certificates-ascending", Scope("123456789013", "us-east-1")),
         (TOKENS, "certificates-ascending", Scope("123456789012", "eu-central-1")),
-        # The same characters, divided otherwise.
+        # The same characters, split differently.
         (TOKENS, "certificates-ascending", Scope("12345678901", "2us-east-1")),
         (TOKENS, "certificates-ascending1", Scope("23456789012", "us-east-1")),
     ],
 )
-def test_no_other_list_takes_it(tokens: PageTokens, listing: str, scope: Scope) -> None:
+def test_other_lists_refuse_a_token(tokens: PageTokens, listing: str, scope: Scope) -> None:
     with pytest.raises(Invalid) as refused:
         tokens.open(listing, scope, MARKER)
     assert str(refused.value) == "marker is not one that this list returned"
 
 
 @pytest.mark.parametrize("position", range(56))
-def test_no_byte_of_it_can_be_changed(position: int) -> None:
+def test_changed_tokens_are_refused(position: int) -> None:
     raw = bytearray(base64.b64decode(MARKER))
     raw[position] ^= 1
     with pytest.raises(Invalid):
@@ -62,7 +62,7 @@ def test_no_byte_of_it_can_be_changed(position: int) -> None:
         st.text(alphabet=st.characters(max_codepoint=127), min_size=1).map(MARKER.__add__),
     )
 )
-def test_any_other_word_is_refused_in_the_same_words(word: str) -> None:
+def test_other_texts_are_refused_with_the_same_error(text: str) -> None:
     with pytest.raises(Invalid) as refused:
-        TOKENS.open("certificates-ascending", SCOPE, word)
+        TOKENS.open("certificates-ascending", SCOPE, text)
     assert str(refused.value) == "marker is not one that this list returned"

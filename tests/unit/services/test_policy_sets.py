@@ -1,4 +1,4 @@
-"""What is kept of policies: bounded, and nothing of what changed."""
+"""The cache of policy sets is bounded and drops changed policies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def compiled(sets: PolicySets, *keys: PolicyKey) -> None:
         await sets.compile(each, {policy.name: DOCUMENT for policy in each.policies})
 
 
-async def test_a_set_is_known_by_each_policys_generation_and_version() -> None:
+async def test_the_key_of_a_set_includes_generation_and_version() -> None:
     sets = PolicySets()
     await compiled(sets, key("a", "b"))
     assert sets.find(key("a", "b")) is not None
@@ -40,14 +40,14 @@ async def test_a_set_is_known_by_each_policys_generation_and_version() -> None:
         assert sets.find(other) is None
 
 
-async def test_devices_share_what_was_compiled() -> None:
+async def test_devices_share_a_compiled_set() -> None:
     sets = PolicySets()
     first = await sets.compile(key("a"), {"a": DOCUMENT})
     assert sets.find(key("a")) is first
     assert await sets.compile(key("a"), {"a": DOCUMENT}) is first
 
 
-async def test_a_change_drops_the_sets_of_its_policy_and_no_others() -> None:
+async def test_a_change_drops_only_the_sets_of_its_policy() -> None:
     sets, kept = PolicySets(), [key("b"), key("a", scope=ABROAD), key("a", scope=THEIRS)]
     dropped = [key("a"), key("a", "b"), key("a", generation="h")]
     await compiled(sets, *kept, *dropped)
@@ -61,7 +61,7 @@ async def test_a_change_drops_the_sets_of_its_policy_and_no_others() -> None:
 
 
 @pytest.mark.parametrize("bounds", [{"max_sets": 3}, {"max_characters": 3 * len(DOCUMENT)}])
-async def test_the_least_recently_used_go(bounds: dict[str, int]) -> None:
+async def test_the_least_recently_used_sets_are_dropped(bounds: dict[str, int]) -> None:
     sets = PolicySets(**bounds)
     await compiled(sets, key("a"), key("b"), key("c"))
     sets.find(key("a"))
@@ -72,20 +72,20 @@ async def test_the_least_recently_used_go(bounds: dict[str, int]) -> None:
     assert len(sets) == 3
 
 
-async def test_a_set_that_is_larger_than_all_may_be_is_not_kept() -> None:
+async def test_a_set_above_the_limit_is_not_cached() -> None:
     sets = PolicySets(max_characters=10)
     assert (await sets.compile(key("a"), {"a": DOCUMENT})).policies
     assert len(sets) == 0
 
 
-async def test_what_cannot_be_read_is_not_kept() -> None:
+async def test_malformed_sets_are_not_cached() -> None:
     sets = PolicySets()
     with pytest.raises(MalformedPolicy):
         await sets.compile(key("a"), {"a": "{}"})
     assert len(sets) == 0
 
 
-async def test_the_claim_of_a_template_is_a_set_of_its_own() -> None:
+async def test_a_templates_claim_has_its_own_set() -> None:
     sets = PolicySets()
     claim = await sets.compile(PolicyKey(OURS, (), "fleet"), {})
     assert [policy.name for policy in claim.policies] == ["claim of fleet"]

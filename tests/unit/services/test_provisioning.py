@@ -1,4 +1,4 @@
-"""RegisterThing over MQTT: tokens, templates and hooks, in that order, and one answer to identical requests."""
+"""RegisterThing over MQTT: the order of checks of template, token and hook, and one answer to identical requests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 async def refusal(attempt: Awaitable[object]) -> tuple[str, str]:
-    """The step at which it was refused, and why."""
+    """Return the step that failed, and the reason."""
     with pytest.raises(ProvisioningRefused) as refused:
         await attempt
     return refused.value.step, refused.value.reason
@@ -62,7 +62,7 @@ async def test_an_unknown_token_is_refused(provisioning: Provisioning, token: st
     assert await refusal(provisioning.register(name, token)) == INVALID_TOKEN
 
 
-async def test_a_token_counts_with_the_claim_that_it_was_asked_for_with(provisioning: Provisioning) -> None:
+async def test_a_token_is_valid_with_its_claim_only(provisioning: Provisioning) -> None:
     name, token = await provisioning.template(body()), await provisioning.token()
     provisioning.effects()
     assert await refusal(provisioning.register(name, token, claim="d" * 64)) == INVALID_TOKEN
@@ -71,8 +71,8 @@ async def test_a_token_counts_with_the_claim_that_it_was_asked_for_with(provisio
 
 
 @pytest.mark.parametrize("scope", [THEIRS, ABROAD])
-async def test_a_token_counts_in_one_account_and_region(provisioning: Provisioning, scope: Scope) -> None:
-    """Even if claim and certificate are registered elsewhere too."""
+async def test_a_token_is_valid_in_one_account_and_region(provisioning: Provisioning, scope: Scope) -> None:
+    """Even if claim and certificate are registered in other scopes too."""
     made, token = await provisioning.create()
     name = await provisioning.template(body(), scope)
     await provisioning.world.execute(
@@ -85,7 +85,7 @@ async def test_a_token_counts_in_one_account_and_region(provisioning: Provisioni
     assert await refusal(provisioning.register(name, token, scope)) == INVALID_TOKEN
 
 
-async def test_a_token_lasts_an_hour(provisioning: Provisioning) -> None:
+async def test_a_token_is_valid_for_an_hour(provisioning: Provisioning) -> None:
     name, token = await provisioning.template(body()), await provisioning.token()
     provisioning.world.clock.advance(minutes=60)
     assert await refusal(provisioning.register(name, token)) == INVALID_TOKEN
@@ -93,11 +93,11 @@ async def test_a_token_lasts_an_hour(provisioning: Provisioning) -> None:
     await provisioning.register(name, token)
 
 
-async def test_a_token_that_ends_while_the_hook_is_asked_is_refused(provisioning: Provisioning) -> None:
+async def test_a_token_that_expires_during_the_hook_is_refused(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(), **ASKING)
     made, token = await provisioning.create()
     provisioning.world.clock.advance(minutes=59)
-    provisioning.thinking = 1
+    provisioning.hook_minutes = 1
     assert await refusal(provisioning.register(name, token)) == INVALID_TOKEN
     assert await provisioning.status(made) == Status.PENDING_ACTIVATION
 
@@ -119,10 +119,10 @@ async def test_a_token_that_ends_while_the_hook_is_asked_is_refused(provisioning
     ],
     ids=["INACTIVE", "REVOKED", "deleted", "template disabled", "template deleted"],
 )
-async def test_what_ends_while_the_hook_is_asked_provisions_nothing(
+async def test_a_claim_or_template_that_ends_during_the_hook_provisions_nothing(
     provisioning: Provisioning, ends: list[tuple[str, dict[str, Any]]], step: str
 ) -> None:
-    """The claim's connection is closed by then, but what it had asked for goes on."""
+    """The claim's connection is closed by then, but its request continues."""
     world = provisioning.world
     made, token = await provisioning.create()
     name = await provisioning.template(body(), **ASKING)
@@ -139,10 +139,10 @@ async def test_what_ends_while_the_hook_is_asked_provisions_nothing(
     assert await world.count("things") == 0
 
 
-async def test_what_is_made_has_the_time_after_the_hook_was_asked(provisioning: Provisioning) -> None:
+async def test_created_resources_have_the_time_after_the_hook(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(Properties={}), **ASKING)
     token = await provisioning.token()
-    provisioning.thinking = 1
+    provisioning.hook_minutes = 1
     await provisioning.register(name, token)
     assert (await provisioning.world.aws("DescribeThing", thingName="lamp"))["thingName"] == "lamp"
     made_at = await provisioning.world.rows("SELECT created_at FROM things")
@@ -150,7 +150,7 @@ async def test_what_is_made_has_the_time_after_the_hook_was_asked(provisioning: 
 
 
 @pytest.mark.parametrize("status", ["REVOKED", "PENDING_TRANSFER"])
-async def test_a_token_of_a_certificate_that_is_out_of_reach_is_refused(
+async def test_a_token_of_a_revoked_or_transferred_certificate_is_refused(
     provisioning: Provisioning, status: str
 ) -> None:
     name, token = await provisioning.template(body()), await provisioning.token()
@@ -169,7 +169,7 @@ async def test_a_token_of_a_deleted_certificate_is_refused(provisioning: Provisi
 # -- one success --------------------------------------------------------------------------------------------------
 
 
-async def test_identical_requests_get_one_answer(provisioning: Provisioning) -> None:
+async def test_concurrent_identical_requests_get_one_answer(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(Properties={"AttributePayload": {"site": {"Ref": "Site"}}}))
     token = await provisioning.token()
     requests = [provisioning.register(name, token, Site="a", x="y") for _ in range(5)]
@@ -177,7 +177,7 @@ async def test_identical_requests_get_one_answer(provisioning: Provisioning) -> 
     assert provisioning.effects().count("CreateThing thing/lamp") == 1
 
 
-async def test_an_identical_request_gets_its_answer_again_and_changes_nothing(provisioning: Provisioning) -> None:
+async def test_a_repeated_request_gets_the_same_answer_and_changes_nothing(provisioning: Provisioning) -> None:
     name, token = await provisioning.template(body(Properties={}), **ASKING), await provisioning.token()
     answer = await provisioning.register(name, token, Site="a", x="y")
     await provisioning.world.aws("DeleteThingGroup", thingGroupName="three")
@@ -191,7 +191,7 @@ async def test_an_identical_request_gets_its_answer_again_and_changes_nothing(pr
 
 
 @pytest.mark.parametrize("parameters", [{}, {"Site": "a"}, {"Site": "b", "x": "y"}, {"Site": "a", "x": "y", "z": ""}])
-async def test_a_token_that_was_used_is_refused_to_another_request(
+async def test_a_used_token_is_refused_for_another_request(
     provisioning: Provisioning, parameters: dict[str, str]
 ) -> None:
     name, token = await provisioning.template(body()), await provisioning.token()
@@ -199,7 +199,7 @@ async def test_a_token_that_was_used_is_refused_to_another_request(
     assert await refusal(provisioning.register(name, token, **parameters)) == INVALID_TOKEN
 
 
-async def test_a_token_that_was_used_is_refused_to_another_template(provisioning: Provisioning) -> None:
+async def test_a_used_token_is_refused_for_another_template(provisioning: Provisioning) -> None:
     name, other = await provisioning.template(body()), await provisioning.template(body())
     token = await provisioning.token()
     await provisioning.register(name, token)
@@ -237,12 +237,12 @@ async def test_the_template_is_checked_before_the_token(
     ("token", "reason"),
     [(None, "Certificate ownership token cannot be empty."), ("", "Certificate ownership token cannot be empty.")],
 )
-async def test_a_request_without_a_token_is_told_so(provisioning: Provisioning, token: str | None, reason: str) -> None:
+async def test_a_request_without_a_token_is_refused(provisioning: Provisioning, token: str | None, reason: str) -> None:
     name = await provisioning.template(body())
     assert await refusal(provisioning.register(name, token)) == ("token", reason)
 
 
-async def test_the_token_is_checked_before_the_hook_is_asked(provisioning: Provisioning) -> None:
+async def test_the_token_is_checked_before_the_hook_is_called(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(), **ASKING)
     assert await refusal(provisioning.register(name, "tmo_x")) == INVALID_TOKEN
     assert provisioning.asked == []
@@ -252,7 +252,7 @@ def with_unknown_parameter() -> str:
     return json.dumps({**json.loads(body()), "DeviceConfiguration": {"x": {"Ref": "Unknown"}}})
 
 
-async def test_the_hook_is_asked_before_the_parameters_are_checked(provisioning: Provisioning) -> None:
+async def test_the_hook_is_called_before_the_parameters_are_checked(provisioning: Provisioning) -> None:
     name, token = await provisioning.template(with_unknown_parameter(), **ASKING), await provisioning.token()
     provisioning.refusal = ProvisioningRefused("denied", "no")
     assert await refusal(provisioning.register(name, token)) == ("denied", "no")
@@ -265,7 +265,7 @@ async def test_the_parameters_are_checked_before_the_role_is_assumed(provisionin
     assert provisioning.roles == []
 
 
-async def test_a_hook_is_told_who_asks_for_what(provisioning: Provisioning) -> None:
+async def test_a_hook_gets_the_request(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(), **ASKING)
     made, token = await provisioning.create()
     await provisioning.register(name, token, Site="a")
@@ -282,8 +282,8 @@ async def test_a_hook_is_told_who_asks_for_what(provisioning: Provisioning) -> N
 
 
 @pytest.mark.parametrize(("account", "asked"), [(THEIRS.account, False), ("999999999999", True)])
-async def test_no_hook_of_another_account_is_asked(provisioning: Provisioning, account: str, asked: bool) -> None:
-    """Its rules are none of ours. What AWS knew the account by may be another number, which is no account here."""
+async def test_hooks_of_other_accounts_are_not_called(provisioning: Provisioning, account: str, asked: bool) -> None:
+    """A hook's ARN from AWS may contain an account id that is not an account of this instance; it is called."""
     hook = {"preProvisioningHook": {"targetArn": LAMBDA.replace(OURS.account, account)}}
     name = await provisioning.template(body(), **hook)
     provisioning.expected_hook = LAMBDA.replace(OURS.account, account)
@@ -301,7 +301,7 @@ async def test_a_hook_overrides_parameters(provisioning: Provisioning) -> None:
     assert (await provisioning.register(name, token, Site="a")).device_configuration == {"site": "attic"}
 
 
-async def test_neither_hook_nor_device_can_choose_another_certificate(provisioning: Provisioning) -> None:
+async def test_hooks_and_devices_cannot_select_another_certificate(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(), **ASKING)
     (other, _), (made, token) = await provisioning.create(), await provisioning.create()
     provisioning.overrides = {CERTIFICATE_ID: other}

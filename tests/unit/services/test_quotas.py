@@ -1,4 +1,4 @@
-"""Quotas: what is refused, what makes room again, and that a count costs nothing where no quota is set."""
+"""Quotas: refusals above a quota, deletions that free it, and no counts without a quota."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def limit(world: World, quotas: Quotas) -> None:
 
 
 async def usage(world: World) -> dict[tuple[str, str], int]:
-    """How many there are of what is counted."""
+    """Return the number of counted resources."""
     rows = await world.rows("SELECT kind, owner, max(quota), sum(room) FROM quota_shares GROUP BY kind, owner")
     return {(kind, owner): quota - int(room) for kind, owner, quota, room in rows}
 
 
-async def test_registries_of_a_folder(world: World) -> None:
+async def test_quota_of_registries_in_a_folder(world: World) -> None:
     limit(world, Quotas(registries=2))
     first, _ = await world.registry(), await world.registry()
     with pytest.raises(LimitExceeded) as caught:
@@ -47,7 +47,7 @@ async def test_registries_of_a_folder(world: World) -> None:
 
 
 @pytest.mark.parametrize("begun", [False, True])
-async def test_devices_of_a_registry(world: World, begun: bool) -> None:
+async def test_quota_of_devices_in_a_registry(world: World, begun: bool) -> None:
     registry, other = await world.registry(), await world.registry()
     old = [await world.device(registry) for _ in range(3)]
     assert await usage(world) == {}
@@ -67,8 +67,8 @@ async def test_devices_of_a_registry(world: World, begun: bool) -> None:
     assert (await usage(world))["devices", registry] == 4
 
 
-async def test_devices_are_counted_on_without_the_quota(world: World) -> None:
-    """Or the count would be wrong when it is set again."""
+async def test_counting_continues_while_no_quota_is_set(world: World) -> None:
+    """Otherwise the count would be wrong when a quota is set again."""
     registry = await world.registry()
     limit(world, Quotas(devices=1))
     await world.device(registry)
@@ -80,7 +80,7 @@ async def test_devices_are_counted_on_without_the_quota(world: World) -> None:
         await world.device(registry)
 
 
-async def test_a_registry_that_is_gone_has_no_count(world: World) -> None:
+async def test_deleting_a_registry_deletes_its_count(world: World) -> None:
     limit(world, Quotas(devices=4))
     registry = await world.registry()
     device = await world.device(registry)
@@ -90,7 +90,7 @@ async def test_a_registry_that_is_gone_has_no_count(world: World) -> None:
     assert await usage(world) == {}
 
 
-async def test_certificates_of_an_account(world: World) -> None:
+async def test_quota_of_certificates_in_an_account(world: World) -> None:
     limit(world, Quotas(certificates=2))
     pems = [vectors.certificate_pem() for _ in range(3)]
     registry = await world.registry(certificates=[{"certificate_data": pems[0]}])
@@ -109,7 +109,7 @@ async def test_certificates_of_an_account(world: World) -> None:
     await world.yandex("DeviceService.DeleteCertificate", device_id=device, fingerprint=fingerprint)
     await world.yandex("DeviceService.AddCertificate", **add | {"certificate_data": pems[2]})
     assert (await usage(world))["certificates", OURS.account] == 2
-    # Deleting what does not exist makes no room.
+    # Deleting an unknown certificate frees nothing.
     await world.write(lambda tx: delete_registration(tx, deleted))
     assert (await usage(world))["certificates", OURS.account] == 2
     await world.registry(THEIRS, certificates=[{"certificate_data": pems[0]}])
@@ -124,8 +124,8 @@ async def test_certificates_of_an_account(world: World) -> None:
         ("service-account", {}, "3 service accounts"),
     ],
 )
-async def test_principals_of_an_account(world: World, kind: str, trust: dict[str, str], things: str) -> None:
-    """Which has an administrator and a service account from the beginning."""
+async def test_quotas_of_principals_in_an_account(world: World, kind: str, trust: dict[str, str], things: str) -> None:
+    """A new account has an administrator and a service account."""
     limit(world, Quotas(users=3, roles=2, service_accounts=3))
     for name in ("a", "b"):
         await world.admin(f"{kind}.create", name=name, **trust)
@@ -137,18 +137,18 @@ async def test_principals_of_an_account(world: World, kind: str, trust: dict[str
     await world.admin(f"{kind}.create", name="c", **trust)
 
 
-async def test_policies_of_an_account(world: World) -> None:
+async def test_quota_of_policies_in_an_account(world: World) -> None:
     limit(world, Quotas(policies=2))
     for name in ("a", "b"):
         await world.admin("policy.put", name=name, document=POLICY)
     with pytest.raises(LimitExceeded):
         await world.admin("policy.put", name="c", document=POLICY)
-    await world.admin("policy.put", name="b", document=POLICY)  # is there already
+    await world.admin("policy.put", name="b", document=POLICY)  # exists already
     await world.admin("policy.put", THEIRS, name="c", document=POLICY)
 
 
-async def test_folders_of_an_account(world: World) -> None:
-    """Which has one from the beginning."""
+async def test_quota_of_folders_in_an_account(world: World) -> None:
+    """A new account has one folder."""
     limit(world, Quotas(folders=2))
     await world.admin("folder.create", name="a")
     with pytest.raises(LimitExceeded):
@@ -157,7 +157,7 @@ async def test_folders_of_an_account(world: World) -> None:
 
 
 async def create_devices(world: World, registry: str, count: int) -> int:
-    """How many of those that are tried at once are made."""
+    """Create devices concurrently, and return how many succeed."""
     calls = (world.yandex("DeviceService.Create", registry_id=registry) for _ in range(count))
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(each, LimitExceeded) for each in outcomes if isinstance(each, BaseException))
@@ -166,7 +166,7 @@ async def create_devices(world: World, registry: str, count: int) -> int:
 
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("quota", [1, 7, 70])
-async def test_a_quota_is_exact_however_many_are_made_at_once(world: World, quota: int, begun: bool) -> None:
+async def test_a_quota_is_exact_under_concurrency(world: World, quota: int, begun: bool) -> None:
     limit(world, Quotas(devices=quota))
     registry = await world.registry()
     if begun:
@@ -178,7 +178,7 @@ async def test_a_quota_is_exact_however_many_are_made_at_once(world: World, quot
     assert await create_devices(world, registry, 5) == 1
 
 
-async def test_what_one_lane_has_left_is_used_by_others(world: World) -> None:
+async def test_lanes_use_what_another_lane_has_left(world: World) -> None:
     registry = await world.registry()
     limit(world, Quotas(devices=100))
     await begin_counting(world.store, world.environment.quotas)
@@ -201,7 +201,7 @@ async def test_what_one_lane_has_left_is_used_by_others(world: World) -> None:
     assert await taken() == 1
 
 
-async def test_a_lowered_quota_lets_nothing_in_until_there_are_fewer(world: World) -> None:
+async def test_a_lowered_quota_refuses_until_enough_are_deleted(world: World) -> None:
     registry = await world.registry()
     limit(world, Quotas(devices=200))
     await begin_counting(world.store, world.environment.quotas)
@@ -219,7 +219,7 @@ async def test_a_lowered_quota_lets_nothing_in_until_there_are_fewer(world: Worl
     assert await create_devices(world, registry, 3) == 2
 
 
-async def test_without_the_quota_nothing_is_kept(world: World) -> None:
+async def test_without_a_quota_no_counts_are_stored(world: World) -> None:
     registry = await world.registry()
     limit(world, Quotas(devices=5))
     await begin_counting(world.store, world.environment.quotas)

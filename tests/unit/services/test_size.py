@@ -1,4 +1,4 @@
-"""What a device takes in the database, by the pages that it has: no time is measured."""
+"""The size of a device in the database, by its pages."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 COUNT = 2000
-DER = 470  # bytes, as what we issue for a P-256 key has
-RECORD = 580  # characters, as CreateCertificateFromCsr by boto3 has
+DER = 470  # bytes, as in a certificate that this server issues for a P-256 key
+RECORD = 580  # characters, as in the audit record of CreateCertificateFromCsr by boto3
 BUDGET = 2400  # bytes
 PRINCIPAL = "arn:aws:iam::111111111111:user/administrator"
 POLICY = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}'
@@ -42,7 +42,7 @@ async def add_device(tx: Transaction, world: World, number: int) -> None:
     await create_thing(tx, Thing.new(OURS, name, id=new_uuid(), type=None, attributes={}, now=world.clock()))
     await attach_policy(tx, OURS, "fleet-policy", Target("cert", fingerprint), world.clock())
     await attach_principal(tx, OURS, name, fingerprint, world.clock())
-    await tx.execute("DELETE FROM outbox")  # of which only the last ten minutes are kept
+    await tx.execute("DELETE FROM outbox")  # which keeps only the last ten minutes
     facts = {"event": "CreateCertificateFromCsr", "principal": PRINCIPAL, "resources": [made.registration.arn]}
     agent = "x" * (RECORD - len(json.dumps({**facts, "agent": ""})))
     record = json.dumps({**facts, "agent": agent})
@@ -60,7 +60,7 @@ async def size(world: World) -> int:
 
 
 @pytest.mark.sqlite
-async def test_a_certificate_with_thing_policy_and_audit_record_takes_two_kilobytes(world: World) -> None:
+async def test_a_device_takes_about_two_kilobytes_in_the_database(world: World) -> None:
     await world.aws("CreatePolicy", policyName="fleet-policy", policyDocument=POLICY)
     before = await size(world)
     for start in range(0, COUNT, 100):

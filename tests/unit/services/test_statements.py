@@ -1,4 +1,4 @@
-"""That statements which read all there is are noticed. tests/plans.py looks at every one that unit tests run."""
+"""Statements that scan a table fail the tests. tests/plans.py checks every statement that unit tests run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def test_a_deletion_without_an_index_fails(world: World) -> None:
         await BoundedDelete("jobs", ("id",), "failures > $1").run(world.store, 1)
 
 
-async def test_statements_along_an_index_do_not(world: World) -> None:
+async def test_statements_with_an_index_pass(world: World) -> None:
     assert await world.read(lambda tx: THINGS.page(tx, "a", "r", after="", limit=1)) == []
     assert await world.read(lambda tx: JOBS.find(tx, "x")) is None
     assert await world.rows("SELECT count(*) FROM things WHERE version = 1") == [(0,)], "a test's own may read all"

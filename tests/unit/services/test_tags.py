@@ -1,4 +1,4 @@
-"""Tags, by their three operations of AWS IoT."""
+"""AWS IoT's three operations on tags."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def tags_of(world: World, arn: str, scope: Scope = OURS) -> list[dict[str,
     return tags
 
 
-async def test_tags_are_listed_in_order_of_their_keys(world: World) -> None:
+async def test_tags_are_listed_by_key(world: World) -> None:
     await world.aws("CreateThingGroup", thingGroupName="g", tags=[*as_tags(b="2"), {"Key": "a"}, *as_tags(A="1")])
     assert await tags_of(world, GROUP) == as_tags(A="1", a="", b="2")
 
@@ -47,7 +47,7 @@ async def test_tagging_adds_keys_and_replaces_values(world: World) -> None:
     assert world.audit_resources() == ["thinggroup/g"]
 
 
-async def test_untagging_ignores_keys_that_are_not_there(world: World) -> None:
+async def test_untagging_ignores_unknown_keys(world: World) -> None:
     await world.aws("CreateThingGroup", thingGroupName="g", tags=as_tags(a="1", b="2"))
     world.audit_resources()
     for named in (["thinggroup/g"], []):
@@ -56,7 +56,7 @@ async def test_untagging_ignores_keys_that_are_not_there(world: World) -> None:
         assert world.audit_resources() == named
 
 
-async def test_resources_of_one_name_have_their_own_tags(world: World) -> None:
+async def test_resources_with_the_same_name_have_separate_tags(world: World) -> None:
     for scope in (OURS, ABROAD, THEIRS):
         await world.aws("CreateThingGroup", scope, thingGroupName="g")
     await world.aws("CreateThingType", thingTypeName="g")
@@ -68,7 +68,7 @@ async def test_resources_of_one_name_have_their_own_tags(world: World) -> None:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("kind", TAGGABLE)
-async def test_resources_that_do_not_exist_are_not_found(world: World, operation: str, kind: str) -> None:
+async def test_unknown_resources_are_not_found(world: World, operation: str, kind: str) -> None:
     await world.aws("CreateThingGroup", THEIRS, thingGroupName="g")
     with pytest.raises(NotFound, match=f"{kind} g does not exist"):
         await world.aws(operation, resourceArn=f"{ARN}{kind}/g", **OPERATIONS[operation])
@@ -76,7 +76,7 @@ async def test_resources_that_do_not_exist_are_not_found(world: World, operation
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_resources_of_others_are_not_found(world: World, operation: str) -> None:
+async def test_resources_of_other_scopes_are_not_found(world: World, operation: str) -> None:
     for scope in (OURS, ABROAD, THEIRS):
         await world.aws("CreateThingGroup", scope, thingGroupName="g", tags=as_tags(k="w"))
     for elsewhere in ("eu-central-1:111111111111", "us-east-1:222222222222", "us-east-1:999999999999"):
@@ -87,7 +87,7 @@ async def test_resources_of_others_are_not_found(world: World, operation: str) -
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_only_arns_of_what_can_have_tags_are_taken(world: World, operation: str) -> None:
+async def test_only_arns_of_taggable_resources_are_accepted(world: World, operation: str) -> None:
     await world.aws("CreateThing", thingName="t")
     for resource in ("x", f"{ARN}thing/t", f"{ARN}cert/{'0' * 64}", f"{ARN}thinggroup/", f"{ARN}thinggroup/g/g"):
         with pytest.raises(Invalid, match="resourceArn must be the ARN of a thingtype or thinggroup or policy or"):
@@ -117,12 +117,12 @@ async def test_tags_that_aws_refuses_are_refused(world: World, tags: Any) -> Non
     assert (await world.count("tags"), await world.count("thing_groups"), await world.count("thing_types")) == (0, 1, 0)
 
 
-async def test_aws_in_the_middle_of_keys_and_values_is_taken(world: World) -> None:
+async def test_aws_inside_of_keys_and_values_is_accepted(world: World) -> None:
     await world.aws("CreateThingGroup", thingGroupName="g", tags=as_tags(**{"x aws:": "x aws:"}))
     assert await tags_of(world, GROUP) == as_tags(**{"x aws:": "x aws:"})
 
 
-async def test_a_resource_has_fifty_tags_at_most(world: World) -> None:
+async def test_a_resource_has_at_most_fifty_tags(world: World) -> None:
     fifty = {f"k{number:02}": "v" for number in range(50)}
     await world.aws("CreateThingGroup", thingGroupName="g", tags=as_tags(**fifty))
     await world.aws("TagResource", resourceArn=GROUP, tags=as_tags(k07="w"))
@@ -131,7 +131,7 @@ async def test_a_resource_has_fifty_tags_at_most(world: World) -> None:
     assert await tags_of(world, GROUP) == as_tags(**{**fifty, "k07": "w"})
 
 
-async def test_there_is_no_second_page(world: World) -> None:
+async def test_tags_are_listed_on_one_page(world: World) -> None:
     await world.aws("CreateThingGroup", thingGroupName="g")
     with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
         await world.aws("ListTagsForResource", resourceArn=GROUP, nextToken="AAAA")

@@ -1,4 +1,4 @@
-"""What templates make of what exists already, who may execute them, and certificates that devices bring along."""
+"""Executing templates: existing resources, authorization, and devices' own certificates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ EFFECTS = ("things", "thing_principals", "thing_group_members", "device_policy_a
 
 
 async def register(world: World, resources: Mapping[str, Any], scope: Any = OURS, /, **parameters: str) -> Any:
-    """RegisterThing of the control plane."""
+    """Call RegisterThing of the control plane."""
     text = json.dumps({"Resources": resources})
     return await world.aws("RegisterThing", scope, templateBody=text, parameters=parameters)
 
@@ -47,7 +47,7 @@ def by_csr(**further: Any) -> dict[str, Any]:
 
 
 async def bring(world: World, made: x509.Certificate, ca: str | None = None, **properties: str) -> Any:
-    """RegisterThing with a certificate that the device has."""
+    """Call RegisterThing with a device's own certificate."""
     given = {"CertificatePem": pem(made), **({"CACertificatePem": ca} if ca is not None else {}), **properties}
     return await register(world, certificate(**given))
 
@@ -59,7 +59,7 @@ async def failure(attempt: Any) -> str:
 
 
 async def registered(world: World, made: x509.Certificate) -> tuple[Any, ...]:
-    """CA certificate, serial number, mode and status."""
+    """Return the CA certificate, serial number, mode and status of a registration."""
     statement = f"SELECT {fingerprint_of('ca')}, serial, mode, status FROM registrations WHERE {THIS_CERTIFICATE}"
     (row,) = await world.shown(statement, bytes.fromhex(fingerprint(made)))
     return tuple(row)
@@ -87,7 +87,7 @@ async def test_each_effect_is_authorized(provisioning: Provisioning) -> None:
 
 
 async def test_attaching_a_certificate_is_authorized_with_its_thing(provisioning: Provisioning) -> None:
-    """As for AttachThingPrincipal, whose condition key that is."""
+    """The thing is a condition key of AttachThingPrincipal."""
     made, _ = await provisioning.create()
     contexts: dict[str, Mapping[str, ContextValue]] = {}
 
@@ -125,9 +125,7 @@ async def test_what_a_template_changes_is_audited_and_published(provisioning: Pr
         "AttachThingPrincipal",
     ],
 )
-async def test_nothing_is_left_of_a_template_with_an_effect_that_is_denied(
-    provisioning: Provisioning, denied: str
-) -> None:
+async def test_a_template_with_a_denied_effect_is_rolled_back(provisioning: Provisioning, denied: str) -> None:
     resources = json.loads(body(policy="all", Properties={"ThingGroups": ["one"]}))
     resources["Resources"]["new"] = {
         "Type": "AWS::IoT::Policy",
@@ -149,14 +147,14 @@ async def test_nothing_is_left_of_a_template_with_an_effect_that_is_denied(
     await provisioning.register(name, token)
 
 
-async def test_an_exclusive_certificate_is_attached_as_such(provisioning: Provisioning) -> None:
+async def test_an_exclusive_certificate_is_attached_exclusively(provisioning: Provisioning) -> None:
     text = json.loads(body(Properties={}))
     text["Resources"]["certificate"]["Properties"]["ThingPrincipalType"] = "EXCLUSIVE_THING"
     await provisioning.register(await provisioning.template(json.dumps(text)), await provisioning.token())
     assert await provisioning.world.rows("SELECT thing, exclusive FROM thing_principals") == [("lamp", 1)]
 
 
-async def test_a_billing_group_does_not_exist(provisioning: Provisioning) -> None:
+async def test_billing_groups_are_not_found(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(Properties={"BillingGroup": "b"}))
     reason = await failure(provisioning.register(name, await provisioning.token()))
     assert reason == "billing group b does not exist"
@@ -170,7 +168,7 @@ WAS: dict[str, Any] = {"type": None, "attributes": {"a": "1", "b": "1"}, "groups
 @pytest.mark.parametrize(
     ("properties", "overrides", "expected"),
     [
-        # Without an override: as it is, or refused; groups are added.
+        # Without an override, a difference is refused; groups are added.
         ({}, {}, {}),
         ({"AttributePayload": {"a": "1", "b": "1"}}, {}, {}),
         ({"AttributePayload": {"a": "2"}}, {}, "AttributePayload"),
@@ -192,7 +190,7 @@ WAS: dict[str, Any] = {"type": None, "attributes": {"a": "1", "b": "1"}, "groups
         ({"ThingGroups": ["two", "one"]}, {"ThingGroups": "FAIL"}, {}),
     ],
 )
-async def test_a_thing_that_exists_is_changed_as_overrides_say(
+async def test_overrides_decide_changes_of_an_existing_thing(
     provisioning: Provisioning,
     properties: dict[str, Any],
     overrides: dict[str, str],
@@ -229,7 +227,7 @@ async def test_a_thing_that_exists_is_changed_as_overrides_say(
         ("FAIL", "ACTIVE", "ACTIVE"),
     ],
 )
-async def test_a_status_that_was_set_is_changed_as_overrides_say(
+async def test_overrides_decide_changes_of_an_existing_status(
     provisioning: Provisioning, override: str | None, status: str, expected: str
 ) -> None:
     name = await provisioning.template(body(certificate={"OverrideSettings": override and {"Status": override}}))
@@ -239,7 +237,7 @@ async def test_a_status_that_was_set_is_changed_as_overrides_say(
     assert await provisioning.status(made) == expected
 
 
-async def test_a_status_that_stays_is_logged_with_what_would_change_it(provisioning: Provisioning) -> None:
+async def test_a_status_that_stays_is_logged_with_advice(provisioning: Provisioning) -> None:
     name = await provisioning.template(body())
     made, token = await provisioning.create()
     await provisioning.world.aws("UpdateCertificate", certificateId=made, newStatus="INACTIVE")
@@ -259,9 +257,7 @@ async def test_a_status_that_stays_is_logged_with_what_would_change_it(provision
         ("Active", "REVOKED", "REVOKED"),
     ],
 )
-async def test_a_callers_template_sets_the_status_that_it_states(
-    world: World, stated: str | None, before: str, after: str
-) -> None:
+async def test_a_callers_template_sets_its_status(world: World, stated: str | None, before: str, after: str) -> None:
     made = await world.certificate()
     await world.aws("UpdateCertificate", certificateId=made, newStatus=before)
     with capture_logs() as logs:
@@ -271,7 +267,7 @@ async def test_a_callers_template_sets_the_status_that_it_states(
     assert kept == ([before] if before == after else [])
 
 
-async def test_a_status_that_must_not_differ_fails(provisioning: Provisioning) -> None:
+async def test_a_different_status_fails_with_the_override_fail(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(certificate={"OverrideSettings": {"Status": "FAIL"}}))
     made, token = await provisioning.create()
     await provisioning.world.aws("UpdateCertificate", certificateId=made, newStatus="INACTIVE")
@@ -302,7 +298,7 @@ async def test_a_revoked_certificate_becomes_active_again_where_the_operator_all
     assert await world.rows("SELECT status FROM registrations") == [("ACTIVE",)]
 
 
-async def test_another_accounts_certificate_does_not_exist(world: World) -> None:
+async def test_another_accounts_certificate_is_not_found(world: World) -> None:
     made = await world.certificate()
     assert "does not exist" in await failure(register(world, certificate(CertificateId=made), THEIRS))
     answer = await register(world, certificate(CertificateId=made))
@@ -310,7 +306,7 @@ async def test_another_accounts_certificate_does_not_exist(world: World) -> None
     assert answer["certificatePem"].startswith("-----BEGIN CERTIFICATE-----\n")
 
 
-async def test_a_certificate_is_made_for_a_signing_request(world: World) -> None:
+async def test_a_certificate_is_issued_for_a_signing_request(world: World) -> None:
     answer = await register(world, by_csr(Status="INACTIVE"))
     (row,) = await world.shown(f"SELECT {FINGERPRINT}, status, mode, origin FROM registrations")
     assert row[1:] == ("INACTIVE", "DEFAULT", "csr")
@@ -319,7 +315,7 @@ async def test_a_certificate_is_made_for_a_signing_request(world: World) -> None
     assert world.audit_resources() == [f"cert/{row[0]}"]
 
 
-async def test_a_template_without_a_certificate_answers_none(world: World) -> None:
+async def test_a_template_without_a_certificate_returns_none(world: World) -> None:
     thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "Name"}}}
     text = json.dumps({"Parameters": {"Name": {"Type": "String"}}, "Resources": {"lamp": thing}})
     answer = await world.aws("RegisterThing", templateBody=text, parameters={"Name": "a"})
@@ -343,12 +339,12 @@ async def test_a_template_without_a_certificate_answers_none(world: World) -> No
         ),
     ],
 )
-async def test_a_resource_that_does_not_exist_is_named(world: World, resource: dict[str, Any], reason: str) -> None:
+async def test_unknown_resources_are_named_in_the_error(world: World, resource: dict[str, Any], reason: str) -> None:
     assert await failure(register(world, {"resource": resource})) == reason
     assert await world.count("things") == 0
 
 
-async def test_a_bad_template_is_told_as_such(world: World) -> None:
+async def test_invalid_templates_and_parameters_are_refused(world: World) -> None:
     with pytest.raises(InvalidTemplate):
         await world.aws("RegisterThing", templateBody="{}")
 
@@ -365,7 +361,7 @@ NEW_POLICY = {"policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyDocum
         (by_csr() | {"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "a b"}}}, Invalid),
     ],
 )
-async def test_nothing_is_signed_for_a_template_that_is_refused(
+async def test_nothing_is_signed_for_a_refused_template(
     world: World, resources: dict[str, Any], cause: type[Exception]
 ) -> None:
     with pytest.raises(ProvisioningFailed) as failed:
@@ -374,14 +370,14 @@ async def test_nothing_is_signed_for_a_template_that_is_refused(
     assert world.environment.counts["certificates_discarded"] == 0
 
 
-async def test_what_was_signed_for_a_template_that_fails_is_counted(world: World) -> None:
+async def test_certificates_of_failed_templates_are_counted(world: World) -> None:
     thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "a", "ThingTypeName": "unknown"}}
     await failure(register(world, by_csr() | {"thing": thing}))
     assert world.environment.counts["certificates_discarded"] == 1
     assert await world.count("certificates") == 0
 
 
-async def test_callers_are_told_what_they_may_not(world: World) -> None:
+async def test_denied_callers_are_told_the_action(world: World) -> None:
     world.denied.add("iot:CreateCertificateFromCsr")
     with pytest.raises(Denied):
         await register(world, by_csr())
@@ -392,7 +388,7 @@ async def test_callers_are_told_what_they_may_not(world: World) -> None:
         await register(world, certificate(CertificateId=made))
 
 
-# -- certificates that devices bring along ------------------------------------------------------------------------
+# -- devices' own certificates ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("with_ca", [True, False])
@@ -409,7 +405,7 @@ async def test_a_certificate_is_registered_under_its_ca(world: World, with_ca: b
 
 
 @pytest.mark.parametrize("with_ca", [True, False])
-async def test_a_certificate_that_is_registered_gets_the_status_that_is_stated(world: World, with_ca: bool) -> None:
+async def test_a_registered_certificate_gets_the_templates_status(world: World, with_ca: bool) -> None:
     root = issuer()
     await take(world, root)
     made, given = root.sign(), root.pem if with_ca else None
@@ -439,7 +435,7 @@ async def test_a_ca_certificate_that_did_not_sign_is_refused(world: World) -> No
 
 
 @pytest.mark.parametrize("case", ["unknown", "theirs", "inactive", "namesake", "two of one key"])
-async def test_a_certificate_of_no_certain_ca_is_registered_under_none(world: World, case: str) -> None:
+async def test_a_certificate_without_a_certain_ca_is_registered_without_one(world: World, case: str) -> None:
     root = issuer()
     match case:
         case "theirs":
@@ -459,7 +455,7 @@ async def test_a_certificate_of_no_certain_ca_is_registered_under_none(world: Wo
 
 
 @pytest.mark.parametrize("other", ["namesake", "inactive"])
-async def test_the_one_ca_that_signed_is_found_among_others(world: World, other: str) -> None:
+async def test_the_ca_that_signed_is_found_among_others(world: World, other: str) -> None:
     root = issuer()
     for _ in range(3):
         namesake = issuer(key=root.key) if other == "inactive" else issuer()
@@ -471,7 +467,7 @@ async def test_the_one_ca_that_signed_is_found_among_others(world: World, other:
 
 
 @pytest.mark.parametrize("with_ca", [True, False])
-async def test_a_serial_number_is_registered_once(world: World, with_ca: bool) -> None:
+async def test_a_serial_number_can_be_registered_once(world: World, with_ca: bool) -> None:
     root, other = issuer(), issuer("Another")
     for each in (root, other):
         await take(world, each)
@@ -484,7 +480,7 @@ async def test_a_serial_number_is_registered_once(world: World, with_ca: bool) -
     assert await world.count("registrations") == 2
 
 
-async def test_what_was_registered_without_its_ca_stays_so(world: World) -> None:
+async def test_a_certificate_registered_without_its_ca_stays_without_it(world: World) -> None:
     root = issuer()
     made = root.sign()
     await bring(world, made)
@@ -494,8 +490,8 @@ async def test_what_was_registered_without_its_ca_stays_so(world: World) -> None
     assert await registered(world, made) == (None, None, "SNI_ONLY", "ACTIVE")
 
 
-async def test_a_certificate_that_was_revoked_can_be_registered_again(world: World) -> None:
-    """As with RegisterCertificate: it is only just-in-time registration that refuses it."""
+async def test_a_revoked_and_deleted_certificate_can_be_registered_again(world: World) -> None:
+    """As with RegisterCertificate: only just-in-time registration refuses it."""
     root = issuer()
     ca = await take(world, root)
     made = root.sign()

@@ -1,4 +1,4 @@
-"""Policies that templates make of parameters: a hostile value is refused before anything is made, by every API."""
+"""Policies of templates with parameters: every API refuses a hostile value before it changes anything."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.unit import vectors
-from tests.unit.services.provisioning_support import ASKING, CLAIM, Provisioning, body, let_in
+from tests.unit.services.provisioning_support import ASKING, CLAIM, Provisioning, body, ensure_registered
 from tests.unit.services.test_ca_certificates import ROLE, issuer, take
 from tests.unit.services.test_jit_registration import AUTO, Gateway
 from tests.world import OURS
@@ -29,7 +29,7 @@ HOSTILE = (
 
 
 def with_policy(parameter: str, **certificate: Any) -> str:
-    """A template that makes a thing of that name, and a policy in whose text the parameter is."""
+    """Return a template with a thing of that name, and a policy whose text contains the parameter."""
     topic = f"arn:aws:iot:us-east-1:1:topic/${{{parameter}}}/x"
     statement = {"Effect": "Allow", "Action": "iot:Publish", "Resource": topic}
     document = {"Fn::Sub": json.dumps({"Version": "2012-10-17", "Statement": [statement]})}
@@ -45,7 +45,7 @@ async def counts(world: World) -> list[int]:
     return [await world.count(table) for table in MADE]
 
 
-async def test_register_thing_over_rest(world: World) -> None:
+async def test_register_thing_over_rest_refuses_hostile_values(world: World) -> None:
     template = with_policy("SerialNumber", CertificateSigningRequest=vectors.csr_pem())
     before = await counts(world)
     for hostile in HOSTILE:
@@ -61,10 +61,10 @@ async def test_register_thing_over_rest(world: World) -> None:
 
 
 @pytest.mark.parametrize("by_hook", [False, True])
-async def test_register_thing_over_mqtt(provisioning: Provisioning, *, by_hook: bool) -> None:
+async def test_register_thing_over_mqtt_refuses_hostile_values(provisioning: Provisioning, *, by_hook: bool) -> None:
     name = await provisioning.template(with_policy("SerialNumber"), **(ASKING if by_hook else {}))
     made, token = await provisioning.create()
-    await let_in(provisioning.world, CLAIM, OURS)
+    await ensure_registered(provisioning.world, CLAIM, OURS)
     before = await counts(provisioning.world)
     for hostile in HOSTILE:
         provisioning.overrides = {"SerialNumber": hostile}
@@ -81,8 +81,8 @@ async def test_register_thing_over_mqtt(provisioning: Provisioning, *, by_hook: 
 
 
 @pytest.mark.parametrize("by_name", [False, True])
-async def test_registering_just_in_time(world: World, *, by_name: bool) -> None:
-    """A common name is what the device's maker signed, which any device of theirs may have chosen."""
+async def test_just_in_time_provisioning_refuses_hostile_values(world: World, *, by_name: bool) -> None:
+    """The device's maker signed the common name, but the device may have chosen it."""
     template = with_policy(COMMON_NAME)
     if by_name:
         members = {"templateName": "jitp", "templateBody": template, "provisioningRoleArn": ROLE, "type": "JITP"}

@@ -1,4 +1,4 @@
-"""Provisioning templates and their versions, by their operations of AWS IoT."""
+"""AWS IoT's operations on provisioning templates and their versions."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ async def describe(world: World, scope: Scope = OURS) -> dict[str, Any]:
 
 
 async def add_version(world: World, text: str | None = None, *, default: bool = False) -> dict[str, Any]:
-    """A version of our lamps."""
+    """Create a version of the template "lamps"."""
     members = {**LAMPS, "templateBody": text or body(), "setAsDefault": default}
     return await world.aws("CreateProvisioningTemplateVersion", **members)
 
 
 async def versions(world: World) -> list[tuple[int, bool]]:
-    """Number, and whether it is the default, of each version of our lamps as they are listed."""
+    """Return the listed versions of the template "lamps": the number, and whether it is the default."""
     page = await world.aws("ListProvisioningTemplateVersions", **LAMPS, maxResults=10)
     assert page["nextToken"] is None
     return [(version["versionId"], version["isDefaultVersion"]) for version in page["versions"]]
@@ -69,7 +69,7 @@ async def test_a_new_template_is_described_as_it_was_given(world: World) -> None
     }
 
 
-async def test_what_is_not_given_has_its_default(world: World) -> None:
+async def test_omitted_members_have_defaults(world: World) -> None:
     await create(world)
     found = await describe(world)
     assert (found["description"], found["enabled"], found["preProvisioningHook"]) == (None, False, None)
@@ -94,7 +94,7 @@ async def test_creating_twice_conflicts(world: World) -> None:
     assert await world.unchanged()
 
 
-async def test_a_name_is_that_of_one_account_and_region(world: World) -> None:
+async def test_names_are_unique_in_an_account_and_region(world: World) -> None:
     await create(world, description="ours")
     for scope in (ABROAD, THEIRS):
         with pytest.raises(NotFound):
@@ -113,7 +113,7 @@ async def test_a_name_is_that_of_one_account_and_region(world: World) -> None:
         ({"tags": [{"Key": "a"}, {"Key": "a"}]}, Invalid, "tags must not have a key twice"),
     ],
 )
-async def test_a_template_that_is_refused_is_not_made(
+async def test_a_refused_template_is_not_created(
     world: World, members: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -123,12 +123,12 @@ async def test_a_template_that_is_refused_is_not_made(
 
 
 @pytest.mark.parametrize("arn", ["", "x", "https://example.com/hook", "arn:aws:lambda"])
-def test_a_hook_is_named_by_an_arn(arn: str) -> None:
+def test_a_hook_must_have_an_arn(arn: str) -> None:
     with pytest.raises(Invalid, match="must be an ARN"):
         Hook(arn)
 
 
-async def test_an_update_changes_what_it_names_and_the_date(world: World) -> None:
+async def test_an_update_changes_only_the_given_members_and_the_date(world: World) -> None:
     hook = {"targetArn": LAMBDA, "payloadVersion": "2021-01-01"}
     steps: list[tuple[dict[str, Any], dict[str, Any]]] = [
         ({}, {}),
@@ -152,7 +152,7 @@ async def test_an_update_changes_what_it_names_and_the_date(world: World) -> Non
         assert world.audit_resources() == ["provisioningtemplate/lamps"]
 
 
-async def test_an_update_leaves_other_accounts_templates_alone(world: World) -> None:
+async def test_an_update_does_not_change_templates_of_other_accounts(world: World) -> None:
     await create(world)
     await create(world, THEIRS)
     before = await describe(world, THEIRS)
@@ -173,7 +173,7 @@ async def test_an_update_leaves_other_accounts_templates_alone(world: World) -> 
         ),
     ],
 )
-async def test_an_update_that_is_refused_changes_nothing(
+async def test_a_refused_update_changes_nothing(
     world: World, members: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     await create(world, type="JITP")
@@ -186,7 +186,7 @@ async def test_an_update_that_is_refused_changes_nothing(
     assert await world.unchanged()
 
 
-async def test_versions_are_counted_up(world: World) -> None:
+async def test_versions_are_numbered(world: World) -> None:
     made = await create(world)
     del made["defaultVersionId"]
     for number in (2, 3):
@@ -204,7 +204,7 @@ async def test_versions_are_counted_up(world: World) -> None:
     assert await versions(world) == [(3, False), (2, False), (1, True)]
 
 
-async def test_a_version_that_is_not_the_default_does_not_change_the_template(world: World) -> None:
+async def test_a_version_is_not_the_default_unless_requested(world: World) -> None:
     await create(world)
     before = await describe(world)
     world.clock.advance(seconds=1)
@@ -221,7 +221,7 @@ async def test_a_new_version_can_be_the_default(world: World) -> None:
     assert await describe(world) == before | changed
 
 
-async def test_a_version_with_a_bad_body_is_not_made(world: World) -> None:
+async def test_a_version_with_an_invalid_body_is_not_created(world: World) -> None:
     await create(world, type="JITP")
     world.audit_resources()
     with pytest.raises(InvalidTemplate):
@@ -230,7 +230,7 @@ async def test_a_version_with_a_bad_body_is_not_made(world: World) -> None:
     assert await world.unchanged()
 
 
-async def test_there_are_five_versions_at_most(world: World) -> None:
+async def test_a_template_has_at_most_five_versions(world: World) -> None:
     await create(world)
     for _ in range(4):
         await add_version(world)
@@ -267,7 +267,7 @@ async def test_an_unknown_version_is_not_found(world: World, operation: str) -> 
         assert (missing.value.kind, missing.value.id) == ("provisioning template version", f"lamps:{number}")
 
 
-async def test_pages_hold_all_templates_once_by_name(world: World) -> None:
+async def test_lists_have_every_template_once_by_name(world: World) -> None:
     names = ["A", "Z", "_", "a", "b-1", "b1", "z"]
     for name in reversed(names):
         await create(world, templateName=name)
@@ -281,7 +281,7 @@ async def test_pages_hold_all_templates_once_by_name(world: World) -> None:
         assert [template["templateName"] for template in await pages(page, "templates", limit)] == names
 
 
-async def test_a_list_tells_of_each_template(world: World) -> None:
+async def test_lists_have_a_summary_of_each_template(world: World) -> None:
     await create(world, description="x", enabled=True, type="JITP")
     found = await describe(world)
     kept = ("templateArn", "templateName", "description", "creationDate", "lastModifiedDate", "enabled", "type")
@@ -289,7 +289,7 @@ async def test_a_list_tells_of_each_template(world: World) -> None:
     assert listed == {"templates": [{name: found[name] for name in kept}], "nextToken": None}
 
 
-async def test_pages_hold_all_versions_once_the_newest_first(world: World) -> None:
+async def test_lists_have_every_version_once_newest_first(world: World) -> None:
     await create(world)
     for _ in range(4):
         await add_version(world)
@@ -301,7 +301,7 @@ async def test_pages_hold_all_versions_once_the_newest_first(world: World) -> No
         assert [version["versionId"] for version in await pages(page, "versions", limit)] == [5, 4, 3, 2, 1]
 
 
-async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
+async def test_tokens_are_valid_for_their_own_list_only(world: World) -> None:
     for scope in (OURS, ABROAD, THEIRS):
         for name in ("lamps", "other"):
             await create(world, scope, templateName=name)
@@ -317,18 +317,18 @@ async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
 
 
 async def is_claim(world: World, fingerprint: str) -> bool:
-    """Whether a device that shows it is accepted for provisioning."""
+    """True if a device with the certificate is accepted for provisioning."""
     now = world.clock()
     devices = [
         (await world.read(lambda tx, scope=scope: look_up(tx, fingerprint, scope, None, "x", now))).device  # type: ignore[misc]
-        for scope in (OURS, None)  # whether or not it names the account's host
+        for scope in (OURS, None)  # with and without the account's host name
     ]
     found = {device is not None and device.claim is not None for device in devices}
     assert len(found) == 1
     return found.pop()
 
 
-async def test_deleting_takes_versions_tags_and_claims_along(world: World) -> None:
+async def test_deleting_a_template_deletes_versions_tags_and_claims(world: World) -> None:
     tags = [{"Key": "a", "Value": "1"}]
     for scope, name in ((OURS, "lamps"), (OURS, "lamps2"), (THEIRS, "lamps")):
         await create(world, scope, templateName=name, tags=tags)
@@ -339,7 +339,9 @@ async def test_deleting_takes_versions_tags_and_claims_along(world: World) -> No
     world.audit_resources()
     await world.aws("DeleteProvisioningTemplate", **LAMPS)
     assert world.audit_resources() == ["provisioningtemplate/lamps"]
-    assert await world.published() == [("template", "lamps")]  # each gateway closes its claims' connections
+    assert await world.published() == [
+        ("template", "lamps")
+    ]  # so that each gateway closes the connections of its claims
     assert [await is_claim(world, each) for each in (claim, other)] == [False, True]
     await create(world, templateName="lamps")
     assert not await is_claim(world, claim), "it is of no later template of the name"
@@ -358,7 +360,7 @@ async def test_the_name_of_a_deleted_template_can_be_used_again(world: World) ->
     assert await versions(world) == [(1, True)]
 
 
-async def test_a_template_that_a_ca_certificate_provisions_by_cannot_be_deleted(world: World) -> None:
+async def test_a_template_that_a_ca_certificate_uses_cannot_be_deleted(world: World) -> None:
     await create(world)
     await create(world, THEIRS)
     fingerprint = b"f" * 32
@@ -403,7 +405,7 @@ async def test_another_accounts_template_is_not_found(world: World, operation: s
     assert await describe(world, THEIRS) == before
 
 
-async def test_the_default_version_is_compiled_once(world: World) -> None:
+async def test_the_default_version_is_parsed_once(world: World) -> None:
     await create(world, templateBody=body(v="1"))
     await create(world, THEIRS, templateBody=body(v="1"), type="JITP")
     for number in ("1", "2"):

@@ -1,4 +1,4 @@
-"""Thing groups and the things in them, by their ten operations of AWS IoT."""
+"""AWS IoT's ten operations on thing groups and their things."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def groups(world: World, *names: tuple[str, str | None]) -> None:
 
 
 async def member(world: World, thing: str, *groups: str, scope: Scope = OURS) -> None:
-    """A new thing in these groups."""
+    """Create a thing in these groups."""
     await world.aws("CreateThing", scope, thingName=thing)
     await world.aws("UpdateThingGroupsForThing", scope, thingName=thing, thingGroupsToAdd=groups)
 
@@ -86,7 +86,7 @@ async def test_a_root_has_no_parent(world: World) -> None:
     assert (metadata["parentGroupName"], metadata["rootToParentThingGroups"]) == (None, None)
 
 
-async def test_creating_the_same_again_answers_the_one_that_exists(world: World) -> None:
+async def test_creating_the_same_group_again_returns_the_existing_one(world: World) -> None:
     await group(world, "root")
     given = {"thingGroupName": "g", "parentGroupName": "root", **properties("words", attributes={"a": "1"})}
     made = await world.aws("CreateThingGroup", **given, tags=[{"Key": "k", "Value": "v"}])
@@ -123,20 +123,20 @@ async def test_creating_with_other_properties_conflicts(
 
 
 @pytest.mark.parametrize("parent", ["none", "self", "theirs"])
-async def test_a_parent_has_to_exist(world: World, parent: str) -> None:
+async def test_a_parent_must_exist(world: World, parent: str) -> None:
     await group(world, "theirs", scope=THEIRS)
     with pytest.raises(Invalid, match="parentGroupName must be the name of a thing group that exists"):
         await group(world, "self", parent)
     assert await world.rows("SELECT name FROM thing_groups") == [("theirs",)]
 
 
-async def test_a_hierarchy_has_seven_levels(world: World) -> None:
+async def test_a_hierarchy_has_at_most_seven_levels(world: World) -> None:
     await groups(world, ("l1", None), *((f"l{level}", f"l{level - 1}") for level in range(2, 8)))
     with pytest.raises(Invalid, match="parentGroupName is on level 7 of its hierarchy"):
         await group(world, "l8", "l7")
 
 
-async def test_a_group_has_a_hundred_children(world: World) -> None:
+async def test_a_group_has_at_most_a_hundred_children(world: World) -> None:
     await groups(world, ("root", None), *((f"c{number}", "root") for number in range(100)))
     with pytest.raises(Disallowed, match="root has 100 groups directly below it already"):
         await group(world, "one-more", "root")
@@ -144,12 +144,12 @@ async def test_a_group_has_a_hundred_children(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "é", "x" * 129, "x" * 10_000])
-async def test_names_that_groups_cannot_have_are_refused(world: World, name: str) -> None:
+async def test_invalid_names_are_refused(world: World, name: str) -> None:
     with pytest.raises(Invalid, match="thingGroupName must satisfy"):
         await group(world, name)
 
 
-async def test_a_group_has_fifty_attributes_at_most(world: World) -> None:
+async def test_a_group_has_at_most_fifty_attributes(world: World) -> None:
     await group(world, "g")
     given = properties(attributes={f"a{number}": "1" for number in range(51)})
     with pytest.raises(Invalid, match="attributes must be at most 50"):
@@ -174,7 +174,7 @@ async def test_a_group_has_fifty_attributes_at_most(world: World) -> None:
         (properties(attributes={"a": ""}, merge=True), "words", {}),
     ],
 )
-async def test_an_update_changes_what_it_names_and_nothing_else(
+async def test_an_update_changes_only_the_given_properties(
     world: World, change: dict[str, Any], description: str, attributes: dict[str, str]
 ) -> None:
     await world.aws("CreateThingGroup", thingGroupName="g", **properties("words", attributes={"a": "1"}))
@@ -224,7 +224,7 @@ async def test_deleting_a_group_that_does_not_exist_changes_nothing(world: World
 
 
 async def many_members(world: World, group: str, count: int) -> None:
-    """Things t0, t1 and so on, written as an importer would."""
+    """Write things t0, t1 and so on in batches."""
     ((id,),) = await world.rows("SELECT id FROM thing_groups WHERE account = $1 AND name = $2", OURS.account, group)
     things = [(*OURS, f"t{number}") for number in range(count)]
 
@@ -247,7 +247,7 @@ async def run_jobs(world: World) -> None:
     await JobRunner(world.store, world.clock).run_due()
 
 
-async def test_a_deleted_group_of_many_members_is_gone_at_once_and_its_members_step_by_step(world: World) -> None:
+async def test_members_of_a_large_deleted_group_are_deleted_in_steps(world: World) -> None:
     await group(world, "g")
     await many_members(world, "g", 2 * DELETED_AT_ONCE + 1)
     statement = {"Effect": "Allow", "Action": "iot:Connect", "Resource": "*"}
@@ -269,16 +269,16 @@ async def test_a_deleted_group_of_many_members_is_gone_at_once_and_its_members_s
     await world.aws("DeleteThingGroup", thingGroupName="g")
     assert await world.count("thing_group_members") == DELETED_AT_ONCE + 1
 
-    async def nobody_is_a_member() -> None:
+    async def no_members_are_listed() -> None:
         assert await policies() == []
         assert await groups_of(world, thing) == []
         inherited = await world.aws("ListAttachedPolicies", target=principal, recursive=True)
         assert inherited["policies"] == []
 
-    await nobody_is_a_member()
+    await no_members_are_listed()
     await group(world, "g")
     await world.aws("AttachPolicy", policyName="p", target=f"{ARN}thinggroup/g")
-    await nobody_is_a_member()
+    await no_members_are_listed()
     assert await members_of(world, "g") == []
     await world.aws("AddThingToThingGroup", thingGroupName="g", thingName=thing)
     assert (await policies(), await members_of(world, "g")) == (["p"], [thing])
@@ -313,8 +313,8 @@ async def test_a_job_removes_the_members_of_its_own_group_and_account_only(world
     assert sorted(await world.rows("SELECT thing FROM thing_group_members")) == [("mine",), ("theirs",)]
 
 
-async def test_deleting_a_group_of_many_members_costs_no_more_than_a_step(world: World) -> None:
-    """Changes are bounded by DELETED_AT_ONCE, whatever the group has."""
+async def test_deleting_a_large_group_changes_a_bounded_number_of_rows(world: World) -> None:
+    """At most DELETED_AT_ONCE members, whatever the size of the group."""
     await group(world, "g")
     await many_members(world, "g", 4 * DELETED_AT_ONCE)
     before = await world.count("thing_group_members")
@@ -323,7 +323,7 @@ async def test_deleting_a_group_of_many_members_costs_no_more_than_a_step(world:
     assert await world.published() == [("thinggroup", "g")]
 
 
-async def test_a_group_of_a_deleted_ones_name_begins_with_nothing(world: World) -> None:
+async def test_a_recreated_group_starts_empty(world: World) -> None:
     tags = [{"Key": "k", "Value": "v"}]
     await world.aws("CreateThingGroup", thingGroupName="g", tags=tags, **properties("words"))
     await group(world, "other")
@@ -350,7 +350,7 @@ async def test_a_group_of_a_deleted_ones_name_begins_with_nothing(world: World) 
 
 
 @pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
-async def test_groups_are_known_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+async def test_groups_exist_in_their_scope_only(world: World, elsewhere: Scope) -> None:
     await group(world, "g")
     await member(world, "t", "g")
     with pytest.raises(NotFound, match="thing group g does not exist"):
@@ -366,7 +366,7 @@ async def test_groups_are_known_in_their_own_scope_only(world: World, elsewhere:
 
 
 @pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
-async def test_groups_of_one_name_are_changed_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+async def test_groups_of_the_same_name_are_changed_in_their_scope_only(world: World, elsewhere: Scope) -> None:
     for scope in (OURS, elsewhere):
         await group(world, "g", scope=scope)
         await member(world, "t", "g", scope=scope)
@@ -382,7 +382,7 @@ async def test_groups_of_one_name_are_changed_in_their_own_scope_only(world: Wor
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 async def test_lists_have_every_group_once(world: World, limit: int) -> None:
-    """The names sort before and after the slash that paths are written with."""
+    """The names sort before and after the slash, which separates the names in a path."""
     await groups(world, ("a", None), ("a-b", None), ("a0", None), ("b", None), ("c", "a"), ("c-d", "a"), ("c0", "a"))
     await groups(world, ("e", "c"), ("ca", "e"), ("f", "a-b"))
     await group(world, "zz", scope=THEIRS)
@@ -412,13 +412,13 @@ async def test_lists_have_every_group_once(world: World, limit: int) -> None:
 
 
 @pytest.mark.parametrize("recursive", [True, False])
-async def test_a_list_of_an_unknown_parent_is_not_found(world: World, recursive: bool) -> None:
+async def test_lists_of_an_unknown_parent_are_not_found(world: World, recursive: bool) -> None:
     await group(world, "zz", scope=THEIRS)
     with pytest.raises(NotFound, match="thing group zz"):
         await world.aws("ListThingGroups", parentGroup="zz", recursive=recursive)
 
 
-async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
+async def test_tokens_are_valid_for_their_own_list_only(world: World) -> None:
     await groups(world, ("a", None), ("b", None), ("c", "a"), ("d", "a"))
     token = (await world.aws("ListThingGroups", maxResults=1, recursive=False))["nextToken"]
     for others in ({"recursive": True}, {"parentGroup": "a"}, {"recursive": False, "namePrefixFilter": "b"}):
@@ -442,7 +442,7 @@ async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
         ),
     ],
 )
-async def test_adding_and_removing_again_change_nothing(
+async def test_adding_or_removing_again_changes_nothing(
     world: World, thing: dict[str, str], group: dict[str, str]
 ) -> None:
     await groups(world, ("g", None))
@@ -506,7 +506,7 @@ async def test_an_update_that_names_an_unknown_group_changes_nothing(
     assert await groups_of(world) == ["h"]
 
 
-async def test_an_update_names_a_hundred_groups_at_most(world: World) -> None:
+async def test_an_update_names_at_most_a_hundred_groups(world: World) -> None:
     await member(world, "t")
     for given in ("thingGroupsToAdd", "thingGroupsToRemove"):
         with pytest.raises(Invalid, match=f"{given} must have at most 100 entries"):
@@ -524,7 +524,7 @@ async def test_an_update_without_groups_changes_nothing(world: World) -> None:
         await world.aws("UpdateThingGroupsForThing", thingName="none")
 
 
-async def test_a_thing_is_in_one_group_of_a_hierarchy(world: World) -> None:
+async def test_a_thing_can_be_in_one_group_of_a_hierarchy(world: World) -> None:
     await groups(world, ("r", None), ("a", "r"), ("b", "r"), ("c", "a"), ("other", None))
     await member(world, "t", "a", "other")
     for name in ("r", "b", "c"):
@@ -533,7 +533,7 @@ async def test_a_thing_is_in_one_group_of_a_hierarchy(world: World) -> None:
     assert await groups_of(world) == ["a", "other"]
 
 
-async def test_a_thing_is_in_ten_groups_at_most(world: World) -> None:
+async def test_a_thing_can_be_in_at_most_ten_groups(world: World) -> None:
     names = [f"g{number}" for number in range(11)]
     await groups(world, *((name, None) for name in names))
     await member(world, "t")
@@ -552,7 +552,7 @@ async def test_a_thing_is_in_ten_groups_at_most(world: World) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_a_list_has_every_group_of_a_thing_once(world: World, limit: int) -> None:
+async def test_lists_have_every_group_of_a_thing_once(world: World, limit: int) -> None:
     names = [f"g{number}" for number in range(10)]
     await groups(world, *((name, None) for name in names))
     await member(world, "t", *reversed(names))
@@ -564,7 +564,7 @@ async def test_a_list_has_every_group_of_a_thing_once(world: World, limit: int) 
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_a_list_has_every_member_once(world: World, limit: int) -> None:
+async def test_lists_have_every_member_once(world: World, limit: int) -> None:
     await groups(world, ("r", None), ("a", "r"), ("a-b", "r"), ("c", "a"), ("empty", "r"), ("r-2", None), ("r0", None))
     for thing, name in zip("zyxwvutsr", ["r", "r", "a", "c", "c", "a-b", "r-2", "r0", "a"], strict=True):
         await member(world, thing, name)
@@ -584,14 +584,14 @@ async def test_a_list_has_every_member_once(world: World, limit: int) -> None:
     assert await things("empty", recursive=True) == []
 
 
-async def test_lists_of_what_does_not_exist_are_not_found(world: World) -> None:
+async def test_lists_of_unknown_things_and_groups_are_not_found(world: World) -> None:
     with pytest.raises(NotFound, match="thing group none"):
         await members_of(world, "none", recursive=True)
     with pytest.raises(NotFound, match="thing none"):
         await groups_of(world, "none")
 
 
-async def test_a_page_does_not_go_on_in_another_hierarchy(world: World) -> None:
+async def test_lists_of_members_end_with_their_hierarchy(world: World) -> None:
     await groups(world, ("r", None), ("a", "r"), ("b", "r"))
     for thing, name in (("t1", "a"), ("t2", "a"), ("t3", "b")):
         await member(world, thing, name)
@@ -603,7 +603,7 @@ async def test_a_page_does_not_go_on_in_another_hierarchy(world: World) -> None:
     assert await members_of(world, "r", recursive=True, nextToken=first["nextToken"]) == ["t3"]
 
 
-async def test_a_token_of_members_is_good_for_its_own_list_only(world: World) -> None:
+async def test_tokens_of_members_are_valid_for_their_own_list_only(world: World) -> None:
     await groups(world, ("g", None), ("h", None))
     for thing in "ab":
         await member(world, thing, "g", "h")

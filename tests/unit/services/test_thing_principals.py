@@ -1,4 +1,4 @@
-"""Principals of things, by their six operations of AWS IoT."""
+"""AWS IoT's six operations on principals of things."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHARED = "NON_EXCLUSIVE_THING"
 
 
 async def certificate(world: World, scope: Scope = OURS) -> str:
-    """The ARN of a new one."""
+    """Return the ARN of a new certificate."""
     return f"arn:aws:iot:{scope.region}:{scope.account}:cert/{await world.certificate(scope)}"
 
 
@@ -77,7 +77,9 @@ async def test_the_type_of_an_attachment_cannot_be_changed(world: World, first: 
 
 @pytest.mark.parametrize("first", [None, SHARED])
 @pytest.mark.parametrize("second", [None, SHARED])
-async def test_a_certificate_can_be_several_things(world: World, first: str | None, second: str | None) -> None:
+async def test_a_certificate_can_be_attached_to_several_things(
+    world: World, first: str | None, second: str | None
+) -> None:
     principal = await certificate(world)
     for name, type in (("a", first), ("b", second)):
         await world.aws("CreateThing", thingName=name)
@@ -89,7 +91,9 @@ async def test_a_certificate_can_be_several_things(world: World, first: str | No
     ("first", "second"),
     [(None, EXCLUSIVE), (SHARED, EXCLUSIVE), (EXCLUSIVE, None), (EXCLUSIVE, SHARED), (EXCLUSIVE, EXCLUSIVE)],
 )
-async def test_an_exclusive_certificate_is_one_things(world: World, first: str | None, second: str | None) -> None:
+async def test_an_exclusive_certificate_is_attached_to_one_thing(
+    world: World, first: str | None, second: str | None
+) -> None:
     for name in "ab":
         await world.aws("CreateThing", thingName=name)
     principal = await certificate(world)
@@ -102,7 +106,7 @@ async def test_an_exclusive_certificate_is_one_things(world: World, first: str |
 
 
 @pytest.mark.parametrize("type", [EXCLUSIVE, SHARED])
-async def test_of_several_at_once_one_has_it_exclusively(world: World, type: str) -> None:
+async def test_one_of_several_concurrent_exclusive_attachments_succeeds(world: World, type: str) -> None:
     principal = await certificate(world)
     for name in "abcd":
         await world.aws("CreateThing", thingName=name)
@@ -143,7 +147,7 @@ OF_PRINCIPAL = ["AttachThingPrincipal", "DetachThingPrincipal", "ListPrincipalTh
 
 
 @pytest.mark.parametrize("operation", OF_PRINCIPAL)
-async def test_principals_are_certificates_of_the_scope(world: World, operation: str) -> None:
+async def test_principals_must_be_certificates_of_the_scope(world: World, operation: str) -> None:
     await world.aws("CreateThing", thingName="t")
     principal = await certificate(world)
     for invalid in ("us-east-1:cognito", "x", f"{ARN}thing/t", f"{ARN}cert/xyz", f"{principal}0", "x" * 9_999):
@@ -154,7 +158,7 @@ async def test_principals_are_certificates_of_the_scope(world: World, operation:
             await world.aws(operation, thingName="t", principal=principal.replace(part, other))
 
 
-async def test_ids_of_certificates_can_be_in_upper_case(world: World) -> None:
+async def test_certificate_ids_can_be_in_upper_case(world: World) -> None:
     await world.aws("CreateThing", thingName="t")
     principal = await certificate(world)
     await attach(world, "t", f"{ARN}cert/{principal.rpartition('/')[2].upper()}")
@@ -162,7 +166,7 @@ async def test_ids_of_certificates_can_be_in_upper_case(world: World) -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
-async def test_attachments_are_known_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+async def test_attachments_exist_in_their_scope_only(world: World, elsewhere: Scope) -> None:
     await world.aws("CreateThing", thingName="t")
     principal = await certificate(world)
     await attach(world, "t", principal)
@@ -209,7 +213,7 @@ async def test_lists_have_every_attachment_once(world: World, limit: int) -> Non
         assert objects == [{"thingName": name, "thingPrincipalType": SHARED} for name in names]
 
 
-async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
+async def test_tokens_are_valid_for_their_own_list_only(world: World) -> None:
     principals = [await certificate(world) for _ in range(2)]
     for name in "ab":
         await world.aws("CreateThing", thingName=name)

@@ -1,4 +1,4 @@
-"""Thing types, by their six operations of AWS IoT."""
+"""AWS IoT's six operations on thing types."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def test_a_new_type_is_described_as_it_was_given(world: World) -> None:
     }
 
 
-async def test_creating_the_same_again_answers_the_one_that_exists(world: World) -> None:
+async def test_creating_the_same_type_again_returns_the_existing_one(world: World) -> None:
     made = await world.aws("CreateThingType", **LAMP, thingTypeProperties=PROPERTIES)
     world.audit_resources()
     same = {**PROPERTIES, "searchableAttributes": ["room", "color"]}
@@ -56,7 +56,7 @@ async def test_creating_with_other_properties_conflicts(world: World, other: dic
     assert await world.unchanged()
 
 
-async def test_an_update_changes_what_it_names_and_nothing_else(world: World) -> None:
+async def test_an_update_changes_only_the_given_properties(world: World) -> None:
     await world.aws("CreateThingType", **LAMP, thingTypeProperties=PROPERTIES)
     before = await world.aws("DescribeThingType", **LAMP)
     world.audit_resources()
@@ -104,7 +104,7 @@ async def test_only_a_deprecated_type_without_things_can_be_deleted(world: World
         await world.aws("DescribeThingType", **LAMP)
 
 
-async def test_a_type_of_a_deleted_ones_name_has_no_tags(world: World) -> None:
+async def test_a_recreated_type_has_no_tags(world: World) -> None:
     made = await world.aws("CreateThingType", **LAMP, tags=[{"Key": "k", "Value": "v"}])
     await world.aws("DeprecateThingType", **LAMP)
     await world.aws("DeleteThingType", **LAMP)
@@ -114,7 +114,7 @@ async def test_a_type_of_a_deleted_ones_name_has_no_tags(world: World) -> None:
 
 
 @pytest.mark.parametrize("searchable", [["a", "a"], ["a", "b", "c", "d"]])
-async def test_searchable_attributes_are_three_different_ones_at_most(world: World, searchable: list[str]) -> None:
+async def test_a_type_has_at_most_three_different_searchable_attributes(world: World, searchable: list[str]) -> None:
     for operation in ("CreateThingType", "UpdateThingType"):
         with pytest.raises(Invalid, match="searchableAttributes"):
             await world.aws(operation, **LAMP, thingTypeProperties={"searchableAttributes": searchable})
@@ -129,14 +129,14 @@ async def test_propagating_attributes_are_refused(world: World) -> None:
 
 @pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
 @pytest.mark.parametrize("operation", ["DescribeThingType", "UpdateThingType", "DeprecateThingType", "DeleteThingType"])
-async def test_types_are_known_in_their_own_scope_only(world: World, operation: str, elsewhere: Scope) -> None:
+async def test_types_exist_in_their_scope_only(world: World, operation: str, elsewhere: Scope) -> None:
     await world.aws("CreateThingType", elsewhere, **LAMP)
     with pytest.raises(NotFound, match="thing type lamp"):
         await world.aws(operation, **LAMP)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_a_list_has_every_type_once_in_order_of_names(world: World, limit: int) -> None:
+async def test_lists_have_every_type_once_by_name(world: World, limit: int) -> None:
     for name in ("b", "a", "d", "c"):
         await world.aws("CreateThingType", thingTypeName=name)
         await world.aws("CreateThingType", THEIRS, thingTypeName=f"{name}x")

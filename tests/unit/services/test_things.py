@@ -1,4 +1,4 @@
-"""Things, by their five operations of AWS IoT."""
+"""AWS IoT's five operations on things."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def names(world: World, scope: Scope = OURS, **wanted: Any) -> list[str]:
 
 
 async def lamp(world: World, **attributes: str) -> dict[str, Any]:
-    """A thing "t" of the type "lamp"."""
+    """Create a thing "t" of the type "lamp"."""
     await world.aws("CreateThingType", thingTypeName="lamp")
     made = await world.aws("CreateThing", thingName="t", thingTypeName="lamp", **payload(**attributes))
     world.audit_resources()
@@ -59,7 +59,7 @@ async def test_a_new_thing_is_described_as_it_was_given(world: World) -> None:
     assert await world.published() == []
 
 
-async def test_creating_the_same_again_answers_the_one_that_exists(world: World) -> None:
+async def test_creating_the_same_thing_again_returns_the_existing_one(world: World) -> None:
     made = await lamp(world, color="red")
     await world.aws("DeprecateThingType", thingTypeName="lamp")
     world.audit_resources()
@@ -101,7 +101,7 @@ async def test_unknown_and_deprecated_types_cannot_be_given(world: World, error:
     assert (await world.aws("DescribeThing", thingName="t"))["version"] == 1
 
 
-async def test_a_type_that_is_deprecated_no_longer_can_be_given(world: World) -> None:
+async def test_a_type_can_be_given_again_after_undoing_its_deprecation(world: World) -> None:
     await world.aws("CreateThingType", thingTypeName="old")
     await world.aws("DeprecateThingType", thingTypeName="old")
     await world.aws("CreateThing", thingName="t")
@@ -119,8 +119,8 @@ async def test_a_thing_keeps_a_type_that_became_deprecated(world: World) -> None
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a/b", "ä", "x" * 129, "x" * 10_000, "a\n", "%61"])
-async def test_names_that_things_cannot_have_are_refused(world: World, name: str) -> None:
-    """Templates make names of what devices say, which no model has checked."""
+async def test_invalid_names_are_refused(world: World, name: str) -> None:
+    """Templates make names from devices' parameters, which no model has checked."""
     with pytest.raises(Invalid, match="thingName must satisfy"):
         await world.aws("CreateThing", thingName=name)
     with pytest.raises(Invalid, match="thingTypeName must satisfy"):
@@ -130,7 +130,7 @@ async def test_names_that_things_cannot_have_are_refused(world: World, name: str
         await world.aws("UpdateThing", thingName="t", thingTypeName=name)
 
 
-async def test_a_thing_without_a_type_has_three_attributes_at_most(world: World) -> None:
+async def test_a_thing_without_a_type_has_at_most_three_attributes(world: World) -> None:
     await world.aws("CreateThing", thingName="three", **payload(a="1", b="2", c="3", d=""))
     with pytest.raises(Invalid, match="attributes must be at most 3"):
         await world.aws("CreateThing", thingName="four", **payload(a="1", b="2", c="3", d="4"))
@@ -138,7 +138,7 @@ async def test_a_thing_without_a_type_has_three_attributes_at_most(world: World)
         await world.aws("UpdateThing", thingName="three", **payload(True, d="4"))
 
 
-async def test_a_thing_with_a_type_has_fifty_attributes_at_most(world: World) -> None:
+async def test_a_thing_with_a_type_has_at_most_fifty_attributes(world: World) -> None:
     await world.aws("CreateThingType", thingTypeName="lamp")
     await world.aws("CreateThing", thingName="fifty", thingTypeName="lamp", **payload(**FIFTY))
     assert (await world.aws("DescribeThing", thingName="fifty"))["attributes"] == FIFTY
@@ -173,7 +173,7 @@ async def test_there_are_no_billing_groups(world: World) -> None:
         (payload(True, b="", c="4"), "lamp", {"a": "1", "c": "4"}),
     ],
 )
-async def test_an_update_changes_what_it_names_and_nothing_else(
+async def test_an_update_changes_only_the_given_properties(
     world: World, change: dict[str, Any], type: str | None, attributes: dict[str, str]
 ) -> None:
     await world.aws("CreateThingType", thingTypeName="fan")
@@ -267,7 +267,7 @@ async def test_a_thing_with_principals_cannot_be_deleted(world: World) -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
-async def test_things_are_known_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+async def test_things_exist_in_their_scope_only(world: World, elsewhere: Scope) -> None:
     await world.aws("CreateThing", thingName="t", **payload(a="1"))
     for operation in ("DescribeThing", "UpdateThing"):
         with pytest.raises(NotFound, match="thing t does not exist"):
@@ -277,7 +277,7 @@ async def test_things_are_known_in_their_own_scope_only(world: World, elsewhere:
 
 
 @pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])
-async def test_things_of_one_name_are_changed_in_their_own_scope_only(world: World, elsewhere: Scope) -> None:
+async def test_things_of_the_same_name_are_changed_in_their_scope_only(world: World, elsewhere: Scope) -> None:
     await world.aws("CreateThing", thingName="t", **payload(a="1"))
     before = await world.aws("DescribeThing", thingName="t")
     await world.aws("DeleteThing", elsewhere, thingName="t")
@@ -288,7 +288,7 @@ async def test_things_of_one_name_are_changed_in_their_own_scope_only(world: Wor
     assert await names(world, attributeName="a", attributeValue="1") == ["t"]
 
 
-# -- what templates compose ---------------------------------------------------------------------------------------
+# -- registering a device -----------------------------------------------------------------------------------------
 
 
 async def register(world: World, tx: Transaction, fingerprint: str, group: str) -> None:
@@ -311,7 +311,7 @@ async def test_a_device_is_registered_in_one_transaction(world: World) -> None:
     assert world.audit_resources() == ["thing/t", "thing/t", cert, "thing/t", "thing/t", "thinggroup/g"]
 
 
-async def test_a_device_that_is_refused_leaves_nothing_behind(world: World) -> None:
+async def test_a_refused_device_leaves_nothing_behind(world: World) -> None:
     fingerprint = await world.certificate()
     with pytest.raises(NotFound, match="thing group none"):
         await world.write(lambda tx: register(world, tx, fingerprint, "none"))
@@ -323,8 +323,8 @@ async def test_a_device_that_is_refused_leaves_nothing_behind(world: World) -> N
 
 
 @pytest.mark.parametrize("wanted", [{}, {"attributeName": "a0"}, {"thingTypeName": "lamp"}])
-async def test_a_page_of_large_things_ends_before_it_is_full(world: World, wanted: dict[str, str]) -> None:
-    """So that answering takes milliseconds, and little memory while the client reads slowly."""
+async def test_a_page_of_large_things_is_shorter(world: World, wanted: dict[str, str]) -> None:
+    """So that an answer takes milliseconds to make, and little memory while the client reads slowly."""
     await world.aws("CreateThingType", thingTypeName="lamp")
     attributes = {f"a{number}": "v" * 800 for number in range(50)}
     for number in range(30):
@@ -337,7 +337,7 @@ async def test_a_page_of_large_things_ends_before_it_is_full(world: World, wante
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-async def test_a_list_has_every_thing_once(world: World, limit: int) -> None:
+async def test_lists_have_every_thing_once(world: World, limit: int) -> None:
     await world.aws("CreateThingType", thingTypeName="lamp")
     values = ["red", "re", "red-hot", "blue", "r", "red", "redder", "rec", "zed"]
     for number, value in enumerate(values):
@@ -380,7 +380,7 @@ async def test_a_listed_thing_has_no_id(world: World) -> None:
     ]
 
 
-async def test_a_page_holds_25_unless_asked_otherwise(world: World) -> None:
+async def test_a_page_has_25_things_by_default(world: World) -> None:
     for number in range(26):
         await world.aws("CreateThing", thingName=f"t{number}")
     page = await world.aws("ListThings")
@@ -393,14 +393,14 @@ async def test_a_value_without_an_attribute_is_refused(world: World) -> None:
         await world.aws("ListThings", attributeValue="red")
 
 
-async def test_things_are_not_listed_by_type_and_attribute_together(world: World) -> None:
+async def test_type_and_attribute_cannot_be_combined_in_a_filter(world: World) -> None:
     with pytest.raises(Disallowed) as refused:
         await world.aws("ListThings", attributeName="color", attributeValue="red", thingTypeName="lamp")
     said = "Listing things by the combination of attribute and thing type is not supported"
     assert refused.value.reason == said
 
 
-async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
+async def test_tokens_are_valid_for_their_own_list_only(world: World) -> None:
     by_value = {"attributeName": "x", "attributeValue": "1"}
     lists: list[tuple[Scope, dict[str, Any]]] = [
         (OURS, {}),
@@ -425,12 +425,12 @@ async def test_a_token_is_good_for_its_own_list_only(world: World) -> None:
 
 
 @pytest.mark.parametrize("token", ["AAAA", "!", "x" * 10_000])
-async def test_a_token_that_was_made_up_is_refused(world: World, token: str) -> None:
+async def test_invalid_tokens_are_refused(world: World, token: str) -> None:
     with pytest.raises(Invalid, match="nextToken is not one that this list returned"):
         await world.aws("ListThings", nextToken=token)
 
 
-async def test_things_that_come_and_go_move_no_page(world: World) -> None:
+async def test_pages_continue_after_things_were_added_or_deleted(world: World) -> None:
     for name in "bdfh":
         await world.aws("CreateThing", thingName=name)
     first = await world.aws("ListThings", maxResults=2)

@@ -1,4 +1,4 @@
-"""Topic aliases of Yandex devices: which are taken, and what becomes of those from before they were checked."""
+"""Topic aliases of Yandex devices: valid ones, and those that older versions stored unchecked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def aliases_of(world: World, device: str) -> Mapping[str, str]:
     return dict((await world.yandex("DeviceService.Get", device_id=device)).topic_aliases)
 
 
-async def test_a_device_keeps_its_aliases_with_its_id_in_them(world: World) -> None:
+async def test_aliases_are_stored_with_the_devices_id(world: World) -> None:
     given = {"lamps/1/": OWN + "events", "b/": OWN, "c": "$devices/{id}", "d e": OWN + "state/x", "ü": OWN + "config"}
     device = await world.device(await world.registry(), topic_aliases=given)
     assert await aliases_of(world, device) == {alias: to.replace("{id}", device) for alias, to in given.items()}
@@ -55,7 +55,7 @@ async def test_a_device_keeps_its_aliases_with_its_id_in_them(world: World) -> N
         ({"d/e": OWN, "c": OWN, "d/": OWN}, "must not have an alias that is the beginning of another"),
     ],
 )
-async def test_what_is_no_alias_is_refused(world: World, aliases: dict[str, str], reason: str) -> None:
+async def test_invalid_aliases_are_refused(world: World, aliases: dict[str, str], reason: str) -> None:
     registry = await world.registry()
     with pytest.raises(Invalid) as refused:
         await world.device(registry, topic_aliases=aliases)
@@ -76,8 +76,8 @@ async def test_no_alias_is_the_beginning_of_another_in_the_registry(world: World
     await world.device(registry, topic_aliases={"lamps/1/": OWN, "m/": OWN})
 
 
-def test_neighbours_are_found_wherever_an_alias_sorts() -> None:
-    """The pairs that collide are those of which one begins with the other, and no others."""
+def test_collisions_are_found_wherever_an_alias_sorts() -> None:
+    """Two aliases collide exactly if one is the beginning of the other."""
     for one, other in (("a", "a "), ("a", "a\U0010ffff"), ("a/", "a/b"), ("é", "éa")):
         with pytest.raises(Invalid):
             parse_aliases({one: OWN, other: OWN}, "are0")
@@ -86,14 +86,14 @@ def test_neighbours_are_found_wherever_an_alias_sorts() -> None:
 
 
 async def as_before(world: World, device: str, aliases: dict[str, str]) -> None:
-    """As a device was stored while aliases were not checked."""
+    """Store aliases unchecked, as older versions did."""
     await world.execute("DELETE FROM device_aliases WHERE device = $1", device)
     await world.execute("UPDATE devices SET topic_aliases = $2 WHERE id = $1", device, json.dumps(aliases))
     await world.execute("INSERT INTO unchecked_aliases (device, flaw) VALUES ($1, '')", device)
 
 
 async def start(world: World) -> list[dict[str, Any]]:
-    """What a start warns of."""
+    """Run the checks at start, and return the logged warnings."""
     with capture_logs() as logs:
         await check_old_aliases(world.store)
     return [
@@ -101,7 +101,7 @@ async def start(world: World) -> list[dict[str, Any]]:
     ]
 
 
-async def test_old_aliases_are_checked_at_start_and_bad_ones_reported_each_time(world: World) -> None:
+async def test_unchecked_aliases_are_checked_at_start_and_faulty_ones_are_logged(world: World) -> None:
     registry = await world.registry()
     good, bad, colliding = sorted([await world.device(registry) for _ in range(3)])
     await as_before(world, good, {"lamps/": f"$devices/{good}/events"})
