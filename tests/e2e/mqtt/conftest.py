@@ -1,4 +1,4 @@
-"""One server for all tests of the MQTT gateway in a worker, with three accounts whose endpoints have names."""
+"""One server for all MQTT gateway tests of a worker, with three accounts. Each account has an endpoint name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALLOW_ALL = allow("iot:*")
 
 @dataclass(frozen=True)
 class Devices:
-    """One account's side of the gateway. Devices name its ``endpoint``."""
+    """The devices of one account. They send its ``endpoint`` as server name (SNI)."""
 
     server: RunningServer
     iot: Any
@@ -39,7 +39,7 @@ class Devices:
         return f"arn:aws:iot:us-east-1:{self.account}:{resource}"
 
     def register(self, made: Credential, *statements: Any, status: str = "ACTIVE") -> Credential:
-        """With a policy of these statements, if there are any."""
+        """Registers a certificate, with a policy if there are ``statements``."""
         answer = self.iot.register_certificate_without_ca(certificatePem=made.pem, status=status)
         assert answer["certificateId"] == made.fingerprint
         registered = replace(made, arn=answer["certificateArn"])
@@ -48,11 +48,11 @@ class Devices:
         return registered
 
     def credential(self, *statements: Any, status: str = "ACTIVE", **facts: Any) -> Credential:
-        """A registered one that may do everything unless ``statements`` say otherwise."""
+        """Returns a registered credential. Without ``statements`` it may do everything."""
         return self.register(credential(self.folder, **facts), *(statements or [ALLOW_ALL]), status=status)
 
     def attach(self, target: Credential | str, *statements: Any) -> str:
-        """The name of a new policy that is attached to the certificate, or the group of that ARN."""
+        """Attaches a new policy to a certificate, or to the group with that ARN. Returns the policy's name."""
         name = self.policy(*statements)
         self.iot.attach_policy(policyName=name, target=target if isinstance(target, str) else target.arn)
         return name
@@ -66,13 +66,13 @@ class Devices:
         self.iot.update_certificate(certificateId=made.fingerprint, newStatus=status)
 
     def dial(self, made: Credential | None, version: Any = 5, **options: Any) -> Device:
-        """A connection after TLS, and before CONNECT."""
+        """Returns a connection after the TLS handshake, before CONNECT."""
         return Device(self.server, made, version, **{"endpoint": self.endpoint, **options})
 
     def connected(
         self, made: Credential | None = None, client_id: str = "", *, version: Any = 5, **fields: Any
     ) -> Device:
-        """A device that was let in; a new one that may do everything by default."""
+        """Returns a connected device; by default a new one that may do everything."""
         device = self.dial(made or self.credential(), version)
         try:
             device.connect(client_id or new_name(), **fields)
@@ -82,7 +82,7 @@ class Devices:
         return device
 
     def log(self, made: Credential, event: str) -> list[dict[str, Any]]:
-        """The server's lines of that kind about one certificate."""
+        """Returns the server's log lines of an event about a certificate."""
         lines = self.server.output.read_text(errors="replace").splitlines()
         found = [json.loads(line) for line in lines if made.fingerprint in line]
         return [line for line in found if line["event"] == event]
@@ -94,15 +94,14 @@ def new_name(what: str = "device") -> str:
 
 @dataclass(frozen=True)
 class Gateway:
-    """``mine``, which is the default one, and ``other`` are as accounts are; ``lax`` has every setting switched.
+    """``mine`` (the default account) and ``other`` have default settings; ``lax`` has the opposite settings.
 
-    Devices may come through an edge: ``edge_socket`` is for one on this machine, the port "mqtt-proxy" for one with
-    ``edge``'s certificate.
+    A TLS proxy may connect at ``proxy_socket``, or at the port "mqtt-proxy" with the certificate ``proxy``.
     """
 
     server: RunningServer
-    edge_socket: Path
-    edge: Credential
+    proxy_socket: Path
+    proxy: Credential
     mine: Devices
     other: Devices
     lax: Devices
@@ -119,7 +118,7 @@ def _made(*command: str | Path) -> Any:
 
 @contextlib.contextmanager
 def opened_gateway(folder: Path, **environment: str) -> Iterator[Gateway]:
-    data, edge_socket, edge = folder / "data", folder / "edge.sock", credential(folder)
+    data, proxy_socket, proxy = folder / "data", folder / "proxy.sock", credential(folder)
     _made("init", "--data-dir", data)
     accounts: dict[str, dict[str, Any]] = {
         name: _made("access", "account", "create", name, "--data-dir", data) for name in ("mine", "other", "lax")
@@ -135,10 +134,10 @@ def opened_gateway(folder: Path, **environment: str) -> Iterator[Gateway]:
         "THINGMINT_ENDPOINTS": json.dumps(endpoints),
         "THINGMINT_DEFAULT_ACCOUNT": accounts["mine"]["account"],
         "THINGMINT_MQTT_ALPN_PORT": "0",
-        "THINGMINT_MQTT_PROXY_SOCKET": str(edge_socket),
+        "THINGMINT_MQTT_PROXY_SOCKET": str(proxy_socket),
         "THINGMINT_MQTT_PROXY_PORT": "0",
-        "THINGMINT_MQTT_PROXY_FINGERPRINTS": json.dumps([edge.fingerprint]),
-        "THINGMINT_MQTT_RATES": json.dumps({"publishes": 0, "subscribes": 0, "received": 0}),  # floods are for tests
+        "THINGMINT_MQTT_PROXY_FINGERPRINTS": json.dumps([proxy.fingerprint]),
+        "THINGMINT_MQTT_RATES": json.dumps({"publishes": 0, "subscribes": 0, "received": 0}),  # so that tests can flood
         **environment,
     }
     with contextlib.ExitStack() as stack:
@@ -147,14 +146,14 @@ def opened_gateway(folder: Path, **environment: str) -> Iterator[Gateway]:
         for name, made in accounts.items():
             iot = stack.enter_context(contextlib.closing(iot_client(server, **keys_of(made))))
             fleets[name] = Devices(server, iot, made["account"], f"{name}.iot.example.org", made, folder)
-        yield Gateway(server, edge_socket, edge, **fleets)
+        yield Gateway(server, proxy_socket, proxy, **fleets)
 
 
 @pytest.fixture(scope="session")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with opened_gateway(tmp_path_factory.mktemp("gateway")) as opened:
         yield opened
-        # Whatever the tests of this worker sent, nothing surprised the server.
+        # No test of this worker caused an unexpected error.
         log = opened.server.output.read_text(errors="replace")
         assert "Traceback" not in log
         assert '"level":"error"' not in log

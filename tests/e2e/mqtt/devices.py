@@ -1,4 +1,4 @@
-"""Devices: certificates with their keys, and clients that speak MQTT over TLS by hand, packet by packet."""
+"""Devices: certificates with their keys, and clients that send MQTT over TLS packet by packet."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PATIENCE", "Closed", "Credential", "Device", "certificate", "credential"]
 
-PATIENCE = 15.0  # seconds, for what should happen at once
+PATIENCE = 15.0  # seconds, for what should take no time
 P = TypeVar("P")
 
 _COUNTRY = (NameOID.ORGANIZATION_NAME, "Example Corp")
@@ -53,7 +53,7 @@ _COUNTRY = (NameOID.ORGANIZATION_NAME, "Example Corp")
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A certificate, and a file that holds it and its key. ``arn`` once it is registered."""
+    """A certificate, and a file with the certificate and its key. ``arn`` is set after registration."""
 
     fingerprint: str
     pem: str
@@ -68,7 +68,7 @@ def certificate(
     begins: timedelta = timedelta(days=-1),
     ends: timedelta = timedelta(days=365),
 ) -> x509.Certificate:
-    """A new self-signed one each time; its key is ``material.key(kind)``."""
+    """Returns a new self-signed certificate for ``material.key(kind)``."""
     key = material.key(kind)
     now = datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name), x509.NameAttribute(*_COUNTRY)])
@@ -93,7 +93,7 @@ def credential(folder: Path, kind: str = "secp256r1", **facts: Any) -> Credentia
 
 
 class Closed(Exception):
-    """The server ended the connection; ``packets`` is what it said since it was last read."""
+    """The server ended the connection. ``packets``: its packets since the last read."""
 
     def __init__(self, packets: list[Packet]) -> None:
         super().__init__(f"closed after {packets}")
@@ -101,13 +101,13 @@ class Closed(Exception):
 
     @property
     def reason(self) -> Reason | None:
-        """What the last packet says, if it is one that says something."""
+        """The reason code of the last packet, if it has one."""
         last = self.packets[-1] if self.packets else None
         return last.reason if isinstance(last, Disconnect | ConnAck) else None
 
 
 class Device:
-    """One connection. Acknowledges what it gets only when told to."""
+    """One connection. It acknowledges messages only on request."""
 
     def __init__(
         self,
@@ -144,17 +144,17 @@ class Device:
         self.drop()
 
     def drop(self) -> None:
-        """Ends TCP without a word."""
+        """Closes TCP without DISCONNECT."""
         with contextlib.suppress(OSError):
             self.sock.close()
 
     def reset(self) -> None:
-        """Ends TCP as a power cut would be noticed."""
+        """Resets TCP, as after a power failure."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.drop()
 
     def disconnect(self, reason: Reason = Reason.SUCCESS, **fields: Any) -> None:
-        """As MQTT wants it; returns once the server has closed."""
+        """Sends DISCONNECT. Returns when the server has closed."""
         self.send(Disconnect(reason, **fields))
         self.until_closed()
         self.drop()
@@ -165,12 +165,12 @@ class Device:
         self.send_bytes(b"".join(encode(packet, self.version) for packet in packets))
 
     def send_bytes(self, data: bytes) -> None:
-        """The server may well close before it has taken everything: what it says then is what counts."""
+        """Ignores errors: the server may close before it has read everything, and tests then read its answer."""
         with contextlib.suppress(ConnectionError, ssl.SSLError):
             self.sock.sendall(data)
 
     def read(self, patience: float = PATIENCE) -> Packet:
-        """The next packet. Raises Closed, also where the server only says that it is about to; TimeoutError."""
+        """Returns the next packet. Raises Closed, also after a DISCONNECT of the server, or TimeoutError."""
         deadline = time.monotonic() + patience
         while not self._packets:
             self._receive(deadline - time.monotonic())
@@ -185,12 +185,12 @@ class Device:
         return packet
 
     def nothing_comes(self) -> bool:
-        """Whether whatever was on its way to this device by now has been read."""
+        """True if no more packets are on their way to this device."""
         self.send(PingReq())
         return isinstance(self.read(), PingResp)
 
     def drain(self) -> list[Publish]:
-        """All messages that were on their way to this device by now. They are not acknowledged."""
+        """Returns all messages that are on their way to this device, without acknowledging them."""
         found: list[Publish] = []
         self.send(PingReq())
         while isinstance(packet := self.read(), Publish):
@@ -226,10 +226,10 @@ class Device:
             raise Closed(packets)
         self._packets.extend(self._decoder.feed(data))
 
-    # What devices do.
+    # Requests.
 
     def connect(self, client_id: str = "", **fields: Any) -> ConnAck:
-        """Raises Closed for one that was refused, with CONNACK in it where there is one."""
+        """Connects. Raises Closed if it is refused, with the CONNACK if there is one."""
         self.send(Connect(self.version, client_id, **fields))
         answer = self.expect(ConnAck)
         if answer.reason.failed:
@@ -238,7 +238,7 @@ class Device:
         return answer
 
     def subscribe(self, *filters: str | SubscriptionRequest, qos: Any = 1) -> list[Reason]:
-        """The answers. Messages that come before the answer are kept."""
+        """Returns the answers. Messages that come before them are kept."""
         requests = tuple(f if isinstance(f, SubscriptionRequest) else SubscriptionRequest(f, qos) for f in filters)
         self.send(Subscribe(next(self._ids), requests))
         return list(self._answer(SubAck).reasons)
@@ -248,7 +248,7 @@ class Device:
         return list(self._answer(UnsubAck).reasons)
 
     def publish(self, topic: str, payload: bytes = b"x", *, qos: Any = 1, **fields: Any) -> Reason:
-        """At QoS 0 there is no answer, and SUCCESS says nothing."""
+        """Returns the reason code of PUBACK. At QoS 0 there is none: returns SUCCESS."""
         packet_id = next(self._ids) if qos else None
         self.send(Publish(topic, payload, qos, packet_id=packet_id, **fields))
         return self._answer(PubAck).reason if qos else Reason.SUCCESS
@@ -260,7 +260,7 @@ class Device:
         return packet
 
     def _answer(self, kind: type[P]) -> P:
-        """The next packet of that kind; messages that come before it are kept for later."""
+        """Returns the next packet of a kind. Messages that come before it are kept."""
         kept: list[Packet] = []
         while not isinstance(packet := self.read(), kind):
             assert isinstance(packet, Publish), packet

@@ -1,4 +1,4 @@
-"""A listener of the MQTT gateway on a port of its own, in a thread, with an inner protocol that tells all it sees."""
+"""A listener of the MQTT gateway on a free port, in a thread, with an inner protocol that records its calls."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ __all__ = [
     "tls_client",
 ]
 
-PATIENCE = 15.0  # seconds, for what should happen at once
+PATIENCE = 15.0  # seconds, for what should take no time
 
 
 class Inner(asyncio.Protocol):
-    """Writes down its events. Echoes, unless told otherwise by ``on_data`` or ``on_made``."""
+    """Records its events. Echoes data, unless ``on_data`` or ``on_made`` are replaced."""
 
     def __init__(self, peer: Peer, server: Served) -> None:
         self.peer = peer
@@ -94,8 +94,8 @@ class Served:
     def next(self) -> Inner:
         return self.made.get(timeout=PATIENCE)
 
-    def nobody_came(self) -> bool:
-        """Whether no inner protocol was made, now that everything that was under way is done."""
+    def no_connection_was_made(self) -> bool:
+        """Waits for callbacks under way. True if no new inner protocol was made."""
         self.run(lambda: None)
         return self.made.empty()
 
@@ -104,7 +104,7 @@ class Served:
             inner.transport.abort()
 
     def run(self, what: Callable[[], Any]) -> Any:
-        """Calls it in the event loop's thread."""
+        """Calls a function in the event loop's thread."""
 
         async def call() -> Any:
             return what()
@@ -120,7 +120,7 @@ def served(
     expect_accidents: bool = False,
     unix: str | None = None,
 ) -> Iterator[Served]:
-    """``make`` gives the protocol factory; a TlsListener with a P-256 certificate by default."""
+    """``make`` returns the protocol factory; by default a TlsListener with a P-256 certificate."""
     event_loop: asyncio.AbstractEventLoop = uvloop.new_event_loop() if loop == "uvloop" else asyncio.new_event_loop()
     server = Served(event_loop)
     event_loop.set_exception_handler(lambda _, context: server.accidents.append(context))
@@ -178,7 +178,7 @@ def connect(server: HasPort) -> socket.socket:
 def tls_client(
     server: Served, context: SSL.Context | None = None, name: str | None = None, alpn: list[bytes] | None = None
 ) -> Iterator[SSL.Connection]:
-    """A client after its handshake; for TLS 1.3 that says nothing about what the server thought of it."""
+    """A client after its handshake. With TLS 1.3 the server may still refuse it."""
     with connect(server) as sock:
         sock.settimeout(None)
         client = SSL.Connection(context or client_context(), sock)
@@ -192,7 +192,7 @@ def tls_client(
 
 
 def handshake_by_hand(sock: socket.socket, context: SSL.Context) -> SSL.Connection:
-    """A client whose bytes the test carries to and fro; its last flight is not sent yet."""
+    """Returns a client whose bytes the test transfers. The last bytes of its handshake are not sent yet."""
     client = SSL.Connection(context, None)
     client.set_connect_state()
     while True:
@@ -204,7 +204,7 @@ def handshake_by_hand(sock: socket.socket, context: SSL.Context) -> SSL.Connecti
 
 
 def read_all(sock: socket.socket) -> bytes:
-    """What comes until the other side ends the connection, however it does that."""
+    """Returns all data until the other side ends the connection in any way."""
     received = bytearray()
     with contextlib.suppress(ConnectionResetError):
         while data := sock.recv(65536):

@@ -1,4 +1,4 @@
-"""Hostile devices and unauthenticated callers: each is refused in the protocol's own way, and the server goes on."""
+"""Hostile devices and unauthenticated callers: each is refused as the protocol says, and others are still served."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def made(gateway: Any) -> Credential:
 
 @pytest.fixture(autouse=True)
 def others_are_served(mine: Devices, made: Credential) -> Iterator[None]:
-    """Somebody who was there before, and somebody who comes afterwards. The log stays short."""
+    """Checks that an older connection and a new one work after each test, and that the log stays short."""
     before = mine.server.output.stat().st_size
     topic = new_name("t")
     with mine.connected(made) as old:
         old.subscribe(topic)
         yield
-        with until(lambda: new_connection(mine, made), seconds=20, what="somebody is let in") as new:
+        with until(lambda: new_connection(mine, made), seconds=20, what="a new device connects") as new:
             assert new.publish(topic, b"still here") is Reason.SUCCESS
             assert old.receive().payload == b"still here"
     assert mine.server.process.poll() is None
@@ -61,7 +61,7 @@ def new_connection(fleet: Devices, made: Credential) -> Device | None:
 
 
 def rss(fleet: Devices) -> int:
-    """Bytes that the server has in memory."""
+    """Returns the server's resident memory in bytes."""
     pages = int(Path(f"/proc/{fleet.server.process.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
@@ -127,7 +127,7 @@ def test_a_malformed_connect_is_refused(mine: Devices, made: Credential, data: b
 
 
 def end_of(device: Device) -> bool:
-    """Whether the server closes; what it says before may be in a version that no decoder here is set to."""
+    """True if the server closes. Its last packets are not decoded: their version may differ from the device's."""
     with contextlib.suppress(ConnectionError, ssl.SSLError):
         while device.sock.recv(65536):
             pass
@@ -135,11 +135,11 @@ def end_of(device: Device) -> bool:
 
 
 MALFORMED: dict[str, bytes] = {
-    "a type that there is not": b"\x00\x00",
+    "an unknown type": b"\x00\x00",
     "reserved flags": b"\xc1\x00",
     "a remaining length of five bytes": b"\x30\xff\xff\xff\xff\x01",
     "too long": b"\x30" + varint(149_505),
-    "ends within": packet(0x30, b"\0\x10abc"),
+    "cut short": packet(0x30, b"\0\x10abc"),
     "empty": packet(0x30, b""),
     "both QoS bits": packet(0x36, text(b"a") + b"\0\1\0x"),
     "packet id 0": packet(0x32, text(b"a") + b"\0\0\0x"),
@@ -198,7 +198,7 @@ def test_malformed_filters_are_refused(mine: Devices, made: Credential, version:
             assert (device.until_closed().reason is not None) == (version == 5)
 
 
-def test_the_largest_message(mine: Devices, made: Credential) -> None:
+def test_the_largest_message_is_accepted(mine: Devices, made: Credential) -> None:
     topic = new_name("t")
     with mine.connected(made) as device:
         device.subscribe(topic)
@@ -208,7 +208,7 @@ def test_the_largest_message(mine: Devices, made: Credential) -> None:
         assert device.until_closed().reason is Reason.PACKET_TOO_LARGE
 
 
-def test_more_under_way_than_the_receive_maximum(mine: Devices, made: Credential) -> None:
+def test_exceeding_the_receive_maximum_ends_the_connection(mine: Devices, made: Credential) -> None:
     with mine.connected(made) as device:
         device.send(*(Publish("a", b"x", 1, packet_id=number) for number in range(1, 102)))
         assert device.until_closed().reason is Reason.RECEIVE_MAXIMUM_EXCEEDED
@@ -222,7 +222,7 @@ def test_the_51st_subscription_is_refused(mine: Devices, made: Credential, versi
     with mine.connected(made, version=version) as device:
         for number in range(50):
             assert device.subscribe(f"a/{number}") == [Reason.GRANTED_QOS_1]
-        assert device.subscribe("a/7") == [Reason.GRANTED_QOS_1]  # one that is there already
+        assert device.subscribe("a/7") == [Reason.GRANTED_QOS_1]  # subscribed already
         if version == 5:
             assert device.subscribe("a/50") == [Reason.QUOTA_EXCEEDED]
             device.unsubscribe("a/0")
@@ -232,7 +232,7 @@ def test_the_51st_subscription_is_refused(mine: Devices, made: Credential, versi
             assert device.until_closed().packets == []
 
 
-def test_subscriptions_beyond_the_quota_in_one_packet(mine: Devices, made: Credential) -> None:
+def test_a_subscribe_beyond_the_quota_is_partly_refused(mine: Devices, made: Credential) -> None:
     with mine.connected(made) as device:
         for start in range(0, 48, 8):
             device.subscribe(*(f"a/{number}" for number in range(start, start + 8)))
@@ -241,7 +241,7 @@ def test_subscriptions_beyond_the_quota_in_one_packet(mine: Devices, made: Crede
         assert device.subscribe(*(f"c/{number}" for number in range(9))) == [Reason.QUOTA_EXCEEDED] * 9
 
 
-def test_a_subscribe_flood_is_bounded(mine: Devices, made: Credential) -> None:
+def test_a_subscribe_flood_takes_little_memory(mine: Devices, made: Credential) -> None:
     before = rss(mine)
     with mine.connected(made) as device:
         filters = [f"flood/{number}/" + "x" * 200 for number in range(4000)]
@@ -256,7 +256,7 @@ def test_a_subscribe_flood_is_bounded(mine: Devices, made: Credential) -> None:
     assert rss(mine) - before < 20 * MIB
 
 
-def test_garbage_costs_no_memory_and_few_log_lines(mine: Devices, made: Credential) -> None:
+def test_garbage_takes_little_memory_and_few_log_lines(mine: Devices, made: Credential) -> None:
     before, size = rss(mine), mine.server.output.stat().st_size
     for number in range(300):
         with socket.create_connection(("127.0.0.1", mine.server.ports["mqtt"]), timeout=15) as sock:
@@ -269,7 +269,7 @@ def test_garbage_costs_no_memory_and_few_log_lines(mine: Devices, made: Credenti
     assert mine.server.output.stat().st_size - size < 10_000
 
 
-def test_many_connections_from_one_address(mine: Devices, made: Credential) -> None:
+def test_many_connections_take_little_memory(mine: Devices, made: Credential) -> None:
     before = rss(mine)
     with contextlib.ExitStack() as stack:
         devices = [stack.enter_context(mine.connected(made)) for _ in range(200)]
@@ -285,8 +285,8 @@ def small_buffers(fleet: Devices, made: Credential, version: Any = 5) -> Device:
 
 
 @pytest.mark.parametrize("qos", [0, 1])
-def test_a_device_that_never_reads(mine: Devices, made: Credential, qos: int) -> None:
-    """At QoS 0 it misses messages; at QoS 1 there is an end to what waits for it, and the sender learns of it."""
+def test_messages_for_a_device_that_never_reads_are_limited(mine: Devices, made: Credential, qos: int) -> None:
+    """At QoS 0 messages are dropped. At QoS 1 a limited number waits, and then the sender gets QUOTA_EXCEEDED."""
     topic = new_name("t")
     payload = bytes(100 * 1024)
     with small_buffers(mine, made) as reader, mine.connected(made) as sender:
@@ -303,8 +303,8 @@ def test_a_device_that_never_reads(mine: Devices, made: Credential, qos: int) ->
 
 
 @pytest.mark.parametrize("what", ["ping", "publish", "subscribe"])
-def test_a_device_that_asks_and_never_reads(mine: Devices, made: Credential, what: str) -> None:
-    """Its answers do not pile up here, and it does not keep the server from others meanwhile."""
+def test_answers_to_a_device_that_never_reads_are_limited(mine: Devices, made: Credential, what: str) -> None:
+    """The answers take little memory, and other devices are still served."""
     flood, enough = {
         "ping": (encode(PingReq(), 4) * 30_000, 12 * MIB),
         "publish": (encode(Publish("a", b"", 1, packet_id=1), 4) * 8_000, 8 * MIB),
@@ -321,14 +321,14 @@ def test_a_device_that_asks_and_never_reads(mine: Devices, made: Credential, wha
         assert rss(mine) - before < 5 * MIB
 
 
-def test_a_connect_flood_with_a_good_certificate(mine: Devices, made: Credential) -> None:
-    """Everybody takes over from everybody else; nobody is left behind."""
+def test_a_connect_flood_leaves_one_connection(mine: Devices, made: Credential) -> None:
+    """Each connection takes the client id over from the one before."""
     name = new_name()
     with contextlib.ExitStack() as stack:
         devices = [stack.enter_context(mine.dial(made)) for _ in range(60)]
         for device in devices:
             device.send(Connect(5, name))
-        answered = [device for device in devices if survives(device)]  # when it was asked, that is
+        answered = [device for device in devices if survives(device)]  # at the time of this check
         assert len([device for device in answered if device.is_open]) == 1
 
 
@@ -340,8 +340,8 @@ def survives(device: Device) -> bool:
         return False
 
 
-def test_log_lines_hold_no_line_breaks(mine: Devices, made: Credential) -> None:
-    """What a device chose cannot make a line of its own."""
+def test_log_lines_contain_no_line_breaks(mine: Devices, made: Credential) -> None:
+    """A device cannot forge a log line."""
     with mine.connected(made) as device:
         device.publish('$aws/x\n{"event":"forged"}')
     lines = mine.server.output.read_text().splitlines()

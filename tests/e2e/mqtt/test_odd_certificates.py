@@ -1,4 +1,4 @@
-"""Devices whose certificates break RFC 5280 or DER connect, over both clouds' registrations."""
+"""Devices with certificates that break RFC 5280 or DER connect, if registered over the AWS or Yandex API."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CERTIFICATES = odd.certificates()
 # cryptography, which pyOpenSSL would rather be given, does not read them.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects:DeprecationWarning")
 
-LET_IN = b"\x20\2\0\0"  # CONNACK of MQTT 3.1.1
+ACCEPTED = b"\x20\2\0\0"  # CONNACK of MQTT 3.1.1
 LARGEST_OF_P256 = 600  # bytes
 BOUND = ["subject: underscore in PrintableString", "NULL parameters of ECDSA", "an extension twice", "version 4"]
 
@@ -40,8 +40,8 @@ def key_of(der: bytes) -> SigningKey:
     return vectors.rsa_key() if len(der) > LARGEST_OF_P256 else vectors.ec_key()
 
 
-def presented(folder: Path, der: bytes) -> Credential:
-    """A certificate, with the key that its device has."""
+def with_key(folder: Path, der: bytes) -> Credential:
+    """Returns a certificate with the key of its device."""
     private = key_of(der).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     pem, file = to_pem(der, "CERTIFICATE"), folder / f"{new_name()}.pem"
     file.write_text(private + pem)
@@ -49,7 +49,7 @@ def presented(folder: Path, der: bytes) -> Credential:
 
 
 def connack(fleet: Devices, der: bytes) -> bytes:
-    """What a device is answered that presents what Python's own TLS refuses to present."""
+    """Connects with a certificate that Python's ssl refuses to send. Returns the CONNACK."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.use_certificate(load_certificate(FILETYPE_ASN1, der))
     context.use_privatekey(key_of(der))
@@ -67,33 +67,33 @@ def connack(fleet: Devices, der: bytes) -> bytes:
         return answer
 
 
-def test_they_connect_once_they_are_registered(mine: Devices, tmp_path: Path) -> None:
+def test_odd_certificates_connect_after_registration(mine: Devices, tmp_path: Path) -> None:
     policy = mine.policy(ALLOW_ALL)
     for case, der in CERTIFICATES.items():
-        made = mine.register(presented(tmp_path, der))
+        made = mine.register(with_key(tmp_path, der))
         mine.iot.attach_policy(policyName=policy, target=made.arn)
-        assert connack(mine, der) == LET_IN, case
+        assert connack(mine, der) == ACCEPTED, case
 
 
-def test_they_connect_once_they_are_bound(gateway: Gateway, tmp_path: Path) -> None:
+def test_odd_certificates_connect_after_binding(gateway: Gateway, tmp_path: Path) -> None:
     pins = Fingerprints(gateway.lax)
     try:
         for case in BOUND:
-            pins.bind(presented(tmp_path, CERTIFICATES[case]))
-            assert connack(gateway.lax, CERTIFICATES[case]) == LET_IN, case
+            pins.bind(with_key(tmp_path, CERTIFICATES[case]))
+            assert connack(gateway.lax, CERTIFICATES[case]) == ACCEPTED, case
     finally:
         pins.cloud.close()
 
 
-def test_the_text_of_an_odd_name_counts_in_policies(mine: Devices, tmp_path: Path) -> None:
-    """Where it is beyond doubt."""
+def test_odd_names_work_as_policy_variables(mine: Devices, tmp_path: Path) -> None:
+    """If the name can be read without doubt."""
     only = {
         "Effect": "Allow",
         "Action": "iot:Connect",
         "Resource": mine.arn("client/${iot:Certificate.Subject.CommonName}"),
     }
     for text, expected in ((b"device_7", Reason.SUCCESS), (b"device_7\xfc", Reason.NOT_AUTHORIZED)):
-        made = mine.register(presented(tmp_path, odd.certificate(subject=odd.common_name(odd.PRINTABLE, text))), only)
+        made = mine.register(with_key(tmp_path, odd.certificate(subject=odd.common_name(odd.PRINTABLE, text))), only)
         with mine.dial(made) as device:
             device.send(Connect(5, text.decode("latin-1")))
             assert device.expect(ConnAck).reason is expected

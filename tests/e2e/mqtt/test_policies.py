@@ -1,4 +1,4 @@
-"""What policies allow and forbid at the gateway, how a refusal is told, and what the operator learns of it."""
+"""Policies at the gateway: what they allow and deny, the answers to refusals, and the log and audit trail."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOT_AUTHORIZED = Reason.NOT_AUTHORIZED
 
 
 def outcome(device: Device, packet: Publish | Subscribe) -> Any:
-    """What a device is answered: a reason, or how it was closed: None, or the reason in DISCONNECT."""
+    """Returns the reason code of the answer, or ("closed", reason of DISCONNECT or None)."""
     device.send(packet)
     try:
         if isinstance(packet, Publish) and not packet.qos:
@@ -84,7 +84,7 @@ def test_refusals_are_answered_by_packet_and_version(mine: Devices, version: Any
     with mine.connected(made, version=version) as device:
         assert outcome(device, packet) == expected
         if isinstance(expected, Reason):
-            assert device.is_open  # version 5 goes on
+            assert device.is_open  # MQTT 5 stays connected
 
 
 def test_events_cannot_be_forged(mine: Devices) -> None:
@@ -95,8 +95,8 @@ def test_events_cannot_be_forged(mine: Devices) -> None:
         assert listener.nothing_comes()
 
 
-def test_suback_refusals_by_setting(gateway: Gateway) -> None:
-    """Those of one packet together, and the connection goes on."""
+def test_suback_refusals_keep_the_connection_open(gateway: Gateway) -> None:
+    """SUBACK has the answers to all filters of the packet."""
     lax = gateway.lax
     made = lax.credential(ALLOW_ALL, deny("iot:Subscribe", lax.arn("topicfilter/no")))
     with lax.connected(made, version=4) as device:
@@ -106,7 +106,7 @@ def test_suback_refusals_by_setting(gateway: Gateway) -> None:
         assert device.receive().topic == "yes"
 
 
-def test_refusals_among_other_subscriptions(mine: Devices) -> None:
+def test_each_filter_of_a_subscribe_is_authorized(mine: Devices) -> None:
     made = mine.credential(ALLOW_ALL, deny("iot:Subscribe", mine.arn("topicfilter/no")))
     with mine.connected(made) as device:
         assert device.subscribe("yes", "no", "$share/g/no", "a/#/b", "$share/g/yes") == [
@@ -121,13 +121,13 @@ def test_refusals_among_other_subscriptions(mine: Devices) -> None:
         assert device.until_closed().packets == []
 
 
-# -- what policies say -----------------------------------------------------------------------------------------------
+# -- allowed and denied ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("allowed", "asked", "expected"),
     [
-        # Policies' own wildcards know no levels; MQTT's mean nothing in a policy.
+        # The wildcards of policies ignore levels. MQTT's wildcards are ordinary characters in a policy.
         ("a/*", "a/b/c", True),
         ("a/*", "a/#", True),
         ("a/*", "a/+/c", True),
@@ -143,14 +143,14 @@ def test_refusals_among_other_subscriptions(mine: Devices) -> None:
         ("A/b", "a/b", False),
     ],
 )
-def test_wildcards(mine: Devices, allowed: str, asked: str, expected: bool) -> None:
+def test_policy_wildcards_differ_from_mqtt_wildcards(mine: Devices, allowed: str, asked: str, expected: bool) -> None:
     made = mine.credential(allow("iot:Connect"), allow("iot:Subscribe", mine.arn(f"topicfilter/{allowed}")))
     with mine.connected(made) as device:
         assert device.subscribe(asked) == [Reason.GRANTED_QOS_1 if expected else NOT_AUTHORIZED]
 
 
-def test_receive_is_asked_at_each_message(mine: Devices) -> None:
-    """Publish with the right to subscribe is no right to receive, retained messages or live ones."""
+def test_receive_is_authorized_for_each_message(mine: Devices) -> None:
+    """A permission to subscribe does not include iot:Receive, for retained and for new messages."""
     made = mine.credential(ALLOW_ALL, deny("iot:Receive", mine.arn("topic/*/secret")))
     root = new_name("t")
     with mine.connected() as sender, mine.connected(made) as receiver:
@@ -161,17 +161,17 @@ def test_receive_is_asked_at_each_message(mine: Devices) -> None:
             sender.publish(f"{root}/open", b"live", qos=qos)
             assert receiver.receive().topic == f"{root}/open"
         assert receiver.nothing_comes()
-        # More than could ever be under way: what is withheld takes no place.
+        # More messages than the receive maximum: messages that are not delivered do not count for it.
         for _ in range(110):
             sender.publish(f"{root}/secret", b"live")
         sender.publish(f"{root}/open", b"after")
         assert receiver.receive().payload == b"after"
         sender.publish(f"{root}/secret", b"", retain=True)
-    until(lambda: mine.log(made, "refused"), seconds=5, what="it is told of")
+    until(lambda: mine.log(made, "refused"), seconds=5, what="it is logged")
     assert [line["resource"] for line in mine.log(made, "refused")] == [mine.arn(f"topic/{root}/secret")]  # once
 
 
-def test_deny_wins_in_every_policy(mine: Devices) -> None:
+def test_a_deny_in_any_policy_wins(mine: Devices) -> None:
     made = mine.credential(deny("iot:Publish", mine.arn("topic/no")))
     mine.attach(made, ALLOW_ALL)
     with mine.connected(made) as device:
@@ -206,7 +206,7 @@ def test_the_topic_of_a_will_can_be_denied(mine: Devices, version: Any) -> None:
         mine.connected(made, version=version, will=Will("admin/x", b"gone"))
 
 
-def test_an_allow_for_a_will_s_topic_needs_that_will(mine: Devices) -> None:
+def test_an_allow_with_a_will_topic_needs_that_will(mine: Devices) -> None:
     own = {"ArnEquals": {"iot:LastWillTopic": mine.arn("topic/s/${iot:ClientId}")}}
     made, name = mine.credential(allow("iot:Connect", Condition=own)), new_name("c")
     for will in (None, Will("s/another", b"gone")):
@@ -215,7 +215,7 @@ def test_an_allow_for_a_will_s_topic_needs_that_will(mine: Devices) -> None:
     mine.connected(made, name, will=Will(f"s/{name}", b"gone")).drop()
 
 
-def test_an_open_connection_is_asked_again_with_its_will(mine: Devices) -> None:
+def test_reauthorization_includes_the_will_topic(mine: Devices) -> None:
     made = mine.credential(allow("iot:*"))
     with mine.connected(made, will=Will("admin/x", b"gone")) as device:
         denied = {"ArnLike": {"iot:LastWillTopic": mine.arn("topic/admin/*")}}
@@ -224,7 +224,7 @@ def test_an_open_connection_is_asked_again_with_its_will(mine: Devices) -> None:
             device.receive()
 
 
-def test_the_host_name_is_a_condition_of_connecting(mine: Devices) -> None:
+def test_connecting_can_depend_on_the_host_name(mine: Devices) -> None:
     made = mine.credential(allow("iot:Connect", Condition={"StringEquals": {"iot:DomainName": mine.endpoint}}))
     mine.connected(made).drop()
     other = mine.credential(allow("iot:Connect", Condition={"StringNotEquals": {"iot:DomainName": mine.endpoint}}))
@@ -232,7 +232,7 @@ def test_the_host_name_is_a_condition_of_connecting(mine: Devices) -> None:
         mine.connected(other)
 
 
-def test_variables_of_the_client_and_its_certificate(mine: Devices) -> None:
+def test_policy_variables_of_client_and_certificate(mine: Devices) -> None:
     name = new_name("c")
     serial = "${iot:Certificate.Subject.CommonName}/${iot:Certificate.Subject.Organization}"
     made = mine.credential(
@@ -256,7 +256,7 @@ def thing(fleet: Devices, made: Credential, **facts: Any) -> str:
     return name
 
 
-def test_variables_of_the_thing(mine: Devices) -> None:
+def test_policy_variables_of_the_thing(mine: Devices) -> None:
     type = new_name("type")
     mine.iot.create_thing_type(thingTypeName=type)
     variables = (
@@ -285,18 +285,18 @@ def test_thing_variables_need_an_attached_thing(mine: Devices) -> None:
 
 
 @pytest.mark.parametrize("client_id", ["a*", "a$b", "a+", "a?", "a#", "\u202ea", "a\x07"])
-def test_client_ids_with_the_characters_of_patterns_are_refused(mine: Devices, client_id: str) -> None:
+def test_client_ids_with_pattern_characters_are_refused(mine: Devices, client_id: str) -> None:
     made = mine.credential()
     with pytest.raises(Closed) as caught:
         mine.connected(made, client_id)
     assert caught.value.reason in (Reason.CLIENT_IDENTIFIER_NOT_VALID, Reason.MALFORMED_PACKET)
 
 
-def test_policies_of_groups(mine: Devices) -> None:
-    """Of a thing's groups, and of those above them; not of those below, nor for another client id."""
-    top, middle, leaf = new_name("g"), new_name("g"), new_name("g")
+def test_policies_of_thing_groups_apply(mine: Devices) -> None:
+    """Policies of a thing's groups and their parents apply. Not those of child groups, and not to another client id."""
+    top, middle, bottom = new_name("g"), new_name("g"), new_name("g")
     arns = {}
-    for group, parent in ((top, None), (middle, top), (leaf, middle)):
+    for group, parent in ((top, None), (middle, top), (bottom, middle)):
         parents = {"parentGroupName": parent} if parent else {}
         arns[group] = mine.iot.create_thing_group(thingGroupName=group, **parents)["thingGroupArn"]
     made = mine.credential(allow("iot:Connect"))
@@ -307,18 +307,18 @@ def test_policies_of_groups(mine: Devices) -> None:
     with mine.connected(made, name) as device:
         assert device.publish(f"{top}/a") is Reason.NO_MATCHING_SUBSCRIBERS
         assert device.publish(f"{middle}/a") is Reason.NO_MATCHING_SUBSCRIBERS
-        assert device.publish(f"{leaf}/a") is NOT_AUTHORIZED
+        assert device.publish(f"{bottom}/a") is NOT_AUTHORIZED
         mine.attach(arns[top], deny("iot:Publish", mine.arn(f"topic/{middle}/*")))
         until(lambda: device.publish(f"{middle}/a") is NOT_AUTHORIZED, seconds=5, what="the new policy counts")
     with mine.connected(made, "not-the-thing") as device:
         assert device.publish(f"{top}/a") is NOT_AUTHORIZED
 
 
-# -- what the operator learns ----------------------------------------------------------------------------------------
+# -- log and audit trail ---------------------------------------------------------------------------------------------
 
 
-def test_each_refusal_is_logged(gateway: Gateway) -> None:
-    """One line of log and one audit record, with the statement, and with what would have allowed it."""
+def test_each_refusal_is_logged_and_audited(gateway: Gateway) -> None:
+    """One log line and one audit record, with the denying statement, or the closest statement that could allow it."""
     mine = gateway.mine
     made = mine.credential(
         ALLOW_ALL,
@@ -372,8 +372,8 @@ def test_each_refusal_is_logged(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("what", ["publish", "subscribe"])
-def test_refusals_of_one_device_are_logged_once_whatever_it_asks_for(mine: Devices, what: str) -> None:
-    """And the connection is closed after some: nobody fills log or audit trail by trying."""
+def test_repeated_refusals_of_a_device_are_logged_once(mine: Devices, what: str) -> None:
+    """The connection is closed after many refusals, so that a device cannot fill the log or the audit trail."""
     made = mine.credential(allow("iot:Connect"))
     answered = 0
     for _ in range(3):

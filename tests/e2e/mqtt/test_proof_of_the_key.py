@@ -1,4 +1,4 @@
-"""Everybody's certificate is public. Who shows one without its key gets nowhere."""
+"""Certificates are public: a client that sends a certificate without having its key must not connect."""
 
 from __future__ import annotations
 
@@ -38,8 +38,10 @@ class Port:
     port: int
 
 
-def show(server: Served | Port, version: str, certificate_pem: str, key_pem: str, data: bytes = b"let me in") -> bytes:
-    """A client with that certificate and that key, whether or not they belong together. What it is answered."""
+def connect_with(
+    server: Served | Port, version: str, certificate_pem: str, key_pem: str, data: bytes = b"let me in"
+) -> bytes:
+    """Connects with a certificate and a key, which need not belong together. Returns the answer to ``data``."""
     settings = HandshakeSettings()
     settings.minVersion = settings.maxVersion = VERSIONS[version]
     settings.certificate_compression_send = []
@@ -58,13 +60,13 @@ def test_a_certificate_without_its_key_fails_tls(version: str, kind: str) -> Non
     certificate = material.self_signed(kind)
     pem = certificate.public_bytes(Encoding.PEM).decode()
     with served() as server:
-        # The same client with the right key is let in: what is refused below is the wrong key, and nothing else.
-        assert show(server, version, pem, material.key_pem(material.key(kind))) == b"let me in"
+        # The same client with the right key connects: so the wrong key is the reason of the refusal below.
+        assert connect_with(server, version, pem, material.key_pem(material.key(kind))) == b"let me in"
         assert server.next().peer.fingerprint == certificate.fingerprint(hashes.SHA256()).hex()
         with capture_logs() as logs:
             with pytest.raises((TLSError, ConnectionError)):
-                show(server, version, pem, material.key_pem(OTHER_KEYS[kind]))
-            assert server.nobody_came()
+                connect_with(server, version, pem, material.key_pem(OTHER_KEYS[kind]))
+            assert server.no_connection_was_made()
         assert [line["reason"] for line in logs] == ["bad signature"]
 
 
@@ -73,7 +75,7 @@ def test_a_certificate_without_its_key_fails_tls(version: str, kind: str) -> Non
 def test_a_certificate_without_its_key_does_not_connect(mine: Devices, version: str, kind: str) -> None:
     made = mine.credential(kind=kind)
     gateway, hello = Port(mine.server.ports["mqtt"]), encode(Connect(5, f"proof-{kind}-{version}"), 5)
-    assert show(gateway, version, made.pem, material.key_pem(material.key(kind)), hello)[0] == 0x20  # CONNACK
+    assert connect_with(gateway, version, made.pem, material.key_pem(material.key(kind)), hello)[0] == 0x20  # CONNACK
     with pytest.raises((TLSError, ConnectionError)):
-        show(gateway, version, made.pem, material.key_pem(OTHER_KEYS[kind]), hello)
+        connect_with(gateway, version, made.pem, material.key_pem(OTHER_KEYS[kind]), hello)
     assert len(mine.log(made, "connected")) == 1

@@ -1,4 +1,4 @@
-"""Devices that come through an edge, on a Unix socket and inside TLS."""
+"""Devices behind a TLS proxy, which connects over a Unix socket or inside TLS."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def header(address: str = "192.0.2.1", digest: bytes = DIGEST, command: int = 0x
 
 @pytest.fixture(params=["uvloop", "asyncio"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Served, str]]:
-    where = str(tmp_path / "edge")
+    where = str(tmp_path / "proxy")
     limits = AddressLimits(Limits(per_address=2))
     with served(
         lambda server: ProxyListener(server.inner, header_timeout=0.5, limits=limits), loop=request.param, unix=where
@@ -52,7 +52,7 @@ def through(where: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 13, 27, 70])
-def test_a_header_in_two_pieces(path: tuple[Served, str], cut: int) -> None:
+def test_a_header_may_come_in_two_pieces(path: tuple[Served, str], cut: int) -> None:
     server, where = path
     with through(where) as sock:
         data = header() + b"hello"
@@ -60,7 +60,7 @@ def test_a_header_in_two_pieces(path: tuple[Served, str], cut: int) -> None:
         time.sleep(0.02)
         sock.sendall(data[cut:])
         assert sock.recv(100) == b"hello"
-        time.sleep(0.6 if cut == 1 else 0)  # the time for the header ends with it
+        time.sleep(0.6 if cut == 1 else 0)  # longer than the time-out for the header, which has ended
         sock.sendall(b"again")
         assert sock.recv(100) == b"again"
     inner = server.next()
@@ -68,7 +68,7 @@ def test_a_header_in_two_pieces(path: tuple[Served, str], cut: int) -> None:
     assert [inner.next()[0], inner.next()[0]] == ["eof", "lost"]
 
 
-def test_a_health_check(path: tuple[Served, str]) -> None:
+def test_a_health_check_has_no_identity(path: tuple[Served, str]) -> None:
     server, where = path
     with through(where) as sock:
         sock.sendall(header(command=0x20))
@@ -84,16 +84,16 @@ def test_a_health_check(path: tuple[Served, str]) -> None:
         (b"", "timed out"),
     ],
 )
-def test_no_header(path: tuple[Served, str], sent: bytes, reason: str) -> None:
+def test_a_missing_or_invalid_header_is_refused(path: tuple[Served, str], sent: bytes, reason: str) -> None:
     server, where = path
     with capture_logs() as logs, through(where) as sock:
         sock.sendall(sent)
         assert read_all(sock) == b""
-        assert server.nobody_came()
+        assert server.no_connection_was_made()
     assert [(line["event"], line["reason"]) for line in logs] == [("proxy_header_refused", reason)]
 
 
-def test_limits_are_of_the_devices_addresses(path: tuple[Served, str]) -> None:
+def test_limits_count_the_addresses_of_devices(path: tuple[Served, str]) -> None:
     server, where = path
     with through(where) as first, through(where) as second, through(where) as other:
         for sock, address in ((first, "192.0.2.1"), (second, "192.0.2.1"), (other, "192.0.2.2")):
@@ -126,27 +126,27 @@ def read_one(sock: socket.socket) -> bytes:
         return b""
 
 
-def test_an_edge_behind_tls() -> None:
-    edge = material.self_signed(common_name="edge-1")
-    fingerprint = fingerprint_of(edge.public_bytes(Encoding.DER))
+def test_a_proxy_inside_tls_needs_a_listed_certificate() -> None:
+    proxy = material.self_signed(common_name="proxy-1")
+    fingerprint = fingerprint_of(proxy.public_bytes(Encoding.DER))
 
     def make(server: Served) -> TlsListener:
         return TlsListener(contexts(), ProxyListener(server.inner).inside, check=fingerprint_check({fingerprint}))
 
     with served(make) as server:
-        with tls_client(server, client_context(edge, material.key("secp256r1"))) as client:
+        with tls_client(server, client_context(proxy, material.key("secp256r1"))) as client:
             client.send(header() + b"hello")
             assert client.recv(100) == b"hello"
             inner = server.next()
             assert inner.peer == Peer("192.0.2.1", 40001, fingerprint=DIGEST.hex())
             client.shutdown()
             assert [inner.next(), inner.next()] == [("eof", None), ("lost", None)]
-        # Somebody else, and nobody, who say the same.
+        # Clients with another certificate, or without one, that send the same header.
         for unknown in (client_context(material.self_signed(), material.key("secp256r1")), client_context()):
             with pytest.raises(SSL.Error), tls_client(server, unknown) as client:
                 answer_to(client, header() + b"hello")
-            assert server.nobody_came()
+            assert server.no_connection_was_made()
         with connect(server) as sock:
             sock.sendall(header())
             read_all(sock)
-        assert server.nobody_came()
+        assert server.no_connection_was_made()

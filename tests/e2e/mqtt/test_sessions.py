@@ -1,4 +1,4 @@
-"""MQTT as devices use it, 3.1.1 and 5, against the whole server."""
+"""MQTT 3.1.1 and 5 as devices use it, with the whole server."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from tests.e2e.mqtt.conftest import Devices, Gateway
 
 VERSIONS: list[Any] = [4, 5]
-NOBODY = Reason.NO_MATCHING_SUBSCRIBERS
+NO_SUBSCRIBER = Reason.NO_MATCHING_SUBSCRIBERS
 
 
 def lasting(version: int) -> dict[str, Any]:
-    """What asks for a session that outlives its connection, and resumes it."""
+    """Returns the fields of a CONNECT for a session that outlives its connection, and is resumed."""
     return {"clean_start": False, **({"session_expiry": 600} if version == 5 else {})}
 
 
 # -- CONNECT and CONNACK ---------------------------------------------------------------------------------------------
 
 
-def test_connack_names_the_limits(mine: Devices) -> None:
+def test_connack_has_the_limits(mine: Devices) -> None:
     with mine.dial(mine.credential()) as device:
-        told = device.connect(new_name(), keep_alive=60, session_expiry=100_000)
-        assert told == ConnAck(
+        granted = device.connect(new_name(), keep_alive=60, session_expiry=100_000)
+        assert granted == ConnAck(
             session_expiry=3600,
             receive_maximum=100,
             maximum_qos=1,
@@ -49,13 +49,13 @@ def test_connack_names_the_limits(mine: Devices) -> None:
         )
 
 
-@pytest.mark.parametrize(("asked", "told"), [(0, 1200), (1, 30), (30, 30), (1200, 1200), (65_535, 1200)])
-def test_the_keep_alive_that_holds(mine: Devices, asked: int, told: int) -> None:
+@pytest.mark.parametrize(("asked", "granted"), [(0, 1200), (1, 30), (30, 30), (1200, 1200), (65_535, 1200)])
+def test_the_keep_alive_is_limited(mine: Devices, asked: int, granted: int) -> None:
     with mine.dial(mine.credential()) as device:
-        assert device.connect(new_name(), keep_alive=asked).server_keep_alive == told
+        assert device.connect(new_name(), keep_alive=asked).server_keep_alive == granted
 
 
-def test_a_client_without_a_name(mine: Devices) -> None:
+def test_a_client_without_id_gets_one(mine: Devices) -> None:
     made = mine.credential()
     names = set()
     for _ in range(2):
@@ -68,13 +68,13 @@ def test_a_client_without_a_name(mine: Devices) -> None:
 
 
 def test_user_names_are_ignored(mine: Devices) -> None:
-    """AWS's SDKs send metrics in them."""
+    """AWS's SDKs send metrics in user names."""
     with mine.connected(username="?SDK=IoTDeviceSDK/Python&Platform=Unix", password=b"") as device:
         assert device.is_open
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_session_lasts_as_long_as_it_asked(mine: Devices, version: Any) -> None:
+def test_a_session_lasts_until_its_expiry(mine: Devices, version: Any) -> None:
     made, name = mine.credential(), new_name()
 
     def present(**fields: Any) -> bool:
@@ -90,7 +90,7 @@ def test_a_session_lasts_as_long_as_it_asked(mine: Devices, version: Any) -> Non
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_messages_wait_for_a_device_that_is_away(mine: Devices, version: Any) -> None:
+def test_messages_wait_for_a_disconnected_device(mine: Devices, version: Any) -> None:
     made, name, topic = mine.credential(), new_name(), new_name("t")
     with mine.connected(made, name, version=version, **lasting(version)) as device:
         device.subscribe(topic)
@@ -108,7 +108,7 @@ def test_messages_wait_for_a_device_that_is_away(mine: Devices, version: Any) ->
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_unacknowledged_messages_come_again(mine: Devices, version: Any) -> None:
+def test_unacknowledged_messages_are_repeated(mine: Devices, version: Any) -> None:
     made, name, topic = mine.credential(), new_name(), new_name("t")
     with mine.connected() as sender, mine.connected(made, name, version=version, **lasting(version)) as device:
         device.subscribe(topic)
@@ -149,29 +149,29 @@ def test_expiry_is_changed_by_disconnect(mine: Devices) -> None:
 # -- accounts --------------------------------------------------------------------------------------------------------
 
 
-def test_accounts_are_apart(gateway: Gateway) -> None:
-    """Client ids, topics, sessions, retained messages and shared subscriptions are each account's own."""
+def test_accounts_are_separate(gateway: Gateway) -> None:
+    """Client ids, topics, sessions, retained messages and shared subscriptions belong to one account."""
     name, topic = new_name(), new_name("t")
     mine, other = gateway.mine, gateway.other
     made, theirs = mine.credential(), other.credential()
     with mine.connected(made, name, session_expiry=60) as device, other.connected(theirs, name) as other_device:
         assert device.is_open  # not taken over
         device.subscribe("#", f"$share/g/{topic}")
-        assert other_device.publish(topic, b"theirs", retain=True) is NOBODY
+        assert other_device.publish(topic, b"theirs", retain=True) is NO_SUBSCRIBER
         other_device.subscribe(f"$share/g/{topic}", topic)
         for _ in range(4):
             assert device.publish(topic, b"mine") is Reason.SUCCESS
-        for _ in range(8):  # as a direct subscriber, and as the only member of its group
+        for _ in range(8):  # each one twice: the device is a direct subscriber, and the only member of its group
             assert device.receive().payload == b"mine"
         assert device.nothing_comes()
-        assert other_device.receive().payload == b"theirs"  # what it retained itself
+        assert other_device.receive().payload == b"theirs"  # the message that this account retained
         assert other_device.nothing_comes()
         device.disconnect()
         other_device.disconnect()
     with other.dial(theirs) as other_device:
         assert not other_device.connect(name, clean_start=False).session_present
         other_device.publish(topic, b"", retain=True)
-    mine.connected(made, name, clean_start=True).drop()  # "#" would answer for other tests' topics
+    mine.connected(made, name, clean_start=True).drop()  # its subscription "#" would match topics of other tests
 
 
 # -- messages --------------------------------------------------------------------------------------------------------
@@ -180,7 +180,9 @@ def test_accounts_are_apart(gateway: Gateway) -> None:
 @pytest.mark.parametrize("sender_version", VERSIONS)
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("qos", "granted", "got"), [(0, 1, 0), (1, 0, 0), (1, 1, 1)])
-def test_between_versions(mine: Devices, sender_version: Any, version: Any, qos: int, granted: int, got: int) -> None:
+def test_messages_pass_between_versions(
+    mine: Devices, sender_version: Any, version: Any, qos: int, granted: int, got: int
+) -> None:
     topic = new_name("t") + "/b/c"
     with (
         mine.connected(version=sender_version) as sender,
@@ -193,13 +195,13 @@ def test_between_versions(mine: Devices, sender_version: Any, version: Any, qos:
         assert not message.retain
 
 
-def test_a_subscription_at_qos_2_is_granted_1(mine: Devices) -> None:
+def test_a_subscription_at_qos_2_is_granted_qos_1(mine: Devices) -> None:
     with mine.connected() as device:
         assert device.subscribe("a", qos=2) == [Reason.GRANTED_QOS_1]
 
 
-def test_hash_does_not_take_its_parent(mine: Devices) -> None:
-    """As on AWS IoT, other than in the standard."""
+def test_a_multi_level_wildcard_does_not_match_its_parent(mine: Devices) -> None:
+    """As at AWS IoT, but not as in MQTT."""
     root = new_name("t")
     with mine.connected() as device:
         device.subscribe(f"{root}/#")
@@ -210,7 +212,7 @@ def test_hash_does_not_take_its_parent(mine: Devices) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_retained_messages(mine: Devices, version: Any) -> None:
+def test_retained_messages_are_sent_to_new_subscriptions(mine: Devices, version: Any) -> None:
     topic = new_name("t")
     with mine.connected() as sender, mine.connected(version=version) as device:
         sender.publish(topic, b"kept", retain=True)
@@ -228,8 +230,8 @@ def test_retained_messages(mine: Devices, version: Any) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_retained_messages_for_wildcards(gateway: Gateway, version: Any) -> None:
-    """As at AWS they come to exact filters only; an account may choose MQTT's rule."""
+def test_retained_messages_for_wildcards_depend_on_a_setting(gateway: Gateway, version: Any) -> None:
+    """As at AWS, only filters without wildcards get retained messages. An account setting selects MQTT's rule."""
     for fleet, comes in ((gateway.mine, False), (gateway.lax, True)):
         name = new_name("t")
         with fleet.connected() as sender, fleet.connected(version=version) as device:
@@ -246,7 +248,7 @@ def test_retained_messages_for_wildcards(gateway: Gateway, version: Any) -> None
             sender.publish(f"{name}/a", b"", retain=True)
 
 
-def test_subscription_options(mine: Devices) -> None:
+def test_subscription_options_apply(mine: Devices) -> None:
     topic = new_name("t")
     with mine.connected() as device:
         device.publish(topic, b"kept", retain=True)
@@ -260,7 +262,7 @@ def test_subscription_options(mine: Devices) -> None:
         assert device.nothing_comes()
 
 
-def test_shared_subscriptions(mine: Devices) -> None:
+def test_shared_subscriptions_deliver_to_one_member(mine: Devices) -> None:
     topic = new_name("t")
     with mine.connected() as one, mine.connected() as two, mine.connected() as sender:
         for device in (one, two):
@@ -272,7 +274,7 @@ def test_shared_subscriptions(mine: Devices) -> None:
         assert sorted(m.payload for share in shares for m in share) == [str(number).encode() for number in range(10)]
 
 
-def test_properties_travel(mine: Devices) -> None:
+def test_properties_are_delivered(mine: Devices) -> None:
     topic = new_name("t")
     sent = MessageProperties(
         payload_is_utf8=True,
@@ -287,7 +289,7 @@ def test_properties_travel(mine: Devices) -> None:
         assert device.receive().properties == sent
 
 
-def test_message_expiry(mine: Devices) -> None:
+def test_messages_expire(mine: Devices) -> None:
     made, name, topic = mine.credential(), new_name(), new_name("t")
     with mine.connected(made, name, session_expiry=60) as device, mine.connected() as sender:
         device.subscribe(topic)
@@ -302,7 +304,7 @@ def test_message_expiry(mine: Devices) -> None:
             assert again.nothing_comes()
 
 
-def test_topic_aliases_both_ways(mine: Devices) -> None:
+def test_topic_aliases_work_in_both_directions(mine: Devices) -> None:
     topic = new_name("t") + "/" + "x" * 100
     with mine.connected(topic_alias_maximum=2) as device:
         device.subscribe(topic)
@@ -318,7 +320,7 @@ def test_topic_aliases_both_ways(mine: Devices) -> None:
 
 
 @pytest.mark.parametrize("alias", [0, 9])
-def test_topic_aliases_beyond_the_maximum(mine: Devices, alias: int) -> None:
+def test_topic_aliases_beyond_the_maximum_are_refused(mine: Devices, alias: int) -> None:
     with mine.connected() as device:
         device.send(Publish("a", b"x", topic_alias=alias))
         with pytest.raises(Closed) as caught:
@@ -326,7 +328,7 @@ def test_topic_aliases_beyond_the_maximum(mine: Devices, alias: int) -> None:
         assert caught.value.reason is Reason.TOPIC_ALIAS_INVALID
 
 
-def test_an_alias_does_not_get_around_a_policy(mine: Devices) -> None:
+def test_a_topic_alias_does_not_bypass_policies(mine: Devices) -> None:
     made = mine.credential(ALLOW_ALL, deny("iot:Publish", mine.arn("topic/no")))
     with mine.connected(made) as device, mine.connected() as listener:
         listener.subscribe("no")
@@ -335,7 +337,7 @@ def test_an_alias_does_not_get_around_a_policy(mine: Devices) -> None:
         assert listener.nothing_comes()
 
 
-def test_the_clients_receive_maximum(mine: Devices) -> None:
+def test_the_receive_maximum_of_the_client_is_kept(mine: Devices) -> None:
     topic = new_name("t")
     with mine.connected(receive_maximum=2) as device, mine.connected() as sender:
         device.subscribe(topic)
@@ -349,7 +351,7 @@ def test_the_clients_receive_maximum(mine: Devices) -> None:
         assert device.nothing_comes()
 
 
-def test_the_clients_maximum_packet_size(mine: Devices) -> None:
+def test_the_maximum_packet_size_of_the_client_is_kept(mine: Devices) -> None:
     topic = new_name("t")
     with mine.connected(maximum_packet_size=200) as device, mine.connected() as sender:
         device.subscribe(topic)
@@ -359,7 +361,7 @@ def test_the_clients_maximum_packet_size(mine: Devices) -> None:
         assert device.nothing_comes()
 
 
-def test_quality_of_service_2(mine: Devices) -> None:
+def test_qos_2_is_refused(mine: Devices) -> None:
     with mine.connected() as device:
         device.send(Publish("a", b"x", 2, packet_id=1))
         with pytest.raises(Closed) as caught:
@@ -367,7 +369,7 @@ def test_quality_of_service_2(mine: Devices) -> None:
         assert caught.value.reason is Reason.QOS_NOT_SUPPORTED
 
 
-def test_packets_behind_connect_are_handled_in_order(mine: Devices) -> None:
+def test_packets_after_connect_are_handled_in_order(mine: Devices) -> None:
     """A device need not wait for CONNACK (MQTT 5, 3.1.4)."""
     topic = new_name("t")
     with mine.dial(mine.credential()) as device:
@@ -381,11 +383,11 @@ def test_packets_behind_connect_are_handled_in_order(mine: Devices) -> None:
         assert [device.receive().payload for _ in range(20)] == [str(number).encode() for number in range(20)]
 
 
-# -- clients that others wrote ---------------------------------------------------------------------------------------
+# -- other clients ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", [MQTTProtocolVersion.MQTTv311, MQTTProtocolVersion.MQTTv5])
-def test_paho(mine: Devices, version: MQTTProtocolVersion) -> None:
+def test_paho_clients_work(mine: Devices, version: MQTTProtocolVersion) -> None:
     made, topic = mine.credential(), new_name("t")
     client = Client(CallbackAPIVersion.VERSION2, new_name(), protocol=version)
     client.tls_set_context(_paho_context(mine, made.file))
@@ -417,7 +419,7 @@ def _paho_context(fleet: Devices, file: Any) -> ssl.SSLContext:
 
 @pytest.mark.skipif(shutil.which("mosquitto_sub") is None, reason="mosquitto-clients is not installed")
 @pytest.mark.parametrize("version", ["mqttv311", "mqttv5"])
-def test_mosquitto_clients(mine: Devices, version: str) -> None:
+def test_mosquitto_clients_work(mine: Devices, version: str) -> None:
     made, topic = mine.credential(), new_name("t")
     common = ["-h", "localhost", "-p", str(mine.server.ports["mqtt"]), "--cafile", str(mine.server.ca)]
     common += ["--cert", str(made.file), "--key", str(made.file), "-V", version, "-q", "1", "-t", topic]

@@ -1,6 +1,6 @@
-"""Clients that say nothing, or too slowly, on every port: each is let go, and others are served meanwhile.
+"""Silent and slow clients on each port are disconnected, and other clients are served meanwhile.
 
-The server gives them less time than others do, so that nothing waits for the limits of those.
+The time-outs of this server are shorter than the defaults, so that the tests are faster.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         assert '"level":"error"' not in log
 
 
-def test_the_limits_of_other_servers() -> None:
+def test_default_timeouts() -> None:
     assert (protocol.HEAD_TIMEOUT, messages._BODY_TIMEOUT, relay.HANDSHAKE_TIMEOUT) == (10, 30, 10)
     assert inspect.signature(TlsListener).parameters["handshake_timeout"].default == 10
     assert inspect.signature(ServerConnection).parameters["connect_timeout"].default == 10
 
 
-def test_slow_requests(impatient: Gateway) -> None:
-    """A head that does not end, a body that does not, and nothing at all, all at the same time."""
+def test_slow_http_requests_time_out(impatient: Gateway) -> None:
+    """Connections without data, with an unfinished head and with an unfinished body, at the same time."""
     server = impatient.server
     with contextlib.ExitStack() as stack:
         iot = stack.enter_context(contextlib.closing(iot_client(server)))
@@ -95,13 +95,13 @@ def test_slow_requests(impatient: Gateway) -> None:
             assert (answer.status, answer.json()["error"]["code"]) == (400, "VALIDATION_ERROR")
             assert answer.json()["error"]["message"] == f"body did not arrive within {_BODY:.0f} seconds"
         assert 0.95 * _BODY < time.monotonic() - started < 2 * _BODY
-        # Whoever was answered may ask again on the same connection, and later than any of these limits.
+        # A client that got its answer may send another request on the same connection, after all these time-outs.
         kept.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
         assert read_answer(kept, rest_of_kept).status == 200
         assert registered(iot) == before
 
 
-def test_connections_to_the_grpc_port_that_say_nothing(impatient: Gateway) -> None:
+def test_silent_grpc_connections_time_out(impatient: Gateway) -> None:
     address = ("127.0.0.1", impatient.server.ports["grpc"])
     with contextlib.ExitStack() as stack:
         began = time.monotonic()
@@ -114,8 +114,8 @@ def test_connections_to_the_grpc_port_that_say_nothing(impatient: Gateway) -> No
         assert 0.9 * _HANDSHAKE < time.monotonic() - began < 2 * _HANDSHAKE
 
 
-def test_half_open_handshakes_and_silent_devices(impatient: Gateway) -> None:
-    """So many sockets from one address, and for so long; the same for clients that never send CONNECT."""
+def test_half_open_handshakes_and_missing_connects_time_out(impatient: Gateway) -> None:
+    """The number of half-open connections from one address is limited, and their time; also without a CONNECT."""
     mine = impatient.mine
     made, address = mine.credential(), ("127.0.0.1", mine.server.ports["mqtt"])
     with contextlib.ExitStack() as stack:
@@ -132,11 +132,11 @@ def test_half_open_handshakes_and_silent_devices(impatient: Gateway) -> None:
         time.sleep(0.3)
         closed = [sock for sock in sockets if at_end(sock)]
         assert len(closed) == 100
-        # Others are let in meanwhile; from that address nobody is.
+        # Connections from other addresses are accepted meanwhile; from this address they are not.
         mine.connected(made, client_id="elsewhere").drop()
-        with pytest.raises(OSError):  # noqa: PT011 - whichever, as it depends on how far TLS got
+        with pytest.raises(OSError):  # noqa: PT011 - any, as it depends on the progress of TLS
             mine.dial(made, source="127.0.0.4")
-        for byte in encode(Connect(5, "slow"), 5)[:4]:  # a trickle is no CONNECT either
+        for byte in encode(Connect(5, "slow"), 5)[:4]:  # single bytes do not restart the time-out
             slow.send_bytes(bytes([byte]))
             time.sleep(0.05)
         for each in [*silent, slow]:
@@ -149,8 +149,8 @@ def test_half_open_handshakes_and_silent_devices(impatient: Gateway) -> None:
 
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("what", ["publishes", "subscribes", "received"])
-def test_a_device_beyond_its_rates_waits_and_loses_nothing(impatient: Gateway, version: Any, what: str) -> None:
-    """A second's worth may come at once, and another one takes a second; others do not wait for it."""
+def test_a_device_above_its_rates_waits_without_loss(impatient: Gateway, version: Any, what: str) -> None:
+    """The data of one second is accepted at once, more takes another second. Other devices do not wait for it."""
     floods: dict[str, list[Any]] = {
         "publishes": [Publish("a", b"x", 1, packet_id=number) for number in range(1, 100)],
         "subscribes": [Subscribe(number, (SubscriptionRequest("a", 1),)) for number in range(1, 40)],

@@ -1,4 +1,4 @@
-"""A server that is stopped with devices connected, and that starts again."""
+"""A server that stops while devices are connected, and starts again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
+def test_devices_are_disconnected_by_sigterm_and_state_survives_sigkill(tmp_path: Path) -> None:
     with opened_gateway(tmp_path) as gateway:
         mine, name, topic = gateway.mine, new_name(), new_name("t")
         made, doomed = mine.credential(), mine.credential()
@@ -49,8 +49,8 @@ def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
         assert "Traceback" not in log
         assert '"level":"error"' not in log
         assert log.splitlines()[-1].find('"stopped"') > 0
-        assert not gateway.edge_socket.exists()
-    # On the same directory, with the same certificate; what only the embedded broker knew is gone.
+        assert not gateway.proxy_socket.exists()
+    # The directory and the certificate are the same. Sessions of the embedded broker are lost.
     data, default = gateway.server.data_dir, {"THINGMINT_DEFAULT_ACCOUNT": mine.account}
     with (
         running_server(data, arguments=["--log-format=json"], environment=default) as server,
@@ -65,7 +65,7 @@ def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
         server.kill()
         for one in (device, other):
             one.until_closed()
-    # Nothing that was answered is lost: a deactivation holds after a power cut.
+    # No acknowledged change is lost: a deactivation survives a power failure.
     with running_server(data, arguments=["--log-format=json"], environment=default) as server:
         with Device(server, doomed) as again:
             with pytest.raises(Closed) as caught:
@@ -78,8 +78,8 @@ def test_interrupted_and_killed_with_devices_connected(tmp_path: Path) -> None:
         assert server.process.wait(20) == 0
 
 
-def test_settings_from_a_file(tmp_path: Path) -> None:
-    """An ``[endpoints]`` table in thingmint.toml, for the account that there is."""
+def test_endpoints_are_read_from_a_file(tmp_path: Path) -> None:
+    """An ``[endpoints]`` table in thingmint.toml, for the first account."""
     data, config = tmp_path / "data", tmp_path / "thingmint.toml"
     assert in_process("init", "--data-dir", data).returncode == 0
     [account] = json.loads(in_process("access", "account", "list", "--data-dir", data, "--output", "json").stdout)

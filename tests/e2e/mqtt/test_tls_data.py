@@ -1,4 +1,4 @@
-"""Bytes through TLS: whole, in order, bounded, and with an end that both sides can tell from an accident."""
+"""Data through TLS: complete, in order, limited in memory, and with an end that differs from an interruption."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def context_of(version: int) -> SSL.Context:
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
-def test_large_transfers_both_ways(server: Served, version: int) -> None:
+def test_large_transfers_in_both_directions(server: Served, version: int) -> None:
     source = random.Random(7)
     sent = source.randbytes(MANY)
 
@@ -67,10 +67,10 @@ def test_large_transfers_both_ways(server: Served, version: int) -> None:
 
 
 def exchange(client: SSL.Connection, sock: socket.socket, data: bytes) -> bytes:
-    """Writes in random pieces, cut on the wire at random places, while a thread reads. What came back."""
+    """Writes in random pieces, also split at random places on the wire, while a thread reads. Returns the echo."""
     source = random.Random(8)
     received = bytearray()
-    lock = threading.Lock()  # OpenSSL's connections are for one thread at a time
+    lock = threading.Lock()  # an OpenSSL connection allows one thread at a time
 
     def outgoing() -> bytes:
         with lock:
@@ -106,8 +106,8 @@ def exchange(client: SSL.Connection, sock: socket.socket, data: bytes) -> bytes:
     return bytes(received)
 
 
-def test_small_writes_leave_as_one_piece(server: Served) -> None:
-    """A device's radio is woken once for a CONNACK and what comes with it."""
+def test_small_writes_are_sent_together(server: Served) -> None:
+    """So a device's radio wakes once for CONNACK and the packets after it."""
 
     def answer(inner: Inner, data: bytes) -> None:
         for _ in range(20):
@@ -124,7 +124,7 @@ def test_small_writes_leave_as_one_piece(server: Served) -> None:
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
-def test_the_client_ends_properly(server: Served, version: int) -> None:
+def test_a_client_may_end_with_close_notify(server: Served, version: int) -> None:
     with tls_client(server, context_of(version)) as client:
         inner = server.next()
         client.shutdown()
@@ -135,15 +135,15 @@ def test_the_client_ends_properly(server: Served, version: int) -> None:
 
 
 @pytest.mark.parametrize("version", [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION])
-def test_the_server_ends_properly(server: Served, version: int) -> None:
-    def last_word(inner: Inner, data: bytes) -> None:
+def test_the_server_ends_with_close_notify(server: Served, version: int) -> None:
+    def reply_and_close(inner: Inner, data: bytes) -> None:
         inner.transport.write(b"bye")
         inner.transport.close()
         assert inner.transport.is_closing()
         inner.transport.write(b" and this is not sent")
         inner.transport.close()
 
-    server.on_data = last_word
+    server.on_data = reply_and_close
     with tls_client(server, context_of(version)) as client:
         client.send(b"x")
         inner = server.next()
@@ -155,14 +155,14 @@ def test_the_server_ends_properly(server: Served, version: int) -> None:
     assert inner.events.empty()
 
 
-def test_the_last_word_arrives_though_the_client_goes_on_sending(server: Served) -> None:
-    """Without a pause for the client's end, the kernel would answer these bytes with a reset (RFC 9293 3.6.1)."""
+def test_the_last_data_arrives_while_the_client_keeps_sending(server: Served) -> None:
+    """If the socket was closed at once, the kernel would answer these bytes with a reset (RFC 9293, section 3.6.1)."""
 
-    def last_word(inner: Inner, data: bytes) -> None:
+    def reply_and_close(inner: Inner, data: bytes) -> None:
         inner.transport.write(b"why")
         inner.transport.close()
 
-    server.on_data = last_word
+    server.on_data = reply_and_close
     with tls_client(server) as client:
         client.send(b"x")
         inner = server.next()
@@ -175,7 +175,7 @@ def test_the_last_word_arrives_though_the_client_goes_on_sending(server: Served)
         assert bytes(inner.received) == b"x"
 
 
-def test_a_client_that_ignores_the_end_is_cut_off(server: Served) -> None:
+def test_a_client_that_ignores_close_notify_is_disconnected(server: Served) -> None:
     with tls_client(server) as client:
         client.send(b"x")
         inner = server.next()
@@ -186,7 +186,7 @@ def test_a_client_that_ignores_the_end_is_cut_off(server: Served) -> None:
         assert 1 < time.monotonic() - began < 10
 
 
-def test_closing_while_reading_is_paused(server: Served) -> None:
+def test_close_works_while_reading_is_paused(server: Served) -> None:
     with tls_client(server) as client:
         inner = server.next()
         server.run(inner.transport.pause_reading)
@@ -197,11 +197,11 @@ def test_closing_while_reading_is_paused(server: Served) -> None:
             client.recv(1)
         client.shutdown()
     assert inner.next() == ("lost", None)
-    assert time.monotonic() - began < 1.5  # the client's end was seen, not waited for in vain
+    assert time.monotonic() - began < 1.5  # the end of the client was noticed before the time-out
     assert not inner.received
 
 
-def test_truncation(server: Served) -> None:
+def test_tcp_end_without_close_notify_is_an_error(server: Served) -> None:
     with tls_client(server) as client:
         inner = server.next()
         client.send(b"the last that was s")
@@ -212,7 +212,7 @@ def test_truncation(server: Served) -> None:
     assert bytes(inner.received) == b"the last that was s"
 
 
-def test_a_forged_record(server: Served) -> None:
+def test_a_forged_record_ends_the_connection(server: Served) -> None:
     with connect(server) as sock:
         client = SSL.Connection(client_context(), sock)
         sock.settimeout(None)
@@ -230,7 +230,7 @@ def test_a_forged_record(server: Served) -> None:
         assert not inner.received
 
 
-def test_abort(server: Served) -> None:
+def test_abort_ends_the_connection(server: Served) -> None:
     with connect(server) as sock:
         client = SSL.Connection(client_context(), sock)
         sock.settimeout(None)
@@ -243,15 +243,15 @@ def test_abort(server: Served) -> None:
             client.recv(1)
 
 
-def test_closing_at_once(server: Served) -> None:
+def test_close_works_in_connection_made(server: Served) -> None:
     server.on_made = lambda inner: inner.transport.close()
     with tls_client(server) as client, pytest.raises(SSL.ZeroReturnError):
         client.recv(1)
     assert server.next().next() == ("lost", None)
 
 
-def test_a_client_that_never_reads(server: Served) -> None:
-    """The inner protocol is told to stop; when it does, what is kept for the client is bounded."""
+def test_writing_pauses_for_a_client_that_never_reads(server: Served) -> None:
+    """pause_writing() is called; if the inner protocol then stops, the buffered data is limited."""
 
     def flood(inner: Inner, data: bytes) -> None:
         inner.transport.set_write_buffer_limits(high=100_000)
@@ -274,7 +274,7 @@ def test_a_client_that_never_reads(server: Served) -> None:
         assert inner.next() == ("pause", None)
         stop = threading.Timer(PATIENCE, client.sock_shutdown, [socket.SHUT_RDWR])
         stop.start()
-        inner.events.put(("resume", None))  # flood no more
+        inner.events.put(("resume", None))  # ends the flood
         got = 0
         while inner.events.qsize() < 2:
             got += len(client.recv(65536))
@@ -283,7 +283,7 @@ def test_a_client_that_never_reads(server: Served) -> None:
         assert [inner.next(), inner.next()] == [("resume", None), ("resume", None)]
 
 
-def test_an_inner_protocol_that_does_not_read(server: Served) -> None:
+def test_paused_reading_stops_the_client(server: Served) -> None:
     server.on_data = lambda inner, data: inner.transport.pause_reading()
     with tls_client(server) as client:
         client.send(b"first")
@@ -310,8 +310,8 @@ def test_an_inner_protocol_that_does_not_read(server: Served) -> None:
         assert len(inner.received) >= total
 
 
-def test_pausing_and_resuming_within_one_read(server: Served) -> None:
-    """What one read brought is delivered record by record, and none of it while reading is paused."""
+def test_paused_reading_holds_decrypted_records(server: Served) -> None:
+    """The records of one read are delivered one by one, and not while reading is paused."""
 
     def one_at_a_time(inner: Inner, data: bytes) -> None:
         inner.transport.pause_reading()
@@ -331,8 +331,8 @@ def test_pausing_and_resuming_within_one_read(server: Served) -> None:
             server.run(lambda: resume_twice(inner))
 
 
-def test_data_right_behind_the_handshake(server: Served) -> None:
-    """A client of TLS 1.3 may send before it has heard that it is welcome, and more than one piece."""
+def test_data_sent_with_the_handshake_is_delivered(server: Served) -> None:
+    """A TLS 1.3 client may send data, of more than one piece, before the server has finished the handshake."""
     data = random.Random(9).randbytes(30_000)
     with connect(server) as sock:
         client = handshake_by_hand(sock, context_of(SSL.TLS1_3_VERSION))
@@ -351,8 +351,8 @@ def resume_twice(inner: Inner) -> None:
 
 
 @pytest.mark.parametrize("word", [b"at once", b"later"])
-def test_an_inner_protocol_that_fails(word: bytes) -> None:
-    """The connection ends, whether data comes from the transport or had waited until reading was resumed."""
+def test_an_error_of_the_inner_protocol_ends_the_connection(word: bytes) -> None:
+    """Both for data from the transport, and for data that waited until reading was resumed."""
 
     def fail(inner: Inner, data: bytes) -> None:
         if data == b"later":

@@ -1,4 +1,4 @@
-"""Whom TLS lets in, what it tells of them, and what it does with all others."""
+"""The TLS handshake: accepted clients, the facts about them, and refusals."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 
 def issued(kind: str, *, issuer: str = "secp384r1", ends: timedelta = timedelta(days=1)) -> x509.Certificate:
-    """By an authority that nobody knows."""
+    """Returns a certificate of an unknown CA."""
     now = datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "thermometer-1")])
     return (
         x509.CertificateBuilder()
         .subject_name(name)
-        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "an authority of somebody's")]))
+        .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a private authority")]))
         .public_key(material.key(kind).public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=2))
@@ -69,7 +69,7 @@ def der(certificate: x509.Certificate) -> bytes:
 
 
 def peer_of(server: Served, context: SSL.Context, **options: Any) -> Peer:
-    """How a client is seen, once both have heard from each other."""
+    """Returns the Peer that the server sees, after both sides have finished the handshake."""
     with tls_client(server, context, **options) as client:
         client.send(b"hello")
         assert client.recv(100) == b"hello"
@@ -78,13 +78,13 @@ def peer_of(server: Served, context: SSL.Context, **options: Any) -> Peer:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("kind", ["secp256r1", "secp384r1", "rsa2048", "ed25519"])
-@pytest.mark.parametrize("whose", ["self-signed", "unknown authority", "expired"])
-def test_certificates_of_any_issuer_and_age_pass_tls(server: Served, version: str, kind: str, whose: str) -> None:
+@pytest.mark.parametrize("which", ["self-signed", "unknown authority", "expired"])
+def test_certificates_of_any_issuer_and_age_pass_tls(server: Served, version: str, kind: str, which: str) -> None:
     certificate = {
         "self-signed": lambda: material.self_signed(kind),
         "unknown authority": lambda: issued(kind),
         "expired": lambda: issued(kind, ends=-timedelta(days=1)),
-    }[whose]()
+    }[which]()
     context = client_context(certificate, material.key(kind))
     context.set_min_proto_version(VERSIONS[version])
     context.set_max_proto_version(VERSIONS[version])
@@ -105,15 +105,15 @@ def test_a_client_without_a_certificate_passes_tls(server: Served, version: str)
     assert (peer.certificate, peer.fingerprint, peer.chain) == (None, None, ())
 
 
-def test_the_clients_chain_reaches_the_inner_protocol(server: Served) -> None:
-    authority = material.self_signed("secp384r1", "an authority of somebody's")
-    leaf = issued("secp256r1")
+def test_the_client_chain_reaches_the_inner_protocol(server: Served) -> None:
+    authority = material.self_signed("secp384r1", "a private authority")
+    own = issued("secp256r1")
     unrelated = material.self_signed("rsa2048")
-    context = client_context(leaf, material.key("secp256r1"))
+    context = client_context(own, material.key("secp256r1"))
     context.add_extra_chain_cert(authority)
     context.add_extra_chain_cert(unrelated)
     peer = peer_of(server, context)
-    assert peer.certificate == der(leaf)
+    assert peer.certificate == der(own)
     assert peer.chain == (der(authority), der(unrelated))
 
 
@@ -124,7 +124,7 @@ def test_a_chain_that_is_too_long_is_refused(server: Served) -> None:
     refused(server, context, "the certificate chain is too long")
 
 
-def test_too_much_before_the_end_of_the_handshake(server: Served) -> None:
+def test_too_many_bytes_in_a_handshake_are_refused(server: Served) -> None:
     context = client_context(material.self_signed(), material.key("secp256r1"))
     for _ in range(250):
         context.add_extra_chain_cert(material.self_signed("secp256r1"))
@@ -134,8 +134,8 @@ def test_too_much_before_the_end_of_the_handshake(server: Served) -> None:
 def refused(server: Served, context: SSL.Context, reason: str) -> None:
     with capture_logs() as logs:
         with pytest.raises(SSL.Error), tls_client(server, context) as client:
-            client.recv(100)  # TLS 1.3 clients learn of their refusal only now
-        assert server.nobody_came()
+            client.recv(100)  # TLS 1.3 clients notice their refusal only now
+        assert server.no_connection_was_made()
     lines = [line for line in logs if line["event"] == "tls_handshake_failed"]
     assert [(line["source"], line["reason"]) for line in lines] == [("127.0.0.1", reason)]
 
@@ -151,7 +151,7 @@ def test_old_tls_versions_are_refused(server: Served) -> None:
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with connect(server) as sock, pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
         context.wrap_socket(sock)
-    assert server.nobody_came()
+    assert server.no_connection_was_made()
 
 
 @pytest.mark.parametrize(
@@ -168,20 +168,20 @@ def test_other_protocols_are_refused(server: Served, sent: bytes, reason: str) -
     with capture_logs() as logs, connect(server) as sock:
         sock.sendall(sent)
         assert len(read_all(sock)) <= 7  # an alert at most
-    assert server.nobody_came()
+    assert server.no_connection_was_made()
     assert [line["reason"] for line in logs] == [reason]
 
 
 def test_connections_closed_early_are_not_logged(server: Served) -> None:
     with capture_logs() as logs:
         connect(server).close()
-        assert server.nobody_came()
+        assert server.no_connection_was_made()
     assert logs == []
 
 
 @pytest.mark.parametrize("drip", [None, b"\x16", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200)])
 def test_slow_handshakes_are_ended(drip: bytes | None) -> None:
-    """Nothing sent, and a byte now and then, are given the same time."""
+    """Silent clients, and clients that send single bytes, have the same time-out."""
     limits = AddressLimits(Limits())
     with (
         served(lambda server: TlsListener(contexts(), server.inner, handshake_timeout=0.4, limits=limits)) as server,
@@ -205,12 +205,12 @@ def test_slow_handshakes_are_ended(drip: bytes | None) -> None:
             except (ConnectionResetError, BrokenPipeError):
                 break
         assert 0.3 < time.monotonic() - began < 5
-        assert server.nobody_came()
+        assert server.no_connection_was_made()
         assert server.run(lambda: (limits.total, limits.half_open)) == (0, 0)
         assert [line["reason"] for line in logs] == ["timed out"]
 
 
-def test_the_time_for_the_handshake_ends_with_it() -> None:
+def test_the_handshake_timeout_ends_with_the_handshake() -> None:
     with (
         served(lambda server: TlsListener(contexts(), server.inner, handshake_timeout=0.4)) as server,
         tls_client(server) as client,
@@ -221,7 +221,7 @@ def test_the_time_for_the_handshake_ends_with_it() -> None:
         assert client.recv(100) == b"still here"
 
 
-def test_names_choose_the_certificate(server: Served) -> None:
+def test_the_server_name_selects_the_certificate(server: Served) -> None:
     del server
     make = lambda each: TlsListener(  # noqa: E731
         contexts(**{"rsa.example.org": identity("rsa2048", "rsa.example.org")}), each.inner
@@ -270,7 +270,7 @@ def test_a_renewed_certificate_is_served() -> None:
             connect(server) as raw,
         ):
             assert (shown(old), shown(old_named)) == ("CN=localhost", "CN=named")
-            # One is in the middle of its handshake.
+            # Another client is in the middle of its handshake.
             half = SSL.Connection(client_context(), None)
             half.set_connect_state()
             half.set_tlsext_host_name(b"named.example.org")
@@ -291,8 +291,8 @@ def test_a_renewed_certificate_is_served() -> None:
                 assert open_still.recv(100) == b"still here"
 
 
-def test_the_server_sends_its_whole_chain() -> None:
-    """It leaves in several pieces."""
+def test_the_server_sends_its_chain() -> None:
+    """Sent in several pieces."""
     chain = tuple(material.self_signed("rsa2048") for _ in range(20))
     long = Contexts(build_context(ServerIdentity(material.self_signed(), material.key("secp256r1"), chain)))
     with served(lambda server: TlsListener(long, server.inner)) as server, tls_client(server) as client:
@@ -313,7 +313,7 @@ def test_the_server_sends_its_whole_chain() -> None:
         (None, None),
     ],
 )
-def test_application_protocols(version: str, offered: list[bytes] | None, chosen: str | None) -> None:
+def test_alpn_selects_the_protocol(version: str, offered: list[bytes] | None, chosen: str | None) -> None:
     for required in (False, True):
         make = lambda each, required=required: TlsListener(contexts(), each.inner, alpn_required=required)  # noqa: E731
         with served(make) as server:
@@ -323,7 +323,7 @@ def test_application_protocols(version: str, offered: list[bytes] | None, chosen
                 with capture_logs() as logs:
                     with pytest.raises(SSL.Error), tls_client(server, context, alpn=offered) as client:
                         client.recv(1)
-                    assert server.nobody_came()
+                    assert server.no_connection_was_made()
                 assert [line["reason"] for line in logs] == ["no application protocol in common"]
                 continue
             with tls_client(server, context, alpn=offered) as client:
@@ -331,15 +331,15 @@ def test_application_protocols(version: str, offered: list[bytes] | None, chosen
                 assert server.next().peer.alpn == chosen
 
 
-def test_the_alert_of_a_missing_protocol() -> None:
-    """RFC 7301 3.2 wants no_application_protocol, which tells a device's log what is wrong."""
+def test_a_missing_protocol_sends_its_alert() -> None:
+    """RFC 7301, section 3.2: the alert no_application_protocol tells the device what is wrong."""
     make = lambda each: TlsListener(contexts(), each.inner, alpn_required=True)  # noqa: E731
     with served(make) as server, pytest.raises(SSL.Error) as caught, tls_client(server, alpn=[b"h2"]):
         pass
     assert "no application protocol" in str(caught.value)
 
 
-def test_only_pinned_certificates_are_let_in() -> None:
+def test_only_listed_certificates_are_accepted() -> None:
     mine, other = (material.self_signed() for _ in range(2))
     expected = {fingerprint_of(der(mine))}
     with served(lambda each: TlsListener(contexts(), each.inner, check=fingerprint_check(expected))) as server:
@@ -382,13 +382,13 @@ def test_connections_beyond_the_limit_are_refused() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_session_is_resumed(server: Served, version: str) -> None:
-    """A resumed session would let a certificate in that was not proven on this connection."""
+def test_tls_sessions_are_not_resumed(server: Served, version: str) -> None:
+    """In a resumed session the client would not prove on this connection that it has the key."""
     context = client_context(material.self_signed(), material.key("secp256r1"))
     context.set_max_proto_version(VERSIONS[version])
     with tls_client(server, context) as client:
         client.send(b"x")
-        client.recv(1)  # what the server offers for resumption, if anything, comes first
+        client.recv(1)  # session tickets, if any, come first
         session = client.get_session()
         assert session is not None
         first = client.master_key()
@@ -417,8 +417,8 @@ def test_renegotiation_is_refused(server: Served) -> None:
         assert "no renegotiation" in str(caught.value)
 
 
-def test_a_flood_of_failures_makes_few_lines() -> None:
-    # Nobody waits for the window's end here; that is the unit tests' matter.
+def test_many_failed_handshakes_write_few_log_lines() -> None:
+    # The end of the counting window is tested in the unit tests.
     refusals = RefusalLog(lambda seconds, then: None)
     make = lambda each: TlsListener(contexts(), each.inner, refusals=refusals)  # noqa: E731
     with served(make) as server, capture_logs() as logs:
@@ -429,7 +429,7 @@ def test_a_flood_of_failures_makes_few_lines() -> None:
         assert len(logs) == 1
 
 
-def test_addresses_over_ipv6() -> None:
+def test_ipv6_addresses_are_normalized() -> None:
     with served() as server:
         factory = TlsListener(contexts(), server.inner)
 

@@ -1,4 +1,4 @@
-"""TLS answers some records by itself, which nobody above it can hold back."""
+"""OpenSSL answers some records itself; the inner protocol cannot hold these answers back."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def handshake(sock: socket.socket) -> TLSConnection:
     return client
 
 
-def test_new_keys_at_any_time(server: Served) -> None:
-    """RFC 8446 4.6.3. Our own keys change with what is sent next, so that these cost nothing."""
+def test_key_updates_are_accepted(server: Served) -> None:
+    """RFC 8446, section 4.6.3. The server's keys change with its next data, so these requests cost nothing."""
     with connect(server) as sock:
         client = handshake(sock)
         for _ in range(3):
@@ -45,9 +45,9 @@ def test_new_keys_at_any_time(server: Served) -> None:
             assert bytes(client.read(max=1, min=1)) == b"x"
 
 
-def test_a_client_that_reads_no_answers_is_cut_off(server: Served) -> None:
-    """A renegotiation is refused with an alert, each time that it is asked for. Far behind as this client is with its
-    reading, the first is one too many; the inner protocol's own 6 MB are its own affair."""
+def test_a_client_that_does_not_read_tls_answers_is_disconnected(server: Served) -> None:
+    """Each attempt to renegotiate is answered with an alert. This client has not read 6 MB of the inner protocol, which
+    is allowed. So the first alert exceeds the limit for OpenSSL's answers."""
     server.on_data = lambda inner, data: inner.transport.write(bytes(6_000_000) if data == b"go" else data)
     with connect(server) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,4 +1,4 @@
-"""Wills: when they are published, and for whom they are not."""
+"""Wills: when they are published, and when not."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def witness(mine: Devices) -> Iterator[Device]:
         yield device
 
 
-def heard(witness: Device, topic: str, patience: float = 3.0) -> bytes | None:
-    """The will on that topic; None if none comes."""
+def will_on(witness: Device, topic: str, patience: float = 3.0) -> bytes | None:
+    """Returns the payload of the will on a topic; None if there is none."""
     try:
         message = witness.read(patience)
     except TimeoutError:
@@ -50,7 +50,9 @@ def heard(witness: Device, topic: str, patience: float = 3.0) -> bytes | None:
         ("disconnect with will", True),
     ],
 )
-def test_when_a_will_is_published(mine: Devices, witness: Device, version: Any, end: str, expected: bool) -> None:
+def test_the_end_of_a_connection_decides_about_its_will(
+    mine: Devices, witness: Device, version: Any, end: str, expected: bool
+) -> None:
     if version == 4 and end == "disconnect with will":
         pytest.skip("3.1.1 knows no reasons")
     topic = new_name("wills/a")
@@ -65,19 +67,19 @@ def test_when_a_will_is_published(mine: Devices, witness: Device, version: Any, 
         else:
             device.disconnect(Reason.DISCONNECT_WITH_WILL if end == "disconnect with will" else Reason.SUCCESS)
         if expected:
-            assert heard(witness, topic) == b"last words"
+            assert will_on(witness, topic) == b"last words"
         else:
-            mine.connected().drop()  # a round trip behind it
+            mine.connected().drop()  # a round trip, so that the will would have been published
             assert witness.nothing_comes()
 
 
 def test_a_retained_will_needs_retain_publish(mine: Devices, witness: Device) -> None:
     topic = new_name("wills/a")
     mine.connected(will=Will(topic, b"kept", retain=True)).drop()
-    assert heard(witness, topic) == b"kept"
+    assert will_on(witness, topic) == b"kept"
     made = mine.credential(ALLOW_ALL, deny("iot:RetainPublish"))
     mine.connected(made, will=Will(topic, b"not kept", retain=True)).drop()
-    until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is told of")
+    until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is logged")
     with mine.connected() as late:
         late.subscribe(topic)
         assert late.receive().payload == b"kept"
@@ -88,7 +90,7 @@ def test_a_will_is_authorized_when_it_is_published(mine: Devices, witness: Devic
     topic = new_name("wills/a")
     made = mine.credential(ALLOW_ALL, deny("iot:Publish", mine.arn(f"topic/{topic}")))
     mine.connected(made, will=Will(topic, b"no")).drop()
-    (line,) = until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is told of")
+    (line,) = until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is logged")
     assert (line["action"], line["resource"]) == ("iot:Publish", mine.arn(f"topic/{topic}"))
     assert witness.nothing_comes()
 
@@ -100,7 +102,7 @@ def test_a_will_cannot_use_reserved_topics(mine: Devices, topic: str) -> None:
         made = mine.credential()
         with contextlib.suppress(Closed):
             mine.connected(made, will=Will(topic, b"forged")).drop()
-        until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is told of")
+        until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is logged")
         assert listener.nothing_comes()
 
 
@@ -110,17 +112,17 @@ def test_a_will_waits_for_its_delay(mine: Devices, witness: Device) -> None:
     lasting: dict[str, Any] = {"session_expiry": 60, "clean_start": False}
     began = time.monotonic()
     mine.connected(made, name, will=will, **lasting).drop()
-    assert heard(witness, topic, 5) == b"late"
+    assert will_on(witness, topic, 5) == b"late"
     assert time.monotonic() - began > 0.9
-    # Who comes back in time has had no last words.
+    # A device that reconnects in time cancels its will.
     mine.connected(made, name, will=will, **lasting).drop()
     with mine.connected(made, name, **lasting):
-        assert heard(witness, topic, 1.5) is None
+        assert will_on(witness, topic, 1.5) is None
 
 
 @pytest.mark.parametrize("how", ["new session", "session ends", "expiry is shorter"])
 def test_a_will_delay_ends_with_the_session(mine: Devices, witness: Device, how: str) -> None:
-    """MQTT 5, 3.1.3.2.2: when the delay has passed or the session ends, whichever comes first."""
+    """MQTT 5, 3.1.3.2.2: the will is published at the end of the delay or of the session, the earlier of both."""
     topic, made, name = new_name("wills/a"), mine.credential(), new_name()
     will = Will(topic, b"now", delay=600)
     expiry = 1 if how == "expiry is shorter" else 3600
@@ -131,24 +133,24 @@ def test_a_will_delay_ends_with_the_session(mine: Devices, witness: Device, how:
         device.drop()
     again = mine.connected(made, name, clean_start=True) if how == "new session" else contextlib.nullcontext()
     with again:
-        assert heard(witness, topic) == b"now"
+        assert will_on(witness, topic) == b"now"
 
 
-def test_a_take_over_publishes_the_will(mine: Devices, witness: Device) -> None:
+def test_a_takeover_publishes_the_will(mine: Devices, witness: Device) -> None:
     topic, made, name = new_name("wills/a"), mine.credential(), new_name()
     with mine.connected(made, name, will=Will(topic, b"taken over")), mine.connected(made, name):
-        assert heard(witness, topic) == b"taken over"
+        assert will_on(witness, topic) == b"taken over"
 
 
-def test_a_deactivated_certificates_will_is_not_published(mine: Devices, witness: Device) -> None:
+def test_the_will_of_a_deactivated_certificate_is_not_published(mine: Devices, witness: Device) -> None:
     topic, made = new_name("wills/a"), mine.credential()
     mine.connected(made, will=Will(topic, b"late", delay=1), session_expiry=60).drop()
     mine.set_status(made, "INACTIVE")
-    assert heard(witness, topic, 2) is None
+    assert will_on(witness, topic, 2) is None
 
 
-def test_a_certificate_that_moved_to_another_account_leaves_no_will(gateway: Gateway, witness: Device) -> None:
-    """What it may do in its new account is no right in the old one."""
+def test_a_will_is_not_published_after_a_move_to_another_account(gateway: Gateway, witness: Device) -> None:
+    """Its permissions in the new account do not apply in the old one."""
     topic, mine, other = new_name("wills/a"), gateway.mine, gateway.other
     made = mine.credential()
     with mine.dial(made, endpoint="localhost") as device:
@@ -156,14 +158,13 @@ def test_a_certificate_that_moved_to_another_account_leaves_no_will(gateway: Gat
     mine.set_status(made, "INACTIVE")
     mine.iot.delete_certificate(certificateId=made.fingerprint, forceDelete=True)
     other.register(made, ALLOW_ALL)
-    assert heard(witness, topic, 2) is None
+    assert will_on(witness, topic, 2) is None
 
 
-def test_a_refused_connect_leaves_no_will(mine: Devices, witness: Device) -> None:
-    """A CONNECT that is refused leaves no will."""
+def test_the_will_of_a_refused_connect_is_not_published(mine: Devices, witness: Device) -> None:
     topic = new_name("wills/a")
     made = mine.credential(deny("iot:Connect"), ALLOW_ALL)
     with mine.dial(made) as device:
         device.send(Connect(5, new_name(), will=Will(topic, b"never in")))
         device.until_closed()
-    assert heard(witness, topic, 0.5) is None
+    assert will_on(witness, topic, 0.5) is None
