@@ -135,7 +135,7 @@ def test_the_source_archive_has_what_building_and_testing_need(built: Built) -> 
     assert {name.removeprefix("src/") for name in names if name.startswith("src/")} == sources()
     for wanted in ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "NOTICE", "README.md", "SECURITY.md"):
         assert wanted in names
-    assert {"docs", "requirements", "scripts", "tests"} <= {name.partition("/")[0] for name in names}
+    assert {"docs", "packaging", "requirements", "scripts", "tests"} <= {name.partition("/")[0] for name in names}
     unwanted = (".venv", ".git/", "build/", "data/", "dist/", "scratch/", "__pycache__")
     assert not [name for name in names if any(part in f"/{name}/" for part in map("/{}".format, unwanted))]
 
