@@ -1,4 +1,4 @@
-"""Provisioning templates with unmodified boto3 and the aws command, and their errors, word for word."""
+"""Provisioning templates with unmodified boto3 and the aws command, and the exact texts of errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CERTIFICATE = {
     "Type": "AWS::IoT::Certificate",
     "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"},
 }
-# After the example of the developer guide's page on fleet provisioning.
+# From the example on the developer guide's page about fleet provisioning.
 BODY = json.dumps(
     {
         "Parameters": {"SerialNumber": {"Type": "String"}, "DeviceLocation": {"Type": "String"}},
@@ -61,7 +61,7 @@ BODY = json.dumps(
 
 @functools.cache
 def role(iot: Any) -> str:
-    """The ARN of a role of the client's account, which need not exist."""
+    """Return the ARN of a role in the client's account. The role need not exist."""
     account = iot.create_thing(thingName=f"n-{uuid4().hex[:12]}")["thingArn"].split(":")[4]
     return f"arn:aws:iam::{account}:role/provisioning"
 
@@ -80,7 +80,7 @@ def shown(iot: Any, name: str) -> dict[str, Any]:
     return answer
 
 
-def test_a_template_is_described_as_it_was_made(iot: Any) -> None:
+def test_a_template_is_described_as_created(iot: Any) -> None:
     name = f"t-{uuid4().hex[:12]}"
     created = iot.create_provisioning_template(
         templateName=name,
@@ -110,7 +110,7 @@ def test_a_template_is_described_as_it_was_made(iot: Any) -> None:
     }
 
 
-def test_what_is_not_given_is_left_out_or_has_its_default(iot: Any) -> None:
+def test_omitted_members_are_absent_or_have_defaults(iot: Any) -> None:
     found = shown(iot, new(iot))
     assert "description" not in found
     assert "preProvisioningHook" not in found
@@ -119,7 +119,7 @@ def test_what_is_not_given_is_left_out_or_has_its_default(iot: Any) -> None:
     assert shown(iot, new(iot, type="JITP"))["type"] == "JITP"
 
 
-def test_making_a_template_twice_conflicts(iot: Any) -> None:
+def test_creating_a_template_twice_conflicts(iot: Any) -> None:
     name = new(iot, description="first")
     with pytest.raises(iot.exceptions.ResourceAlreadyExistsException) as caught:
         new(iot, templateName=name)
@@ -130,7 +130,7 @@ def test_making_a_template_twice_conflicts(iot: Any) -> None:
     assert shown(iot, name)["description"] == "first"
 
 
-def test_an_update_changes_what_it_names(iot: Any) -> None:
+def test_an_update_changes_only_the_given_members(iot: Any) -> None:
     name = new(iot)
     iot.create_provisioning_template_version(templateName=name, templateBody=BODY + " ")
     before = shown(iot, name)
@@ -159,7 +159,7 @@ def test_an_update_changes_what_it_names(iot: Any) -> None:
     assert "preProvisioningHook" not in shown(iot, name)
 
 
-def test_versions_are_made_listed_and_deleted(iot: Any) -> None:
+def test_versions_are_created_listed_and_deleted(iot: Any) -> None:
     name = new(iot)
     create = iot.create_provisioning_template_version
     second = create(templateName=name, templateBody=BODY)
@@ -198,26 +198,26 @@ def test_versions_are_made_listed_and_deleted(iot: Any) -> None:
     assert (status, code) == (404, "ResourceNotFoundException")
 
 
-def test_a_body_that_is_refused_is_told_in_awss_words(iot: Any) -> None:
+def test_invalid_bodies_are_refused_in_the_words_of_aws(iot: Any) -> None:
     flaw = "Template must have certificate resource."
     expected = (400, "InvalidRequestException", f"The template body is invalid: {flaw}")
     assert refusal(new, iot=iot, templateBody="{}") == expected
 
 
-def test_an_unknown_template_is_told_in_awss_words(iot: Any) -> None:
+def test_unknown_templates_are_refused_in_the_words_of_aws(iot: Any) -> None:
     expected = (404, "ResourceNotFoundException", "Unable to find template named nowhere")
     assert refusal(iot.describe_provisioning_template, templateName="nowhere") == expected
 
 
 @pytest.fixture(scope="module")
 def catalogue() -> Iterator[tuple[Any, list[str]]]:
-    """A server of its own with 27 templates."""
+    """A separate server with 27 templates."""
     with running_server() as server, contextlib.closing(iot_client(server)) as iot:
         yield iot, sorted(new(iot, description=f"number {n}", enabled=n % 2 == 0) for n in range(27))
 
 
 @pytest.mark.parametrize("page_size", [None, 9])
-def test_pages_hold_all_templates_once_in_order(catalogue: tuple[Any, list[str]], page_size: int | None) -> None:
+def test_lists_have_every_template_once_in_order(catalogue: tuple[Any, list[str]], page_size: int | None) -> None:
     iot, names = catalogue
     config = {} if page_size is None else {"PageSize": page_size}
     pages = list(iot.get_paginator("list_provisioning_templates").paginate(PaginationConfig=config))
@@ -256,7 +256,7 @@ def test_input_that_the_model_forbids_is_refused(
 # -- claims -------------------------------------------------------------------------------------------------------
 
 
-def test_a_claim_is_a_certificate_of_five_minutes_with_its_keys(iot: Any, server: RunningServer) -> None:
+def test_a_claim_is_a_certificate_for_five_minutes_with_its_keys(iot: Any, server: RunningServer) -> None:
     name = new(iot)
     before = registered(iot)
     answer = iot.create_provisioning_claim(templateName=name)
@@ -271,7 +271,7 @@ def test_a_claim_is_a_certificate_of_five_minutes_with_its_keys(iot: Any, server
     private_key: Any = load_pem_private_key(answer["keyPair"]["PrivateKey"].encode(), None)
     assert private_key.public_key() == certificate.public_key()
     assert answer["keyPair"]["PublicKey"].startswith("-----BEGIN PUBLIC KEY-----\n")
-    # It is no certificate of the account's.
+    # The claim certificate is not registered in the account.
     assert registered(iot) == before
     assert refusal(iot.describe_certificate, certificateId=answer["certificateId"])[0] == 404
     assert iot.create_provisioning_claim(templateName=name)["certificateId"] != answer["certificateId"]
@@ -317,7 +317,7 @@ def test_templates_are_authorized_by_name_and_the_role_is_passed(tmp_path: Path)
 # -- the aws command ----------------------------------------------------------------------------------------------
 
 
-def test_the_aws_command_makes_changes_and_deletes_templates(server: RunningServer, iot: Any, tmp_path: Path) -> None:
+def test_the_aws_command_creates_updates_and_deletes_templates(server: RunningServer, iot: Any, tmp_path: Path) -> None:
     env = bare_environment(HOME=str(tmp_path), **server.environment())
 
     def aws(*arguments: str) -> dict[str, Any]:

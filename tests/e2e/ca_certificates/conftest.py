@@ -1,4 +1,4 @@
-"""A server with two accounts whose endpoints have names."""
+"""A server with two accounts that have assigned host names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Owner:
-    """An account that brings authorities along; its devices name ``endpoint``."""
+    """An account that registers its CAs. Its devices send the host name ``endpoint``."""
 
     iot: Any
     number: str
@@ -34,14 +34,14 @@ class Owner:
     token: str
 
     def native(self, path: str) -> Any:
-        """What the native API's GET answers."""
+        """Return the data of a GET of the native API."""
         url = f"http://127.0.0.1:{self.local_admin.server.ports['http']}{path}"
         answer = httpx.get(url, headers={"authorization": f"Bearer {self.token}"}).json()
         assert answer["success"], answer
         return answer["data"]
 
     def prove(self, issuer: Issuer, **further: Any) -> str:
-        """Registers it as DEFAULT, ACTIVE and registering devices by itself; the id."""
+        """Register a CA as DEFAULT and ACTIVE, with automatic registration, and return its id."""
         code = self.iot.get_registration_code()["registrationCode"]
         given = {"setAsActive": True, "allowAutoRegistration": True, **further}
         answer = self.iot.register_ca_certificate(
@@ -51,21 +51,21 @@ class Owner:
         return issuer.fingerprint
 
     def issuer(self, **further: Any) -> Issuer:
-        """A new one that is registered."""
+        """Return a new, registered CA."""
         issuer = new_issuer()
         self.prove(issuer, **further)
         return issuer
 
     def audit(self, word: str) -> list[dict[str, Any]]:
-        """The records that have it in them."""
+        """Return the audit records that contain ``word``."""
         done = in_process("audit", "export", "--data-dir", self.local_admin.data)
         assert done.returncode == 0, done.stderr
         return [json.loads(line)["record"] for line in done.stdout.splitlines() if word in line]
 
     def log(self, fingerprint: str, event: str) -> list[dict[str, Any]]:
-        """The server's lines of that kind about a certificate."""
+        """Return the server's log lines with that event about a certificate."""
         lines = self.local_admin.server.output.read_text(errors="replace").splitlines()
-        return [told for line in lines if fingerprint in line and (told := json.loads(line))["event"] == event]
+        return [entry for line in lines if fingerprint in line and (entry := json.loads(line))["event"] == event]
 
     def status(self, fingerprint: str) -> str:
         status: str = self.iot.describe_certificate(certificateId=fingerprint)["certificateDescription"]["status"]

@@ -1,4 +1,4 @@
-"""Devices at the door: TLS by the standard library, and as much of MQTT by hand as it takes; paho for who listens."""
+"""Devices that connect with the standard library's TLS and a hand-written CONNECT, or with paho to receive messages."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from tests.issuers import Issuer
     from thingmint.testing import RunningServer
 
-PATIENCE = 15.0  # seconds, for what should happen at once
+TIMEOUT = 15.0  # seconds
 
-# What CONNACK says (MQTT 5, 3.2.2.2), and that there is none.
+# Reason codes of CONNACK (MQTT 5, 3.2.2.2), and None if there is no CONNACK.
 ACCEPTED, REFUSED, SILENCE = 0x00, 0x87, None
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate, and the file that holds it and its key."""
+    """A certificate, and the file with the certificate and its key."""
 
     certificate: x509.Certificate
     file: Path
@@ -63,10 +63,10 @@ class Devices:
         return Identity(certificate, file)
 
     def dial(self, identity: Identity, endpoint: str | None = None) -> ssl.SSLSocket:
-        """A connection that has sent its CONNECT (MQTT 5)."""
+        """Open a connection, and send its CONNECT (MQTT 5)."""
         context = ssl.create_default_context(cafile=str(self.server.ca))
         context.load_cert_chain(identity.file)
-        raw = socket.create_connection(("127.0.0.1", self.server.ports["mqtt"]), timeout=PATIENCE)
+        raw = socket.create_connection(("127.0.0.1", self.server.ports["mqtt"]), timeout=TIMEOUT)
         sock = context.wrap_socket(raw, server_hostname=endpoint or self.endpoint)
         client_id = f"device-{secrets.token_hex(4)}".encode()
         body = b"\x00\x04MQTT\x05\x02\x00\x3c\x00" + len(client_id).to_bytes(2, "big") + client_id
@@ -85,7 +85,7 @@ class Devices:
 
     @contextlib.contextmanager
     def listening(self, identity: Identity, *topics: str) -> Iterator[queue.Queue[tuple[str, Any]]]:
-        """paho's client; topics and payloads of what comes."""
+        """Subscribe with paho's client. Yields a queue of the received topics and payloads."""
         found: queue.Queue[tuple[str, Any]] = queue.Queue()
         subscribed: queue.Queue[object] = queue.Queue()
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"listener-{secrets.token_hex(4)}")
@@ -96,7 +96,7 @@ class Devices:
         client.loop_start()
         try:
             client.subscribe([(topic, 1) for topic in topics])
-            subscribed.get(timeout=PATIENCE)
+            subscribed.get(timeout=TIMEOUT)
             yield found
         finally:
             client.disconnect()

@@ -1,4 +1,4 @@
-"""Just-in-time registration, and what becomes of open connections when a CA certificate changes."""
+"""Just-in-time registration, and the effect of a changed CA certificate on open connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from tests.e2e.access.local_admin import document
-from tests.e2e.ca_certificates.devices import ACCEPTED, PATIENCE, REFUSED, SILENCE, closed_within
+from tests.e2e.ca_certificates.devices import ACCEPTED, REFUSED, SILENCE, TIMEOUT, closed_within
 from tests.e2e.material import new_issuer
 from tests.issuers import fingerprint, name, pem, rewritten
 
@@ -32,7 +32,7 @@ ALLOW_ALL = {"Effect": "Allow", "Action": "iot:*", "Resource": "*"}
 EVENTS = "$aws/events/certificates/registered/"
 
 
-def may_all(owner: Owner, *ids: str) -> None:
+def allow_all(owner: Owner, *ids: str) -> None:
     policy = f"p-{secrets.token_hex(4)}"
     owner.iot.create_policy(policyName=policy, policyDocument=document(ALLOW_ALL))
     for id in ids:
@@ -40,25 +40,25 @@ def may_all(owner: Owner, *ids: str) -> None:
 
 
 def active(owner: Owner, issuer: Issuer, **facts: Any) -> Identity:
-    """A device of that CA that may do everything."""
+    """Register a device of that CA, with permission for everything."""
     made = owner.devices.identity(issuer, **facts)
     owner.iot.register_certificate(certificatePem=pem(made.certificate), caCertificatePem=issuer.pem, status="ACTIVE")
-    may_all(owner, made.fingerprint)
+    allow_all(owner, made.fingerprint)
     return made
 
 
 def listener(owner: Owner) -> Identity:
-    """Connects without naming an endpoint, as its certificate was issued in this account."""
+    """Return the identity of a device that needs no host name, because the account issued its certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     csr = x509.CertificateSigningRequestBuilder().subject_name(name("listener")).sign(key, hashes.SHA256())
     issued = owner.iot.create_certificate_from_csr(
         certificateSigningRequest=csr.public_bytes(Encoding.PEM).decode(), setAsActive=True
     )
-    may_all(owner, issued["certificateId"])
+    allow_all(owner, issued["certificateId"])
     return owner.devices.with_key(x509.load_pem_x509_certificate(issued["certificatePem"].encode()), key)
 
 
-def test_a_device_is_registered_just_in_time_and_connects_once_it_is_active(owner: Owner, other: Owner) -> None:
+def test_a_device_is_registered_just_in_time_and_connects_when_active(owner: Owner, other: Owner) -> None:
     issuer = owner.issuer()
     ca, devices = issuer.fingerprint, owner.devices
     device = devices.identity(issuer, "lamp-7")
@@ -68,7 +68,7 @@ def test_a_device_is_registered_just_in_time_and_connects_once_it_is_active(owne
         other.devices.listening(listener(other), f"{EVENTS}#") as others,
     ):
         assert devices.connect(device) is SILENCE, "closed without an answer"
-        topic, event = events.get(timeout=PATIENCE)
+        topic, event = events.get(timeout=TIMEOUT)
         assert topic == f"{EVENTS}{ca}"
         assert before - 1000 < event.pop("timestamp") < time.time() * 1000 + 1000
         assert event == {
@@ -79,18 +79,18 @@ def test_a_device_is_registered_just_in_time_and_connects_once_it_is_active(owne
             "certificateRegistrationTimestamp": None,
             "sourceIp": "127.0.0.1",
         }
-        told = owner.iot.describe_certificate(certificateId=device.fingerprint)["certificateDescription"]
-        assert (told["status"], told["caCertificateId"]) == ("PENDING_ACTIVATION", ca)
+        description = owner.iot.describe_certificate(certificateId=device.fingerprint)["certificateDescription"]
+        assert (description["status"], description["caCertificateId"]) == ("PENDING_ACTIVATION", ca)
 
-        assert devices.connect(device) is SILENCE, "and as long as it waits"
-        _, event = events.get(timeout=PATIENCE)
+        assert devices.connect(device) is SILENCE, "also while it is pending"
+        _, event = events.get(timeout=TIMEOUT)
         registered = event["certificateRegistrationTimestamp"]
         assert isinstance(registered, str)
-        assert int(registered) == int(told["creationDate"].timestamp() * 1000)
-        assert others.empty(), "no other account is told of it"
+        assert int(registered) == int(description["creationDate"].timestamp() * 1000)
+        assert others.empty(), "another account got the event"
 
         owner.iot.update_certificate(certificateId=device.fingerprint, newStatus="ACTIVE")
-        may_all(owner, device.fingerprint)
+        allow_all(owner, device.fingerprint)
         assert devices.connect(device) == ACCEPTED
         with pytest.raises(queue.Empty):
             events.get(timeout=0.3)
@@ -103,7 +103,7 @@ SERVICE = {"Effect": "Allow", "Principal": {"Service": "iot.amazonaws.com"}, "Ac
 
 
 def role(owner: Owner, statement: Any) -> str:
-    """The ARN of a new one that AWS IoT may assume."""
+    """Create a role that AWS IoT can assume, and return its ARN."""
     made = f"jitp-{secrets.token_hex(4)}"
     owner.local_admin.ask("role.create", name=made, trust_policy=document(SERVICE))
     owner.local_admin.attach(f"role/{made}", statement)
@@ -157,7 +157,7 @@ def test_a_device_is_provisioned_just_in_time(owner: Owner, by_name: bool) -> No
     assert len(iot.list_attached_policies(target=cert)["policies"]) == 1
 
 
-def test_provisioning_that_fails_leaves_nothing(owner: Owner) -> None:
+def test_failed_provisioning_is_rolled_back(owner: Owner) -> None:
     iot, devices = owner.iot, owner.devices
     config = {
         "templateBody": template(document(ALLOW_ALL)),
@@ -179,8 +179,8 @@ def test_provisioning_that_fails_leaves_nothing(owner: Owner) -> None:
     assert devices.connect(device) == ACCEPTED
 
 
-def test_without_an_endpoint_the_owner_of_the_ca_registers(owner: Owner, other: Owner) -> None:
-    """DEFAULT is proof of ownership: who registers the same certificate as SNI_ONLY takes no devices away."""
+def test_without_a_host_name_the_owner_of_the_ca_registers(owner: Owner, other: Owner) -> None:
+    """DEFAULT proves ownership: an account that registers the same CA as SNI_ONLY does not get its devices."""
     issuer, devices = owner.issuer(), owner.devices
     other.iot.register_ca_certificate(
         caCertificate=issuer.pem, certificateMode="SNI_ONLY", setAsActive=True, allowAutoRegistration=True
@@ -216,7 +216,7 @@ def test_a_certificate_that_was_revoked_and_deleted_is_refused(owner: Owner) -> 
     assert owner.iot.list_certificates_by_ca(caCertificateId=issuer.fingerprint)["certificates"] == []
 
 
-def test_a_device_that_connects_again_and_again_is_throttled(owner: Owner) -> None:
+def test_a_device_that_reconnects_too_often_is_throttled(owner: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = devices.identity(issuer)
     with devices.listening(listener(owner), f"{EVENTS}{issuer.fingerprint}") as events:
@@ -230,7 +230,7 @@ def test_just_in_time_registration_is_audited(owner: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = devices.identity(issuer)
     devices.connect(identity)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         done = owner.audit(identity.fingerprint)
         if {"RegisterCertificate", "Connect"} <= {record["event"] for record in done}:
@@ -243,8 +243,8 @@ def test_just_in_time_registration_is_audited(owner: Owner) -> None:
 
 
 @pytest.fixture
-def gating(owner: Owner) -> Iterator[None]:
-    """While the status of CA certificates counts for devices that are registered."""
+def gates_devices(owner: Owner) -> Iterator[None]:
+    """Turn the account's setting ca_status_gates_devices on."""
     owner.local_admin.ask("account.set", name="ca_status_gates_devices", value="true")
     yield
     owner.local_admin.ask("account.set", name="ca_status_gates_devices", value="false")
@@ -260,8 +260,8 @@ ENDED = pytest.mark.parametrize("how", ["INACTIVE", "DELETED"])
 
 
 @ENDED
-def test_devices_go_on_after_the_end_of_their_ca(owner: Owner, how: str) -> None:
-    """AWS's guide: they go on until they are revoked one by one. What is new is not registered any more."""
+def test_devices_stay_connected_after_their_ca_ended(owner: Owner, how: str) -> None:
+    """AWS's guide: they work until they are revoked one by one. New devices are not registered any more."""
     issuer, devices = owner.issuer(), owner.devices
     identity = active(owner, issuer)
     with devices.connected(identity) as sock:
@@ -273,17 +273,17 @@ def test_devices_go_on_after_the_end_of_their_ca(owner: Owner, how: str) -> None
     assert devices.connect(identity) == REFUSED
     refused = owner.log(identity.fingerprint, "refused")[-1]
     assert (refused["ca_status"], refused["ca_status_gates_devices"]) == (how, False)
-    told = owner.native(f"/v1/certificates/{identity.fingerprint}")["ca"]
-    assert (told["id"], told["status"], told["gates_devices"]) == (issuer.fingerprint, how, False)
+    description = owner.native(f"/v1/certificates/{identity.fingerprint}")["ca"]
+    assert (description["id"], description["status"], description["gates_devices"]) == (issuer.fingerprint, how, False)
 
 
 @ENDED
-@pytest.mark.usefixtures("gating")
-def test_open_connections_follow_their_ca_where_the_account_says_so(owner: Owner, how: str) -> None:
+@pytest.mark.usefixtures("gates_devices")
+def test_with_ca_status_gates_devices_connections_close_with_the_status_of_the_ca(owner: Owner, how: str) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity, bystander = active(owner, issuer), active(owner, owner.issuer())
     with devices.connected(identity) as sock, devices.connected(bystander) as other_sock:
-        time.sleep(0.8)  # until what was changed before has been heard, which makes the gateway look again too
+        time.sleep(0.8)  # until the gateway has handled the earlier changes, which also make it authenticate again
         end(owner, issuer, how)
         assert closed_within(sock, 1.0)
         assert devices.connect(identity) == REFUSED
@@ -299,7 +299,7 @@ def test_open_connections_follow_their_ca_where_the_account_says_so(owner: Owner
     assert devices.connect(identity) == ACCEPTED
 
 
-def test_the_switch_is_followed_at_once(owner: Owner) -> None:
+def test_setting_ca_status_gates_devices_closes_connections(owner: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = active(owner, issuer)
     end(owner, issuer, "INACTIVE")
@@ -312,8 +312,8 @@ def test_the_switch_is_followed_at_once(owner: Owner) -> None:
     assert devices.connect(identity) == ACCEPTED
 
 
-@pytest.mark.usefixtures("gating")
-def test_open_connections_end_with_their_ca_certificate_where_the_account_says_so(owner: Owner) -> None:
+@pytest.mark.usefixtures("gates_devices")
+def test_with_ca_status_gates_devices_connections_close_when_the_ca_expires(owner: Owner) -> None:
     issuer = new_issuer(ends=datetime.now(UTC) + timedelta(seconds=4))
     owner.prove(issuer)
     identity, devices = active(owner, issuer), owner.devices
@@ -323,7 +323,7 @@ def test_open_connections_end_with_their_ca_certificate_where_the_account_says_s
     assert devices.connect(identity) == REFUSED
 
 
-def test_connections_outlive_their_ca_certificate(owner: Owner) -> None:
+def test_connections_stay_open_when_their_ca_expires(owner: Owner) -> None:
     issuer = new_issuer(ends=datetime.now(UTC) + timedelta(seconds=3))
     owner.prove(issuer)
     identity, devices = active(owner, issuer), owner.devices
@@ -334,7 +334,7 @@ def test_connections_outlive_their_ca_certificate(owner: Owner) -> None:
     assert devices.connect(devices.identity(issuer)) == REFUSED
 
 
-def test_other_accounts_ca_certificates_change_nothing(owner: Owner, other: Owner) -> None:
+def test_ca_certificates_of_other_accounts_do_not_affect_connections(owner: Owner, other: Owner) -> None:
     issuer, devices = owner.issuer(), owner.devices
     identity = active(owner, issuer)
     other.iot.register_ca_certificate(caCertificate=issuer.pem, certificateMode="SNI_ONLY", setAsActive=True)
@@ -343,8 +343,8 @@ def test_other_accounts_ca_certificates_change_nothing(owner: Owner, other: Owne
         assert not closed_within(sock, 0.7)
 
 
-def test_hostile_names_are_refused(owner: Owner) -> None:
-    """Issuers' names that no CA certificate has, or that are long or odd."""
+def test_devices_with_hostile_names_are_refused(owner: Owner) -> None:
+    """The names of unknown issuers, and a hostile subject."""
     devices, issuer = owner.devices, owner.issuer()
     for common_name in ("' OR 1=1 --", "\u0000", "é" * 32):
         key = ec.generate_private_key(ec.SECP256R1())

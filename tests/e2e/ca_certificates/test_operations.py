@@ -1,4 +1,4 @@
-"""boto3 brings authorities along: every operation, and every refusal in AWS's words."""
+"""Every operation on CA certificates with boto3, and every error in AWS's words."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ UNKNOWN = "0" * 64
 DAY = timedelta(days=1)
 
 
-def test_the_life_of_an_authority(owner: Owner) -> None:
+def test_a_ca_certificate_is_registered_updated_and_deleted(owner: Owner) -> None:
     iot, issuer = owner.iot, new_issuer()
     ca = owner.prove(issuer, setAsActive=False, allowAutoRegistration=False, tags=[{"Key": "plant", "Value": "7"}])
     arn = f"arn:aws:iot:us-east-1:{owner.number}:cacert/{ca}"
     answer = iot.describe_ca_certificate(certificateId=ca)
     assert "registrationConfig" not in answer
-    told = answer["certificateDescription"]
+    description = answer["certificateDescription"]
     facts = {
         "certificateArn": arn,
         "certificateId": ca,
@@ -44,15 +44,19 @@ def test_the_life_of_an_authority(owner: Owner) -> None:
             "notAfter": issuer.certificate.not_valid_after_utc,
         },
     }
-    assert {name: told[name] for name in facts} == facts
-    assert told["creationDate"] == told["lastModifiedDate"]
-    assert told["generationId"]
+    assert {name: description[name] for name in facts} == facts
+    assert description["creationDate"] == description["lastModifiedDate"]
+    assert description["generationId"]
     assert iot.list_tags_for_resource(resourceArn=arn)["tags"] == [{"Key": "plant", "Value": "7"}]
     assert ca in [found["certificateId"] for found in iot.list_ca_certificates()["certificates"]]
 
     iot.update_ca_certificate(certificateId=ca, newStatus="ACTIVE", newAutoRegistrationStatus="ENABLE")
-    told = iot.describe_ca_certificate(certificateId=ca.upper())["certificateDescription"]
-    assert (told["status"], told["autoRegistrationStatus"], told["customerVersion"]) == ("ACTIVE", "ENABLE", 2)
+    description = iot.describe_ca_certificate(certificateId=ca.upper())["certificateDescription"]
+    assert (description["status"], description["autoRegistrationStatus"], description["customerVersion"]) == (
+        "ACTIVE",
+        "ENABLE",
+        2,
+    )
     assert refusal(iot.delete_ca_certificate, certificateId=ca) == (
         406,
         "CertificateStateException",
@@ -64,7 +68,7 @@ def test_the_life_of_an_authority(owner: Owner) -> None:
         assert refusal(call, certificateId=ca)[:2] == (404, "ResourceNotFoundException")
 
 
-def test_modes(owner: Owner, other: Owner) -> None:
+def test_the_mode_requires_or_forbids_a_verification_certificate(owner: Owner, other: Owner) -> None:
     issuer = new_issuer()
     register = owner.iot.register_ca_certificate
     assert refusal(register, caCertificate=issuer.pem) == (
@@ -92,8 +96,8 @@ def test_modes(owner: Owner, other: Owner) -> None:
         "Contents of the Verification Certificate are not correct",
     )
     answer = register(caCertificate=issuer.pem, certificateMode="SNI_ONLY")
-    told = owner.iot.describe_ca_certificate(certificateId=answer["certificateId"])["certificateDescription"]
-    assert (told["certificateMode"], told["status"]) == ("SNI_ONLY", "INACTIVE")
+    description = owner.iot.describe_ca_certificate(certificateId=answer["certificateId"])["certificateDescription"]
+    assert (description["certificateMode"], description["status"]) == ("SNI_ONLY", "INACTIVE")
 
 
 @pytest.mark.parametrize(
@@ -105,13 +109,13 @@ def test_modes(owner: Owner, other: Owner) -> None:
     ],
     ids=["truncated", "expired", "huge"],
 )
-def test_what_is_no_authority(owner: Owner, text: str) -> None:
+def test_invalid_ca_certificates_are_refused(owner: Owner, text: str) -> None:
     status, kind, message = refusal(owner.iot.register_ca_certificate, caCertificate=text, certificateMode="SNI_ONLY")
     assert (status, kind) == (400, "CertificateValidationException")
     assert message.startswith("caCertificate "), message
 
 
-def test_registered_twice(owner: Owner) -> None:
+def test_registering_twice_conflicts(owner: Owner) -> None:
     issuer = new_issuer()
     ca = owner.prove(issuer)
     code = owner.iot.get_registration_code()["registrationCode"]
@@ -121,7 +125,7 @@ def test_registered_twice(owner: Owner) -> None:
     assert (refused.value.response["resourceId"], refused.value.response["resourceArn"]) == (ca, arn)
 
 
-def test_configurations(owner: Owner) -> None:
+def test_registration_configs_are_set_and_removed(owner: Owner) -> None:
     iot, role = owner.iot, f"arn:aws:iam::{owner.number}:role/provisions"
     names = {kind: f"t-{secrets.token_hex(4)}" for kind in ("JITP", "FLEET_PROVISIONING")}
     for kind, name in names.items():
@@ -164,7 +168,7 @@ def test_configurations(owner: Owner) -> None:
     assert answer["certificateDescription"]["autoRegistrationStatus"] == "DISABLE"
 
 
-def test_handing_a_role_over_takes_a_right(owner: Owner) -> None:
+def test_passing_a_role_requires_permission(owner: Owner) -> None:
     role = f"arn:aws:iam::{owner.number}:role/provisions"
     config = {"templateBody": JITP_BODY, "roleArn": role}
     given = {"caCertificate": new_issuer().pem, "certificateMode": "SNI_ONLY"}
@@ -178,8 +182,8 @@ def test_handing_a_role_over_takes_a_right(owner: Owner) -> None:
         iot.update_ca_certificate(certificateId=ca, registrationConfig=config)
 
 
-def test_roles_of_another_account_cannot_be_handed_over(owner: Owner, other: Owner) -> None:
-    """By no call that takes one, whatever the caller's policies allow."""
+def test_roles_of_another_account_cannot_be_passed(owner: Owner, other: Owner) -> None:
+    """In every call that takes a role, whatever the caller's policies allow."""
     iot, role = owner.iot, f"arn:aws:iam::{other.number}:role/provisions"
     own = f"arn:aws:iam::{owner.number}:role/provisions"
     name = f"t-{secrets.token_hex(4)}"
@@ -205,51 +209,55 @@ def test_roles_of_another_account_cannot_be_handed_over(owner: Owner, other: Own
             "AccessDeniedException",
             "Cross-account pass role is not allowed.",
         )
-    told = iot.describe_provisioning_template(templateName=name)
-    assert told["provisioningRoleArn"] == own
+    description = iot.describe_provisioning_template(templateName=name)
+    assert description["provisioningRoleArn"] == own
 
 
-def test_registering_leaves(owner: Owner) -> None:
+def test_certificates_are_registered_under_their_ca(owner: Owner) -> None:
     iot, issuer = owner.iot, new_issuer(f"Root {secrets.token_hex(4)}")
     ca = owner.prove(issuer, setAsActive=False)
-    leaf = issuer.sign()
-    id = fingerprint(leaf)
+    certificate = issuer.sign()
+    id = fingerprint(certificate)
     state, validation = (406, "CertificateStateException"), (400, "CertificateValidationException")
     assert refusal(iot.register_certificate, certificatePem=pem(new_issuer("Unknown").sign())) == (
         *state,
         "No CA certificate exists for the given certificate",
     )
-    assert refusal(iot.register_certificate, certificatePem=pem(leaf)) == (
+    assert refusal(iot.register_certificate, certificatePem=pem(certificate)) == (
         *state,
         "The CA certificate is not active",
     )
     iot.update_ca_certificate(certificateId=ca, newStatus="ACTIVE")
-    assert refusal(iot.register_certificate, certificatePem=pem(leaf), status="PENDING_ACTIVATION") == (
+    assert refusal(iot.register_certificate, certificatePem=pem(certificate), status="PENDING_ACTIVATION") == (
         *state,
         "Not allowed to register certificate with PENDING_ACTIVATION status",
     )
-    assert refusal(iot.register_certificate, certificatePem=pem(leaf), caCertificatePem=new_issuer("B").pem) == (
+    assert refusal(iot.register_certificate, certificatePem=pem(certificate), caCertificatePem=new_issuer("B").pem) == (
         *validation,
         "The issuer of the certificate did not match the subject of the provided CA certificate.",
     )
     namesake = new_issuer(issuer.certificate.subject.rfc4514_string().removeprefix("CN="))
     for given in (
-        {"certificatePem": pem(leaf), "caCertificatePem": namesake.pem},
+        {"certificatePem": pem(certificate), "caCertificatePem": namesake.pem},
         {"certificatePem": pem(namesake.sign())},
     ):
         assert refusal(iot.register_certificate, **given) == (
             *validation,
             "The signature of the certificate failed verification against the provided CA certificate.",
         )
-    answer = iot.register_certificate(certificatePem=pem(leaf))
+    answer = iot.register_certificate(certificatePem=pem(certificate))
     assert answer["certificateId"] == id
-    told = iot.describe_certificate(certificateId=id)["certificateDescription"]
-    assert (told["caCertificateId"], told["status"], told["certificateMode"]) == (ca, "INACTIVE", "DEFAULT")
+    description = iot.describe_certificate(certificateId=id)["certificateDescription"]
+    assert (description["caCertificateId"], description["status"], description["certificateMode"]) == (
+        ca,
+        "INACTIVE",
+        "DEFAULT",
+    )
     with pytest.raises(iot.exceptions.ResourceAlreadyExistsException) as refused:
-        iot.register_certificate(certificatePem=pem(leaf))
+        iot.register_certificate(certificatePem=pem(certificate))
     assert refused.value.response["resourceId"] == id
     assert refused.value.response["resourceArn"] == answer["certificateArn"]
-    # A second authority of that name, and the leaf's own issuer no longer says whose it is.
+    # With a second CA of the same subject, the certificate's issuer is ambiguous.
     owner.prove(namesake)
     another = pem(issuer.sign())
     assert refusal(iot.register_certificate, certificatePem=another)[:2] == (409, "CertificateConflictException")
@@ -261,9 +269,9 @@ def test_registering_leaves(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("with_ca", [True, False])
-def test_registering_things_with_leaves(owner: Owner, with_ca: bool) -> None:
+def test_register_thing_registers_certificates_under_their_ca(owner: Owner, with_ca: bool) -> None:
     issuer, name = owner.issuer(allowAutoRegistration=False), f"lamp-{secrets.token_hex(4)}"
-    ca, leaf = issuer.fingerprint, issuer.sign(name)
+    ca, certificate = issuer.fingerprint, issuer.sign(name)
     given = {"CertificatePem": {"Ref": "Pem"}, **({"CACertificatePem": {"Ref": "Ca"}} if with_ca else {})}
     body = json.dumps(
         {
@@ -275,22 +283,26 @@ def test_registering_things_with_leaves(owner: Owner, with_ca: bool) -> None:
         }
     )
 
-    def ask(leaf: x509.Certificate) -> dict[str, Any]:
-        return {"templateBody": body, "parameters": {"Name": name, "Pem": pem(leaf), "Ca": issuer.pem}}
+    def ask(certificate: x509.Certificate) -> dict[str, Any]:
+        return {"templateBody": body, "parameters": {"Name": name, "Pem": pem(certificate), "Ca": issuer.pem}}
 
-    made = owner.iot.register_thing(**ask(leaf))
-    told = owner.iot.describe_certificate(certificateId=fingerprint(leaf))["certificateDescription"]
-    assert (told["caCertificateId"], told["status"], told["certificateMode"]) == (ca, "ACTIVE", "DEFAULT")
-    assert made["resourceArns"]["certificate"] == told["certificateArn"]
-    assert owner.iot.list_thing_principals(thingName=name)["principals"] == [told["certificateArn"]]
+    made = owner.iot.register_thing(**ask(certificate))
+    description = owner.iot.describe_certificate(certificateId=fingerprint(certificate))["certificateDescription"]
+    assert (description["caCertificateId"], description["status"], description["certificateMode"]) == (
+        ca,
+        "ACTIVE",
+        "DEFAULT",
+    )
+    assert made["resourceArns"]["certificate"] == description["certificateArn"]
+    assert owner.iot.list_thing_principals(thingName=name)["principals"] == [description["certificateArn"]]
     listed = owner.iot.list_certificates_by_ca(caCertificateId=ca)["certificates"]
-    assert [each["certificateId"] for each in listed] == [fingerprint(leaf)]
-    again = owner.iot.register_thing(**ask(leaf))
-    assert (again["resourceArns"], again["certificatePem"]) == (made["resourceArns"], pem(leaf))
-    assert refusal(owner.iot.register_thing, **ask(rewritten(leaf))) == (
+    assert [each["certificateId"] for each in listed] == [fingerprint(certificate)]
+    again = owner.iot.register_thing(**ask(certificate))
+    assert (again["resourceArns"], again["certificatePem"]) == (made["resourceArns"], pem(certificate))
+    assert refusal(owner.iot.register_thing, **ask(rewritten(certificate))) == (
         400,
         "ResourceRegistrationFailureException",
-        f"A certificate of that CA and serial number is registered already. Id: {fingerprint(leaf)}",
+        f"A certificate of that CA and serial number is registered already. Id: {fingerprint(certificate)}",
     )
     with owner.local_admin.iot_of(allow("iot:*"), deny("iot:RegisterCertificate")) as iot:
         status, kind, message = refusal(iot.register_thing, **ask(issuer.sign()))
@@ -304,7 +316,7 @@ def _read(text: str) -> Any:
     return x509.load_pem_x509_certificate(text.encode())
 
 
-def test_leaves_of_an_authority(owner: Owner) -> None:
+def test_certificates_of_a_ca_are_listed(owner: Owner) -> None:
     iot, issuer = owner.iot, owner.issuer()
     made = [iot.register_certificate(certificatePem=pem(issuer.sign()), caCertificatePem=issuer.pem) for _ in range(3)]
     iot.register_certificate_without_ca(certificatePem=pem(issuer.sign()))

@@ -1,4 +1,4 @@
-"""Certificates and signing requests in PEM as other programs make them, which may be missing."""
+"""Makes certificates and signing requests in PEM with other programs, which may not be installed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SUBJECTS = (
 
 
 class Missing(Exception):
-    """What is needed is not on this machine."""
+    """The required program is not installed."""
 
 
 def _run(*command: str | Path, **options: object) -> str:
@@ -49,14 +49,14 @@ def _run(*command: str | Path, **options: object) -> str:
 
 
 @dataclass(frozen=True)
-class World:
+class Workspace:
     """``folder`` is a scratch folder."""
 
     folder: Path
 
     @cached_property
     def keys(self) -> Mapping[str, Path]:
-        """Files with private keys in PKCS #8, by kind."""
+        """Return the files with private keys in PKCS #8, by kind."""
         made = {}
         for kind in _KINDS:
             made[kind] = self.folder / f"{kind}.key"
@@ -64,31 +64,31 @@ class World:
         return made
 
 
-def _openssl(world: World) -> Iterator[str]:
+def _openssl(workspace: Workspace) -> Iterator[str]:
     _needs("openssl")
     for mask in _MASKS:
-        (world.folder / f"{mask}.cnf").write_text(
+        (workspace.folder / f"{mask}.cnf").write_text(
             f"[req]\nstring_mask = {mask}\ndistinguished_name = dn\n[dn]\n"
             "[device]\nbasicConstraints = CA:FALSE\nsubjectAltName = DNS:device.example, URI:urn:x, IP:192.0.2.1\n"
         )
     commands = []
     for kind, mask, subject in product(_KINDS, _MASKS, _SUBJECTS):
-        config = world.folder / f"{mask}.cnf"
-        common = ["openssl", "req", "-new", "-utf8", "-config", config, "-key", world.keys[kind], "-subj", subject]
+        config = workspace.folder / f"{mask}.cnf"
+        common = ["openssl", "req", "-new", "-utf8", "-config", config, "-key", workspace.keys[kind], "-subj", subject]
         commands += [common, [*common, "-x509", "-days", "9000", "-extensions", "device"]]
     plain = ["openssl", "req", "-new", "-subj", "/CN=device", "-days", "9000", "-key"]
     for digest in ("sha224", "sha384", "sha512", "sha1", "md5"):
-        commands.append([*plain, world.keys["rsa2048"], "-x509", f"-{digest}"])
+        commands.append([*plain, workspace.keys["rsa2048"], "-x509", f"-{digest}"])
     pss = ["-sigopt", "rsa_padding_mode:pss", "-sigopt", "rsa_pss_saltlen:32"]
-    commands += [[*plain, world.keys["rsa2048"], *pss], [*plain, world.keys["rsa2048"], *pss, "-x509"]]
+    commands += [[*plain, workspace.keys["rsa2048"], *pss], [*plain, workspace.keys["rsa2048"], *pss, "-x509"]]
     with ThreadPoolExecutor(2) as pool:
         yield from pool.map(lambda command: _run(*command), commands)
 
 
-def _java(world: World) -> Iterator[str]:
+def _java(workspace: Workspace) -> Iterator[str]:
     _needs("keytool")
 
-    store = world.folder / "java.p12"
+    store = workspace.folder / "java.p12"
     common: list[str | Path] = ["-keystore", store, "-storepass", "secret", "-alias", "device"]
     start: list[str | Path] = ["keytool", "-J-Xshare:auto", "-J-XX:TieredStopAtLevel=1"]
     subject = "CN=device_1, O=Plant & Co, OU=датчик, C=DE"
@@ -99,40 +99,40 @@ def _java(world: World) -> Iterator[str]:
     yield _run(*start, "-certreq", *common)
 
 
-def _gnutls(world: World) -> Iterator[str]:
+def _gnutls(workspace: Workspace) -> Iterator[str]:
     _needs("certtool")
     for number, name in enumerate(("device_1", "unit@plant", "датчик", "*.plant"), start=1):
-        template = world.folder / f"{number}.template"
+        template = workspace.folder / f"{number}.template"
         template.write_text(f'cn = "{name}"\norganization = "Plant & Co"\ncountry = DE\nserial = {number}\n')
         for kind in _KINDS:
-            common: list[str | Path] = ["--template", template, "--load-privkey", world.keys[kind]]
+            common: list[str | Path] = ["--template", template, "--load-privkey", workspace.keys[kind]]
             yield _run("certtool", "--generate-self-signed", *common)
             yield _run("certtool", "--generate-request", *common)
 
 
-def _go(world: World) -> Iterator[str]:
+def _go(workspace: Workspace) -> Iterator[str]:
     _needs("go")
-    program = world.folder / "go_writer"
-    home = world.folder
+    program = workspace.folder / "go_writer"
+    home = workspace.folder
     settings = [f"GOCACHE={home / 'cache'}", f"HOME={home}", "GO111MODULE=off", "GOFLAGS="]
     _run("env", *settings, "go", "build", "-o", program, _HERE / "go_writer.go")
     for kind in _KINDS:
-        yield _run(program, world.keys[kind], "device_1", "unit@plant", "датчик", "*.plant")
+        yield _run(program, workspace.keys[kind], "device_1", "unit@plant", "датчик", "*.plant")
 
 
-def _mbedtls(world: World) -> Iterator[str]:
+def _mbedtls(workspace: Workspace) -> Iterator[str]:
     _needs("gcc")
     if not Path("/usr/include/mbedtls/x509_crt.h").exists():
         raise Missing("mbedTLS's headers")
-    program = world.folder / "mbedtls_writer"
+    program = workspace.folder / "mbedtls_writer"
     _run("gcc", _HERE / "mbedtls_writer.c", "-o", program, "-lmbedx509", "-lmbedcrypto")
     subjects = ("CN=device_1,O=Plant & Co,C=DE", "CN=unit@plant", "CN=датчик", "CN=*.plant,serialNumber=SN_0001")
     for kind in ("secp256r1", "rsa2048"):
-        yield _run(program, world.keys[kind], *subjects)
+        yield _run(program, workspace.keys[kind], *subjects)
 
 
-def _ours(world: World) -> Iterator[str]:
-    del world
+def _own_odd_encodings(workspace: Workspace) -> Iterator[str]:
+    del workspace
     for der in (*odd.certificates().values(), *odd.without_seconds().values()):
         yield to_pem(der, "CERTIFICATE")
     for der in odd.requests().values():
@@ -144,16 +144,16 @@ def _needs(program: str) -> None:
         raise Missing(program)
 
 
-MAKERS: Mapping[str, Callable[[World], Iterator[str]]] = {
+MAKERS: Mapping[str, Callable[[Workspace], Iterator[str]]] = {
     "OpenSSL": _openssl,
     "mbedTLS": _mbedtls,
     "Go": _go,
     "Java": _java,
     "GnuTLS": _gnutls,
-    "odd ones": _ours,
+    "own odd encodings": _own_odd_encodings,
 }
 
 
 def made_by(maker: str, folder: Path) -> list[str]:
-    """Raises Missing."""
-    return [match[0] for text in MAKERS[maker](World(folder)) for match in _BLOCK.finditer(text)]
+    """Return the certificates and requests of a maker. Raises Missing."""
+    return [match[0] for text in MAKERS[maker](Workspace(folder)) for match in _BLOCK.finditer(text)]

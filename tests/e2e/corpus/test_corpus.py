@@ -1,6 +1,6 @@
-"""What OpenSSL reads is taken and known in a TLS handshake; what is refused is refused for its true reason.
+"""Certificates that OpenSSL reads are accepted and recognized in a TLS handshake; others are refused with a reason.
 
-Of every certificate and request there are damaged ones too, the same in each run.
+Damaged variants of every certificate and request are tested too, the same in each run.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _AUTHORITY = vectors.authority()
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What a maker has made, once."""
+    """Return a function that returns a maker's certificates and requests, made once."""
     kept: dict[str, list[str]] = {}
 
     def of(maker: str) -> list[str]:
@@ -73,14 +73,14 @@ def is_request(pem: str) -> bool:
 
 
 def seen_in_a_handshake(der: bytes) -> str | None:
-    """The fingerprint of the certificate that a server sees, where the client has the key."""
+    """Return the fingerprint of the certificate in a TLS handshake, or None if the test has no key for it."""
     public_key = x509_key(der)
     keys = [vectors.ec_key(), vectors.rsa_key(), *(material.key(kind) for kind in ("secp256r1", "rsa2048", "ed25519"))]
     key = next((key for key in keys if key.public_key() == public_key), None)
     if key is None:
         return None
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")  # a client may have a certificate that is signed with MD5
+    context.set_cipher_list(b"DEFAULT:@SECLEVEL=0")  # to allow client certificates that are signed with MD5
     context.use_certificate(load_certificate(FILETYPE_ASN1, der))
     context.use_privatekey(key)
     client, server = SSL.Connection(context, None), SSL.Connection(_SERVER, None)
@@ -127,13 +127,13 @@ def refusal_of(parse: Callable[[], object]) -> str | None:
 
 
 def check_certificate(der: bytes, *, whole: bool) -> None:
-    """``whole``: it is as its maker made it."""
+    """Check a certificate. ``whole`` is true if it is not damaged."""
     read, pem = as_tls_sends_it(der), to_pem(der, "CERTIFICATE")
     reason = refusal_of(lambda: parse_certificate(pem, "pem", FLEET_KEYS, bound=True))
     if reason is not None:
         assert not whole
         assert reason.startswith(_REASONS)
-        # A key in a BIT STRING with unused bits is read by OpenSSL, and by nothing else.
+        # Only OpenSSL reads a key in a BIT STRING with unused bits.
         assert read is None or "key" in reason
         return
     certificate, key = parse_certificate(pem, "pem", FLEET_KEYS, bound=True)
@@ -164,9 +164,9 @@ def check_request(der: bytes, *, whole: bool) -> None:
     assert x509.load_der_x509_certificate(issued.der).public_key() == request.public_key
 
 
-@pytest.mark.filterwarnings("ignore")  # of serial numbers and names that break RFC 5280
+@pytest.mark.filterwarnings("ignore")  # about serial numbers and names that RFC 5280 forbids
 @pytest.mark.parametrize("maker", MAKERS)
-def test_what_a_maker_makes(made: Any, maker: str) -> None:
+def test_certificates_and_requests_of_other_programs_are_accepted(made: Any, maker: str) -> None:
     for number, pem in enumerate(made(maker)):
         check = check_request if is_request(pem) else check_certificate
         try:
@@ -177,7 +177,7 @@ def test_what_a_maker_makes(made: Any, maker: str) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("maker", MAKERS)
-def test_what_is_damaged(made: Any, maker: str) -> None:
+def test_damaged_certificates_and_requests_are_handled(made: Any, maker: str) -> None:
     choices = random.Random(maker)
     for number, pem in enumerate(made(maker)):
         check = check_request if is_request(pem) else check_certificate
@@ -189,6 +189,6 @@ def test_what_is_damaged(made: Any, maker: str) -> None:
                 raise AssertionError(f"of number {number}: {der.hex()}") from error
 
 
-def test_there_are_many(made: Any) -> None:
-    """200 where all makers are."""
-    assert sum(len(made(maker)) for maker in ("OpenSSL", "odd ones")) > 150
+def test_the_corpus_is_large(made: Any) -> None:
+    """200 if all makers are installed."""
+    assert sum(len(made(maker)) for maker in ("OpenSSL", "own odd encodings")) > 150

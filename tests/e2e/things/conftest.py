@@ -1,4 +1,4 @@
-"""Accounts of the session's server that hold nothing yet."""
+"""New, empty accounts of the session's server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tenant:
-    """An account, its administrator's boto3, and the same one's signatures for what boto3 would not send."""
+    """An account, its administrator's boto3 client, and a signer for requests that boto3 refuses to send."""
 
     number: str
     iot: Any
@@ -32,7 +32,7 @@ class Tenant:
         return f"arn:aws:iot:us-east-1:{self.number}:{resource}"
 
     def certificate(self) -> str:
-        """The ARN of a new one."""
+        """Register a certificate, and return its ARN."""
         arn: str = self.iot.register_certificate_without_ca(certificatePem=self_signed_pem())["certificateArn"]
         return arn
 

@@ -1,4 +1,4 @@
-"""What the tests of things ask again and again."""
+"""Helpers of the tests of things."""
 
 from __future__ import annotations
 
@@ -35,34 +35,34 @@ HOSTILE = [
     "' OR 1=1 --",
     "x" * 129,
 ]
-"""Names that no resource can have."""
+"""Invalid names of resources."""
 
 
 def answer(call: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
-    """The output alone."""
+    """Return the output without ResponseMetadata."""
     output: dict[str, Any] = call(**arguments)
     del output["ResponseMetadata"]
     return output
 
 
 def pages(iot: Any, operation: str, items: str, **arguments: Any) -> list[Any]:
-    """All that boto3's paginator finds, two at a time."""
+    """Return all items from boto3's paginator, with two items per page."""
     paginator = iot.get_paginator(operation).paginate(**arguments, PaginationConfig={"PageSize": 2})
     return [item for page in paginator for item in page[items]]
 
 
 def exists(call: Callable[..., Any], **arguments: Any) -> tuple[int, str, str, str]:
-    """Status, id, ARN and message of a ResourceAlreadyExistsException."""
+    """Return status, id, ARN and message of a ResourceAlreadyExistsException."""
     with pytest.raises(ClientError) as caught:
         call(**arguments)
-    told: Any = caught.value.response
-    assert told["Error"]["Code"] == "ResourceAlreadyExistsException"
-    status = told["ResponseMetadata"]["HTTPStatusCode"]
-    return status, told["resourceId"], told["resourceArn"], told["Error"]["Message"]
+    response: Any = caught.value.response
+    assert response["Error"]["Code"] == "ResourceAlreadyExistsException"
+    status = response["ResponseMetadata"]["HTTPStatusCode"]
+    return status, response["resourceId"], response["resourceArn"], response["Error"]["Message"]
 
 
 def sent(signer: Signer, method: str, path: str, name: str, body: Any = None) -> tuple[int, str | None, str]:
-    """The answer to a request whose path holds ``name`` percent-encoded; what boto3 would not let through."""
+    """Send a request that boto3 refuses to send, with ``name`` percent-encoded in its path, and return the answer."""
     raw = b"" if body is None else json.dumps(body).encode()
     answer = signer.send(method, path.replace("NAME", quote(name, safe="")), body=raw)
     return answer.status, answer.aws_code, answer.json()["message"]

@@ -58,7 +58,7 @@ def test_a_group_is_created_described_and_deleted(tenant: Tenant) -> None:
     assert refusal(iot.describe_thing_group, thingGroupName="g") == (*NOT_FOUND, "thing group g does not exist")
 
 
-def test_refusals_of_groups_have_awss_codes(tenant: Tenant) -> None:
+def test_errors_of_groups_have_the_codes_of_aws(tenant: Tenant) -> None:
     iot = tenant.iot
     iot.create_thing_group(thingGroupName="g")
     iot.create_thing_group(thingGroupName="child", parentGroupName="g")
@@ -126,7 +126,7 @@ def test_things_are_added_to_groups_listed_and_removed(tenant: Tenant) -> None:
     assert pages(iot, *listed, thingGroupName="r") == ["t2", "t3"]
 
 
-def test_refusals_of_members_have_awss_codes(tenant: Tenant) -> None:
+def test_errors_of_members_have_the_codes_of_aws(tenant: Tenant) -> None:
     iot = tenant.iot
     for name, parent in (("g", None), ("child", "g")):
         iot.create_thing_group(thingGroupName=name, **({"parentGroupName": parent} if parent else {}))
@@ -186,7 +186,7 @@ def test_types_are_listed_page_by_page(tenant: Tenant) -> None:
     assert pages(iot, "list_thing_types", "thingTypes", thingTypeName="c") == [found[2]]
 
 
-def test_types_that_break_a_rule_are_refused(tenant: Tenant) -> None:
+def test_invalid_types_are_refused(tenant: Tenant) -> None:
     iot = tenant.iot
     propagating = {"propagatingAttributes": [{"userPropertyKey": "k", "thingAttribute": "a"}]}
     for properties in (
@@ -219,7 +219,7 @@ def test_a_resource_is_tagged_and_untagged(tenant: Tenant) -> None:
     assert found() == [{"Key": "a", "Value": "1"}]
 
 
-def test_tags_that_break_a_rule_are_refused(tenant: Tenant) -> None:
+def test_invalid_tags_are_refused(tenant: Tenant) -> None:
     iot = tenant.iot
     arn = iot.create_thing_group(thingGroupName="g")["thingGroupArn"]
     for tags in (
@@ -255,7 +255,7 @@ def test_tags_of_other_resources_are_refused(tenant: Tenant) -> None:
         assert refusal(iot.list_tags_for_resource, resourceArn=arn)[:2] == expected, arn
 
 
-def test_accounts_know_nothing_of_one_another(new_tenant: Callable[[], Tenant]) -> None:
+def test_accounts_cannot_read_each_others_resources(new_tenant: Callable[[], Tenant]) -> None:
     mine, theirs = new_tenant(), new_tenant()
     tags = [{"Key": "k", "Value": "v"}]
     for name in ("g", "h", "theirs"):

@@ -55,7 +55,7 @@ def test_a_thing_is_updated(tenant: Tenant) -> None:
     iot.delete_thing(thingName="t", expectedVersion=3)
 
 
-def test_refusals_have_awss_codes(tenant: Tenant) -> None:
+def test_errors_have_the_codes_of_aws(tenant: Tenant) -> None:
     iot = tenant.iot
     iot.create_thing_type(thingTypeName="old")
     iot.deprecate_thing_type(thingTypeName="old")
@@ -169,7 +169,7 @@ def test_principals_are_attached_listed_and_detached(tenant: Tenant) -> None:
     assert pages(iot, "list_thing_principals", "principals", thingName="a") == [own]
 
 
-def test_refusals_of_principals_have_awss_codes(tenant: Tenant) -> None:
+def test_errors_of_principals_have_the_codes_of_aws(tenant: Tenant) -> None:
     iot = tenant.iot
     for name in ("a", "b"):
         iot.create_thing(thingName=name)
@@ -196,7 +196,7 @@ def test_refusals_of_principals_have_awss_codes(tenant: Tenant) -> None:
     assert (raw.status, raw.aws_code) == INVALID
 
 
-def test_a_certificate_of_a_thing_cannot_be_deleted(tenant: Tenant) -> None:
+def test_a_certificate_attached_to_a_thing_cannot_be_deleted(tenant: Tenant) -> None:
     iot = tenant.iot
     iot.create_thing(thingName="t")
     principal = tenant.certificate()
@@ -215,7 +215,7 @@ def test_a_certificate_of_a_thing_cannot_be_deleted(tenant: Tenant) -> None:
 # -- authorization ------------------------------------------------------------------------------------------------
 
 
-def test_accounts_know_nothing_of_one_another(new_tenant: Callable[[], Tenant]) -> None:
+def test_accounts_cannot_read_each_others_things(new_tenant: Callable[[], Tenant]) -> None:
     mine, theirs = new_tenant(), new_tenant()
     for tenant in (mine, theirs):
         tenant.iot.create_thing_group(thingGroupName="g")
@@ -242,7 +242,7 @@ def test_accounts_know_nothing_of_one_another(new_tenant: Callable[[], Tenant]) 
     assert theirs.iot.describe_thing(thingName="a")["attributes"] == {"of": theirs.number}
 
 
-def test_policies_are_about_the_thing(server: RunningServer) -> None:
+def test_policies_can_name_the_thing(server: RunningServer) -> None:
     local_admin = LocalAdmin(server)
     account = local_admin.ask("account.list")[0]["id"]
     own = f"arn:aws:iot:us-east-1:{account}:thing/policy-test-*"
