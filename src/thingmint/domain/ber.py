@@ -17,18 +17,18 @@ class Malformed(ValueError):
 
 
 def first(data: bytes) -> bytes:
-    """The element that ``data`` begins with. Raises Malformed."""
+    """Return the element at the beginning of ``data``. Raises Malformed."""
     return data[: _end(data, 0)]
 
 
 def content(element: bytes) -> bytes:
-    """What is inside the one element. Raises Malformed."""
+    """Return the content of an element. Raises Malformed."""
     start, size = _header(element, 0)
     return element[start:-2] if size is None else element[start : start + size]
 
 
 def elements(element: bytes) -> list[bytes]:
-    """The elements inside the one element, each with tag and length. Raises Malformed."""
+    """Return the elements inside an element, each with tag and length. Raises Malformed."""
     inside = content(element)
     found, at, size = [], 0, len(inside)
     while at < size:
@@ -62,7 +62,7 @@ def _header(data: bytes, at: int) -> tuple[int, int | None]:
 
 
 def _end(data: bytes, at: int) -> int:
-    """Where the element at ``at`` ends."""
+    """Return the end of the element at ``at``."""
     depth = 0
     while True:
         if depth and data[at : at + 2] == _END:

@@ -111,7 +111,7 @@ class RequestParts:
 
     @classmethod
     def of(cls, encoded: bytes) -> RequestParts:
-        """Raises ber.Malformed."""
+        """Read a signing request. Raises ber.Malformed."""
         signature = Signature.of(ber.first(encoded))
         parts = ber.elements(signature.signed)
         # RFC 2986 4.1: attributes are [0] and required, but some encoders leave them out.

@@ -119,7 +119,7 @@ class IssuedCertificate:
 
     @property
     def serial(self) -> str:
-        """In hex."""
+        """The serial number in hex."""
         return f"{self.parts.serial:x}"
 
     def flaw(self, now: datetime) -> str | None:
@@ -187,7 +187,7 @@ def parse_strict_certificate(text: str, field: str, keys: KeyPolicy) -> tuple[Ce
 
 
 def _read_leniently(encoded: bytes, field: str, keys: KeyPolicy, *, bound: bool) -> tuple[Certificate, PublicKeyTypes]:
-    """Raises InvalidCertificate."""
+    """Read a certificate with the lenient reader. Raises InvalidCertificate."""
     sent = as_tls_sends_it(encoded)
     try:
         parts = CertificateParts.of(sent or encoded)
@@ -295,7 +295,7 @@ def parse_issued_certificate(text: str, field: str, keys: KeyPolicy = OWN_KEYS) 
 
 
 def read_issued_certificate(der: bytes) -> IssuedCertificate:
-    """Raises InvalidCertificate."""
+    """Read a certificate in DER or BER. Raises InvalidCertificate."""
     return _issued(*read_certificate(der, "certificate", OWN_KEYS))
 
 

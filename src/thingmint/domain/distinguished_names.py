@@ -93,7 +93,10 @@ def for_issuing(subject: bytes) -> x509.Name:
 
 
 def _groups(name: bytes) -> list[list[_Attribute]]:
-    """RFC 5280 4.1.2.4: a SEQUENCE OF SET OF SEQUENCE { type, value }. Raises ValueError."""
+    """Return the attributes of a name: a SEQUENCE OF SET OF SEQUENCE { type, value } (RFC 5280 4.1.2.4).
+
+    Raises ValueError.
+    """
     groups = ber.elements(name)
     if any(group[0] != _SET for group in groups):
         raise ber.Malformed("not a name")
@@ -108,7 +111,7 @@ def _attribute(pair: bytes) -> _Attribute:
 
 
 def _oid(content: bytes) -> x509.ObjectIdentifier:
-    """X.690 8.19. Raises ValueError."""
+    """Decode an object identifier (X.690 8.19). Raises ValueError."""
     if not content or content[-1] & 0x80 or len(content) > _MAX_OID_BYTES:
         raise ber.Malformed("half an object identifier, or a very long one")
     arcs, arc = [], 0
@@ -122,7 +125,7 @@ def _oid(content: bytes) -> x509.ObjectIdentifier:
 
 
 def _as_utf8(attribute: _Attribute) -> bytes:
-    """Raises ValueError."""
+    """Return the attribute encoded with a UTF8String. Raises ValueError."""
     encoding = _ENCODINGS.get(attribute.tag)
     if encoding is None:
         raise ValueError("with an attribute that is not text")

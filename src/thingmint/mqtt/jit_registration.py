@@ -60,7 +60,7 @@ REGISTER_CERTIFICATE = Operation(
     apply=register_candidate,
 )
 
-_NOT_AUTHORIZED, _COME_AGAIN = RejectionReason.NOT_AUTHORIZED, RejectionReason.COME_AGAIN
+_NOT_AUTHORIZED, _RECONNECT = RejectionReason.NOT_AUTHORIZED, RejectionReason.RECONNECT
 
 _log = structlog.get_logger("thingmint.gateway")
 
@@ -124,10 +124,10 @@ class JitRegistration:
             return Rejected(RejectionReason.TOO_MANY, "it attempts just-in-time registration too often", ca.scope)
         known = candidate.registration
         if known is not None and known.status is Status.ACTIVE:
-            return Rejected(_COME_AGAIN, "it became ACTIVE meanwhile: the device has to reconnect", ca.scope)
+            return Rejected(_RECONNECT, "it became ACTIVE meanwhile: the device has to reconnect", ca.scope)
         if known is not None:
             self._publish(request, known, is_new=False)
-            return Rejected(_COME_AGAIN, f"it waits for activation under the CA certificate {ca.fingerprint}", ca.scope)
+            return Rejected(_RECONNECT, f"it waits for activation under the CA certificate {ca.fingerprint}", ca.scope)
         self._throttle.take(f"{ca.scope} {ca.fingerprint}", "authority")
         self._throttle.take(ca.scope.account, "account")
         registration = await self._register(request, candidate, fingerprint)
@@ -143,7 +143,7 @@ class JitRegistration:
         if registration.status is Status.PENDING_ACTIVATION:
             self._publish(request, registration, is_new=True)
         why = f"it was registered just in time and is {registration.status}: the device has to reconnect"
-        return Rejected(_COME_AGAIN, why, ca.scope)
+        return Rejected(_RECONNECT, why, ca.scope)
 
     async def _register(
         self, request: AuthenticationRequest, candidate: JitCandidate, fingerprint: str

@@ -51,7 +51,7 @@ _ANSWERS: Mapping[RejectionReason, Reason | None] = {
     RejectionReason.NOT_AUTHORIZED: Reason.NOT_AUTHORIZED,
     RejectionReason.CLIENT_ID: Reason.CLIENT_IDENTIFIER_NOT_VALID,
     RejectionReason.TOO_MANY: None,
-    RejectionReason.COME_AGAIN: None,
+    RejectionReason.RECONNECT: None,
 }
 
 _RETRY_AFTER = 0.5  # seconds, to authenticate a connected device while the store cannot be read

@@ -1,6 +1,6 @@
 """CA certificates that accounts register, and the registration codes for their verification."""
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 import hmac
@@ -185,7 +185,7 @@ async def find_registered_ca(tx: Transaction, scope: Scope, fingerprint: str) ->
 
 
 async def get_registered_ca(tx: Transaction, scope: Scope, fingerprint: str) -> RegisteredCa:
-    """Raises NotFound."""
+    """Return a registered CA certificate. Raises NotFound."""
     found = await find_registered_ca(tx, scope, fingerprint)
     if found is None:
         raise NotFound(KIND, fingerprint)

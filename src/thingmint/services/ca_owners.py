@@ -5,7 +5,7 @@ that sends no host name is found by the device's CA alone. So all certificates t
 one CA are in one account, even after the CA certificate was deleted.
 """
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 import warnings

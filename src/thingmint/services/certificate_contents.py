@@ -1,6 +1,6 @@
 """Stores the content of each certificate once for all accounts and regions, as long as a row references it."""
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

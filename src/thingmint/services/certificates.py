@@ -1,6 +1,6 @@
 """Registrations of certificates: issuing, registering, changing the status, deleting."""
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -144,7 +144,7 @@ async def find_registered(tx: Transaction, scope: Scope, fingerprint: str) -> Re
 
 
 async def get_registered(tx: Transaction, scope: Scope, fingerprint: str) -> RegisteredCertificate:
-    """Raises NotFound."""
+    """Return a registered certificate. Raises NotFound."""
     found = await find_registered(tx, scope, fingerprint)
     if found is None:
         raise NotFound("certificate", fingerprint)

@@ -7,7 +7,7 @@ when its lease has expired. A process that was only cut off from the store write
 ``Messages.connections_after`` lists the connections of one process; this table has those of all processes.
 """
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 import asyncio

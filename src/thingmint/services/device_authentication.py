@@ -50,7 +50,7 @@ class RejectionReason(Enum):
     CLIENT_ID = auto()
     TOO_MANY = auto()
     """Too many such requests: the device can try again later."""
-    COME_AGAIN = auto()
+    RECONNECT = auto()
     """The device was registered just in time, or waits for activation. AWS closes the connection without an answer."""
 
 

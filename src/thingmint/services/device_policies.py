@@ -1,6 +1,6 @@
 """Device policies: documents in numbered versions, and the certificates and thing groups they are attached to."""
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 import re

@@ -4,7 +4,7 @@ Such a certificate is PENDING_ACTIVATION and gives no access. Its token is valid
 certificate with which the device requested it. A certificate is deleted if it is not used within an hour.
 """
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 import hashlib

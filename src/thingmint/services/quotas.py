@@ -7,7 +7,7 @@ change different rows, and conflict only when a lane takes another share. When t
 from each other, so the quota is exact.
 """
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Tags of an account's resources. A resource is written kind/name, as in ARNs."""
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

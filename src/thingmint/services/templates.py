@@ -1,6 +1,6 @@
 """Provisioning templates and their versions."""
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 from dataclasses import replace

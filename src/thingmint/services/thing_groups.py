@@ -1,6 +1,6 @@
 """Thing groups: their hierarchies and members. See things.py for how text must sort."""
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 from collections.abc import Mapping

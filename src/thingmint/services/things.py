@@ -3,7 +3,7 @@
 Queries look up prefixes as ranges, so text must sort by its bytes, as in SQLite and in PostgreSQL's collation ``C``.
 """
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 import re

@@ -5,7 +5,7 @@ certificate's fingerprint in a record, most tables have the certificate's id (``
 since 1970, UTC.
 """
 
-# ruff: noqa: S608 - statements are made of the code's own constants
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 import types

@@ -112,7 +112,7 @@ async def test_a_certificate_of_an_unknown_ca_is_ignored(gateway: Gateway) -> No
 async def test_a_newly_registered_device_is_closed_without_an_answer(gateway: Gateway) -> None:
     device = gateway.device()
     refused = await gateway.refuse(device)
-    assert (refused.reason, refused.scope) == (RejectionReason.COME_AGAIN, OURS)
+    assert (refused.reason, refused.scope) == (RejectionReason.RECONNECT, OURS)
     assert await gateway.world.shown(f"SELECT {FINGERPRINT} FROM registrations") == [(device.fingerprint,)]
 
 
@@ -136,7 +136,7 @@ async def test_a_waiting_certificate_publishes_an_event_again(gateway: Gateway) 
     registered_at = gateway.world.clock.now
     gateway.events.clear()
     gateway.world.clock.advance(seconds=2)
-    assert (await gateway.refuse(device)).reason is RejectionReason.COME_AGAIN
+    assert (await gateway.refuse(device)).reason is RejectionReason.RECONNECT
     event = gateway.event()
     assert event["certificateRegistrationTimestamp"] == str(int(registered_at.timestamp() * 1000))
     assert event["timestamp"] == int(gateway.world.clock.now.timestamp() * 1000)
@@ -198,7 +198,7 @@ async def test_a_provisioned_device_publishes_no_event(gateway: Gateway, monkeyp
         return lambda *_: None
 
     monkeypatch.setattr(Roles, "effects", effects)
-    assert (await gateway.refuse(gateway.device())).reason is RejectionReason.COME_AGAIN
+    assert (await gateway.refuse(gateway.device())).reason is RejectionReason.RECONNECT
     assert await gateway.world.rows("SELECT status FROM registrations") == [("ACTIVE",)]
     assert gateway.events == []
     assert (await gateway.records())[-1]["provisioned"]
@@ -214,7 +214,7 @@ async def test_a_device_that_became_active_meanwhile_has_to_reconnect(
     gateway.events.clear()
     refused = await gateway.connect(device, where)
     assert refused is not None
-    assert (refused.reason, gateway.events) == (RejectionReason.COME_AGAIN, [])
+    assert (refused.reason, gateway.events) == (RejectionReason.RECONNECT, [])
 
 
 @pytest.mark.parametrize("failing", ["read", "write"])
@@ -233,7 +233,7 @@ async def test_certificates_cas_and_accounts_are_throttled_separately(gateway: G
     throttled = Gateway(gateway.world, gateway.root, gateway.ca, throttle)
     device = throttled.device()
     answers = [await throttled.refuse(device) for _ in range(10)]
-    answered, throttled_since = [RejectionReason.COME_AGAIN] * 3, [RejectionReason.TOO_MANY] * 7
+    answered, throttled_since = [RejectionReason.RECONNECT] * 3, [RejectionReason.TOO_MANY] * 7
     assert [answer.reason for answer in answers] == answered + throttled_since
     assert {answer.why for answer in answers[3:]} == {"it attempts just-in-time registration too often"}
     assert len(throttled.events) == 3
@@ -245,7 +245,7 @@ async def test_certificates_cas_and_accounts_are_throttled_separately(gateway: G
 async def test_a_rejection_is_not_evaluated_again() -> None:
     """Otherwise the published change of a new registration would make the gateway accept the device at once."""
     feed, connections = SimpleNamespace(stale=False, fresh_until=0.0, interruptions=0), SimpleNamespace(generation=0)
-    rejections = [Rejected(RejectionReason.COME_AGAIN, "come again")]
+    rejections = [Rejected(RejectionReason.RECONNECT, "come again")]
 
     async def authenticate(_: object) -> Rejected:
         connections.generation += 1

@@ -82,7 +82,7 @@ def certificate_context(der: bytes) -> Mapping[str, ContextValue]:
 
 
 def _read(der: bytes) -> _Content:
-    """Raises Malformed."""
+    """Parse a certificate, leniently if the strict reader refuses it. Raises Malformed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fleets have serial numbers and names that RFC 5280 forbids
         try:

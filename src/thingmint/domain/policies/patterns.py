@@ -288,7 +288,7 @@ class PatternSet:
         self.variable = bool(templates)
 
     def matches(self, text: str, request: Request) -> bool:
-        """Raises TooManySteps."""
+        """True if one of the patterns matches the whole text. Raises TooManySteps."""
         if self._fold:
             request.spend(len(text) // 8)
             text = text.casefold()

@@ -132,7 +132,7 @@ class Statement:
         return all(condition.holds(request) for condition in self.conditions)
 
     def explain(self, request: Request) -> Finding:
-        """Raises TooManySteps."""
+        """Return why the statement applies to the request or not. Raises TooManySteps."""
         request.spend(256 + 128 * len(self.conditions))
         resources, principals = self.resources, self.principals
         return Finding(
