@@ -27,13 +27,13 @@ def main(arguments: list[str]) -> int:
         packages = json.loads(done.stdout)["dependencies"]
     except (ValueError, KeyError):
         reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
-        print(f"nothing was looked up, as pip-audit failed: {reason}", file=sys.stderr)
+        print(f"no package was looked up, because pip-audit failed: {reason}", file=sys.stderr)
         return 2
     return report(packages)
 
 
 def install() -> None:
-    """Makes the environment, unless it is there with what is locked today."""
+    """Makes the environment, unless it exists and has the versions that are locked now."""
     stamp = VENV / ".installed"
     if stamp.exists() and stamp.read_text() == LOCKED.read_text():
         return
@@ -52,7 +52,7 @@ def install() -> None:
 
 
 def report(packages: list[dict[str, Any]]) -> int:
-    """Prints what was found out; the exit status."""
+    """Prints the findings, and returns the exit status."""
     skipped = [package for package in packages if "skip_reason" in package]
     vulnerable = [package for package in packages if package.get("vulns")]
     for package in vulnerable:
@@ -62,7 +62,7 @@ def report(packages: list[dict[str, Any]]) -> int:
     looked_up = len(packages) - len(skipped)
     print(f"{looked_up} of {len(packages)} packages were looked up; {len(vulnerable)} have a known vulnerability")
     if skipped:
-        print("The package index has no list of vulnerabilities for these, so nothing is known of them:")
+        print("The package index has no list of vulnerabilities for these packages:")
         print("  " + ", ".join(package["name"] for package in skipped))
     return 1 if vulnerable else 2 if skipped or not packages else 0
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 GLOSSARY = ROOT / "docs" / "glossary.md"
 
-# Files that a word may be in, as it has another sense there: the list of the words, and the leaves of trees.
+# Files in which a word is allowed, because it means something else there: the list of words, and leaves of trees.
 EXCEPTIONS: Mapping[str, frozenset[str]] = {
     "docs/glossary.md": frozenset({"*"}),
     "src/thingmint/aws/contract/routing.py": frozenset({"leaf"}),
@@ -42,7 +42,7 @@ _CODE = re.compile(r"``[^`]+``|`[^`]+`|https?://\S+")
 
 
 class Words(NamedTuple):
-    """What is not used, and what is instead."""
+    """The words that are not used, with the words to use instead."""
 
     in_identifiers: Mapping[str, str]
     in_prose: Mapping[str, str]
@@ -67,7 +67,7 @@ class Finding(NamedTuple):
 
 
 def in_prose(text: str, words: Mapping[str, str]) -> Iterator[tuple[int, str, str]]:
-    """(line from 0, word, what to write instead), for text without its code."""
+    """(line from 0, word, word to use instead) for each finding in the text, without its code."""
     plain = _CODE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     for word, instead in words.items():
         for match in re.finditer(rf"(?<![\w-]){re.escape(word)}(s|'s)?(?![\w-])", plain, re.IGNORECASE):
@@ -75,7 +75,7 @@ def in_prose(text: str, words: Mapping[str, str]) -> Iterator[tuple[int, str, st
 
 
 def in_identifier(name: str, words: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """(word, what to write instead), for each word that is one or several of the name's parts."""
+    """(word, word to use instead) for each word that is a part, or several parts, of the name."""
     parts = "_".join(_PARTS.findall(_YANDEX_PASSPORT.sub("", name))).lower()
     for word, instead in words.items():
         if re.search(rf"(?<![a-z]){word}s?(?![a-z])", parts):
@@ -83,7 +83,7 @@ def in_identifier(name: str, words: Mapping[str, str]) -> Iterator[tuple[str, st
 
 
 def of_python(path: str, source: str, words: Words) -> Iterator[Finding]:
-    """Of identifiers, comments, docstrings and log events."""
+    """The findings in identifiers, comments, docstrings and log events."""
     seen: set[str] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.NAME and not keyword.iskeyword(token.string) and token.string not in seen:
@@ -97,7 +97,7 @@ def of_python(path: str, source: str, words: Words) -> Iterator[Finding]:
         match node:
             case ast.Expr(value=ast.Constant(value=str() as text)):
                 yield from _in_text(path, node.lineno, text, words)
-            case ast.Constant(value=str() as text) if path.startswith("src/") and " " in text:  # what users read
+            case ast.Constant(value=str() as text) if path.startswith("src/") and " " in text:  # users read these texts
                 yield from _in_text(path, node.lineno, text, words)
             case ast.Call(func=ast.Attribute(attr=attr, value=logger), args=[ast.Constant(value=str() as event), *_]):
                 name = ast.unparse(logger).lower()

@@ -1,4 +1,4 @@
-"""Checks the licence of each locked package that is installed, by what its metadata says.
+"""Checks the licence of each locked and installed package, from the package's metadata.
 
 What Thingmint needs at run time has to have a permissive licence, or one whose conditions end at its own files. What
 only tests and checks use may have others: it is not shipped.
@@ -25,7 +25,7 @@ AT_RUN_TIME = frozenset(
 )
 FOR_TOOLS = AT_RUN_TIME | {"GPL-2.0-only", "GPL-3.0-or-later", "LGPL-2.1-only"}
 
-# What packages without an SPDX expression say instead, and what the licence is in those that are locked today.
+# Texts that packages have instead of an SPDX expression, with the licence of those that are locked now.
 SPDX_OF = {
     "3-clause bsd license": "BSD-3-Clause",
     "apache 2.0": "Apache-2.0",
@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def locked(file: Path) -> Iterator[str]:
-    """The packages that the file pins for this interpreter."""
+    """The packages that the file has for this interpreter."""
     for line in file.read_text().splitlines():
         if re.match(r"\w", line):
             requirement = Requirement(line.removesuffix("\\"))
@@ -72,12 +72,12 @@ def locked(file: Path) -> Iterator[str]:
 
 
 def licence(metadata: importlib.metadata.PackageMetadata) -> str | None:
-    """The SPDX expression of the package, None if its metadata has none and says nothing that SPDX_OF has."""
+    """The SPDX expression of the package, or None if its metadata has neither one nor a text in SPDX_OF."""
     classifiers = metadata.get_all("Classifier") or []
     told = [text for name in ("License-Expression", "License") for text in metadata.get_all(name) or []]
     told += [text.rpartition(" :: ")[2] for text in classifiers if text.startswith("License :: OSI Approved :: ")]
     for text in told:
-        # One package has its whole classifier where the licence's name belongs.
+        # One package has a complete classifier in the place of the licence's name.
         words = text.partition("\n")[0].strip().rpartition(" :: ")[2]
         try:
             return str(canonicalize_license_expression(SPDX_OF.get(words.lower(), words)))
@@ -113,7 +113,7 @@ def permits(expression: str, allowed: Collection[str]) -> bool:
         return met
 
     met = either()
-    return met and not tokens  # such as WITH an exception, which nothing here has
+    return met and not tokens  # tokens are left after WITH, for example, which no package here uses
 
 
 if __name__ == "__main__":

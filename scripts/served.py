@@ -1,4 +1,4 @@
-"""Write the tables of what is served, in README.md and docs/served.md, from what the code declares.
+"""Write the tables of served operations in README.md and docs/served.md, from the declarations in the code.
 
 With --check it only says which of the two files differ.
 """
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
             if not check:
                 path.write_text(wanted)
     for name in differ:
-        print(f"{name} is not what the code serves: run `make served`" if check else f"wrote {name}")
+        print(f"{name} does not match the code: run `make served`" if check else f"wrote {name}")
     return 1 if check and differ else 0
 
 
