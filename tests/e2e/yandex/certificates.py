@@ -1,4 +1,4 @@
-"""Certificates as fleets have them: built from DER by hand, so that nothing has to be well behaved."""
+"""Certificates like those of real fleets, built as DER by hand, so that they can be malformed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def integer(value: int) -> bytes:
 
 
 def rsa_spki(bits: int) -> bytes:
-    """A public key of that size; nobody knows its private half, and nobody needs it."""
+    """A public key of this size without a private key, which the tests do not need."""
     modulus = secrets.randbits(bits) | 1 << (bits - 1) | 1
     return der_value(0x30, _RSA, der_value(0x03, b"\0", der_value(0x30, integer(modulus), integer(65537))))
 
@@ -64,7 +64,7 @@ def certificate(
     not_before: str = "260101000000Z",
     not_after: str = "360101000000Z",
 ) -> str:
-    """A new certificate in PEM, P-256 unless ``spki`` says otherwise. Its signature is 64 random bytes."""
+    """A new certificate in PEM, with a P-256 key unless ``spki`` is given. Its signature is 64 random bytes."""
     name = der_value(0x30, der_value(0x31, der_value(0x30, _COMMON_NAME, der_value(0x0C, b"localhost"))))
     body = der_value(
         0x30,
@@ -80,7 +80,7 @@ def certificate(
 
 
 def guide_certificate(folder: Path) -> str:
-    """Made exactly as Yandex's guide says: https://yandex.cloud/docs/iot-core/operations/certificates/create."""
+    """A certificate made as in Yandex's guide: https://yandex.cloud/docs/iot-core/operations/certificates/create."""
     command = "openssl req -x509 -newkey rsa:4096 -keyout key.pem -out cert.pem -nodes -days 365 -subj /CN=localhost"
     subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
     return (folder / "cert.pem").read_text()

@@ -1,4 +1,4 @@
-"""Clients of the Yandex API: the SDK, and one call over either wire, both from the SDK's own descriptors."""
+"""Clients of the Yandex API: the SDK, and single calls over gRPC or REST with the SDK's descriptors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
-os.environ["GRPC_VERBOSITY"] = "NONE"  # read when gRPC is imported; servers that are killed are no news
+os.environ["GRPC_VERBOSITY"] = "NONE"  # read when gRPC is imported; it would report killed servers
 
 import grpc
 import httpx
@@ -62,7 +62,7 @@ _MODULES = (
 )
 _SERVICES = [service for module in _MODULES for service in module.DESCRIPTOR.services_by_name.values()]
 
-# By "DeviceService/Get" and the like: no two services of the nine share a name.
+# By names such as "DeviceService/Get": the nine services have different names.
 METHODS: Final[Mapping[str, Any]] = {f"{s.name}/{m.name}": m for s in _SERVICES for m in s.methods}
 
 M = TypeVar("M")
@@ -73,7 +73,7 @@ def path_of(method: str) -> str:
 
 
 def http_rule(method: str) -> tuple[str, str, bool] | None:
-    """HTTP method, template, and whether the fields go into the body; None where there is no binding."""
+    """HTTP method, template, and True if the fields are in the body; None if there is no binding."""
     rule = METHODS[method].GetOptions().Extensions[annotations_pb2.http]
     kind = rule.WhichOneof("pattern")
     return (kind.upper(), getattr(rule, kind), rule.body == "*") if kind else None
@@ -81,7 +81,7 @@ def http_rule(method: str) -> tuple[str, str, bool] | None:
 
 @dataclass
 class Refused(Exception):
-    """A call that was refused, the same whichever wire it went over."""
+    """A call was refused. The error has the same form for gRPC and REST."""
 
     status: Any  # google.rpc.Status
     http_status: int | None = None
@@ -113,7 +113,7 @@ class Wire(Protocol):
     def call(
         self, method: str, request: Message, *, token: str | None = ..., key: str | None = ..., timeout: float = ...
     ) -> Any:
-        """The reply. ``token`` "" sends no credentials. Raises Refused."""
+        """The response. An empty ``token`` sends no credentials. Raises Refused."""
         ...
 
 
@@ -135,7 +135,7 @@ class GrpcWire:
         return GetMessageClass(METHODS[method].output_type).FromString(reply)
 
     def call_bytes(self, path: str, request: bytes, metadata: list[tuple[str, str]], timeout: float = 20) -> bytes:
-        """Whatever the contract says. Raises grpc.RpcError."""
+        """The response to any path and bytes, also outside the contract. Raises grpc.RpcError."""
         call: Any = self.channel.unary_unary(path)
         reply: bytes = call(request, metadata=metadata, timeout=timeout)
         return reply
@@ -192,7 +192,7 @@ def refused_over_rest(answer: httpx.Response) -> Refused:
 
 @dataclass(frozen=True)
 class Account:
-    """What somebody needs to use one account: a service account's key, a folder, a user's API token."""
+    """The credentials to use an account: a service account's key, a folder, a user's API token."""
 
     key: Mapping[str, str]
     folder: str
@@ -200,7 +200,7 @@ class Account:
 
     @staticmethod
     def first(server: RunningServer) -> Account:
-        """The one that is made with the instance, from the files that `thingmint init` leaves."""
+        """The account that `thingmint init` creates, from the files that it writes."""
         key = json.loads((server.data_dir / "clients" / "yandex-sa.json").read_text())
         return Account(key, server.environment("yandex")["THINGMINT_YC_FOLDER_ID"], server.token)
 
@@ -209,7 +209,7 @@ class Account:
         return Account(new.authorized_key, new.folder, new.token)
 
     def jwt(self, audience: Any = OFFICIAL_AUDIENCE, **changes: Any) -> str:
-        """As the SDK makes it; ``changes`` replace claims, or leave them out if None."""
+        """A JWT as the SDK makes it. ``changes`` replace claims, or remove them if None."""
         now = datetime.now(UTC).replace(microsecond=0)
         claims = {
             "iss": self.key["service_account_id"],
@@ -223,7 +223,7 @@ class Account:
 
 
 class Cloud:
-    """One account on a server, over every wire."""
+    """One account on a server, over gRPC and REST."""
 
     def __init__(self, server: RunningServer, account: Account | None = None) -> None:
         self.server = server
@@ -261,7 +261,7 @@ class Cloud:
         return self.grpc if name == "grpc" else self.rest
 
     def sdk(self, **credentials: Any) -> Any:
-        """The unmodified SDK, with the service account's key unless ``credentials`` say otherwise."""
+        """The unmodified SDK, with the service account's key unless ``credentials`` are given."""
         environment = self.server.environment("yandex")
         return SDK(
             endpoint=environment["THINGMINT_YC_ENDPOINT"],
@@ -297,7 +297,7 @@ class Cloud:
         return self.wire(wire).call("OperationService/Get", request)
 
     def operation_is_unknown(self) -> bool:
-        """A call over a new connection, as a sign of life."""
+        """True if a call over a new connection gets the expected answer: the server works."""
         channel = open_channel(self.server.ca, self.server.ports["grpc"])
         try:
             GrpcWire(channel, self.token).call(
@@ -316,13 +316,13 @@ class Cloud:
 
 
 def open_channel(ca: Path, port: int, **options: Any) -> grpc.Channel:
-    """A channel of its own connection: others are not shared."""
+    """A channel with a separate connection."""
     settings = [("grpc.use_local_subchannel_pool", 1), *options.items()]
     return grpc.secure_channel(f"localhost:{port}", grpc.ssl_channel_credentials(ca.read_bytes()), settings)
 
 
 def done(operation: Any, response_class: type[M]) -> M:
-    """The response of an operation that is done, of exactly that type."""
+    """The response of a finished operation, which must be of this type."""
     assert operation.done, operation
     assert operation.WhichOneof("result") == "response", operation
     response: Any = response_class()
@@ -343,7 +343,7 @@ _TABLES = (
 
 
 def stored(server: RunningServer) -> dict[str, int]:
-    """How many rows the tables hold, seen by a reader of its own."""
+    """The number of rows in each table, from a separate connection to the database."""
     database = sqlite3.connect(f"{(server.data_dir / 'thingmint.db').as_uri()}?mode=ro", uri=True)
     with contextlib.closing(database):
         return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES}
@@ -351,7 +351,7 @@ def stored(server: RunningServer) -> dict[str, int]:
 
 @contextlib.contextmanager
 def nothing_stored(server: RunningServer) -> Iterator[None]:
-    """And the server goes on afterwards."""
+    """Asserts that the block stores nothing, and that the server still works after it."""
     before = stored(server)
     yield
     assert stored(server) == before

@@ -1,4 +1,4 @@
-"""One account on the session's server, over each wire."""
+"""One account on the session's server, over gRPC and REST."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""As much of HTTP/2 (RFC 9113) as it takes to send what no gRPC library would."""
+"""A small part of HTTP/2 (RFC 9113), to send what gRPC libraries do not send."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def hpack(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Literals without indexing (RFC 7541 6.2.2): larger than need be, and enough."""
+    """Headers as literals without indexing (RFC 7541 section 6.2.2): not compact, but simple."""
     return b"".join(b"\0" + _text(name) + _text(value) for name, value in headers)
 
 
@@ -40,7 +40,7 @@ def _prefixed(number: int) -> bytes:
 
 
 class Connection:
-    """One connection to the gRPC port. Frames that the server sends are only read when something is waited for."""
+    """A connection to the gRPC port. It reads frames from the server only while it waits for something."""
 
     def __init__(self, server: RunningServer) -> None:
         tls = ssl.create_default_context(cafile=server.ca)
@@ -62,7 +62,7 @@ class Connection:
         self.socket.sendall(frame(kind, flags, stream, payload))
 
     def wait_for(self, kind: int, stream: int = 0, flag: int = 0) -> bytes:
-        """The payload of the next frame of that kind, with that flag. Raises ConnectionError when it ends first."""
+        """The payload of the next frame of this kind with this flag. Raises ConnectionError if the connection ends."""
         while True:
             received_kind, flags, received_stream, payload = self._frame()
             if received_kind == SETTINGS and not flags & ACK:
@@ -71,7 +71,7 @@ class Connection:
                 return payload
 
     def wait_for_the_end_of(self, stream: int) -> None:
-        """Until it is answered or reset; streams may end in any order. Raises ConnectionError."""
+        """Waits until the stream is answered or reset. Streams can end in any order. Raises ConnectionError."""
         while stream not in self.ended:
             self._frame()
 
@@ -98,5 +98,5 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def message(content: bytes) -> bytes:
-    """A gRPC message as it stands in DATA frames."""
+    """A gRPC message in the form of DATA frames."""
     return b"\0" + struct.pack(">I", len(content)) + content

@@ -1,4 +1,4 @@
-"""One registry behind two APIs: what one does with a certificate, the other sees at once."""
+"""Both APIs use the same certificates: a change over one API is visible over the other immediately."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.both_engines
 
 
-def minted(iot: Any, *, active: bool) -> tuple[str, str]:
-    """(certificate id, PEM) of a certificate that the AWS API made."""
+def created_by_aws(iot: Any, *, active: bool) -> tuple[str, str]:
+    """The certificate id and PEM of a certificate that the AWS API created."""
     created = iot.create_keys_and_certificate(setAsActive=active)
     return created["certificateId"], created["certificatePem"]
 
@@ -29,7 +29,7 @@ def registered(iot: Any, status: str) -> tuple[str, str]:
 
 
 def status_of(iot: Any, id: str) -> str | None:
-    """None where there is no registration."""
+    """The status of the registration, or None if there is none."""
     try:
         status: str = iot.describe_certificate(certificateId=id)["certificateDescription"]["status"]
     except ClientError as error:
@@ -52,8 +52,8 @@ def all_ids(iot: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("status", ["ACTIVE", "REVOKED"])
-def test_one_of_aws_is_added_and_keeps_its_status(cloud: Cloud, iot: Any, wire_name: str, status: str) -> None:
-    id, pem = registered(iot, status) if status == "REVOKED" else minted(iot, active=True)
+def test_binding_a_certificate_of_aws_keeps_its_status(cloud: Cloud, iot: Any, wire_name: str, status: str) -> None:
+    id, pem = registered(iot, status) if status == "REVOKED" else created_by_aws(iot, active=True)
     before = iot.describe_certificate(certificateId=id)["certificateDescription"]
     assert before["status"] == status
     device = cloud.device()
@@ -66,7 +66,9 @@ def test_one_of_aws_is_added_and_keeps_its_status(cloud: Cloud, iot: Any, wire_n
     assert status_of(iot, id) == status, "on another device"
 
 
-def test_one_of_yandex_is_listed_described_and_deactivated(cloud: Cloud, iot: Any, wire_name: str) -> None:
+def test_the_aws_api_lists_describes_and_deactivates_a_bound_certificate(
+    cloud: Cloud, iot: Any, wire_name: str
+) -> None:
     device, pem = cloud.device(), certificate() + "\r\n"
     id = sha256_of(pem)
     cloud.add(device, pem, wire_name)
@@ -76,13 +78,13 @@ def test_one_of_yandex_is_listed_described_and_deactivated(cloud: Cloud, iot: An
     for status in ("INACTIVE", "ACTIVE", "REVOKED"):
         iot.update_certificate(certificateId=id, newStatus=status)
         assert status_of(iot, id) == status
-        assert [each.certificate_data for each in cloud.certificates(device)] == [pem], "it is bound all the same"
+        assert [each.certificate_data for each in cloud.certificates(device)] == [pem], "the certificate is still bound"
     code = code_of(lambda: iot.register_certificate_without_ca(certificatePem=pem))
     assert code == "ResourceAlreadyExistsException"
 
 
 @pytest.mark.parametrize("origin", ["aws", "yandex"])
-def test_aws_deletes_none_that_is_bound(cloud: Cloud, iot: Any, wire_name: str, origin: str) -> None:
+def test_the_aws_api_refuses_to_delete_a_bound_certificate(cloud: Cloud, iot: Any, wire_name: str, origin: str) -> None:
     device, pem = cloud.device(), certificate()
     if origin == "aws":
         iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")
@@ -104,7 +106,7 @@ def test_aws_deletes_none_that_is_bound(cloud: Cloud, iot: Any, wire_name: str, 
     assert status_of(iot, id) is None
 
 
-def test_yandex_deletes_the_registration_that_it_made(cloud: Cloud, iot: Any, wire_name: str) -> None:
+def test_unbinding_deletes_a_registration_made_by_binding(cloud: Cloud, iot: Any, wire_name: str) -> None:
     device, pem = cloud.device(), certificate()
     cloud.add(device, pem, wire_name)
     iot.update_certificate(certificateId=sha256_of(pem), newStatus="REVOKED")

@@ -1,4 +1,4 @@
-"""All 54 methods answer in form: 18 are served, 36 are not yet, 51 of them have a REST binding."""
+"""All 54 methods answer in the form of the API: 18 are served, 36 are not. 51 have a REST binding."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SERVED = {
     "ApiEndpointService": {"Get", "List"},
     "IamTokenService": {"Create", "Revoke"},
 }
-# Served methods that need no field; of the others each says what is missing.
+# Served methods without required fields. All other served methods answer that a field is missing.
 BARE: Mapping[str, str] = {"ApiEndpointService/List": "OK", "ApiEndpointService/Get": "NOT_FOUND"}
 
 
@@ -47,14 +47,14 @@ def expected(method: str) -> str:
     return BARE.get(method, "INVALID_ARGUMENT") if is_served(method) else "UNIMPLEMENTED"
 
 
-def test_how_many_there_are() -> None:
+def test_54_methods_of_which_51_have_rest_and_18_are_served() -> None:
     assert len(METHODS) == 54
     assert sum(http_rule(method) is not None for method in METHODS) == 51
     assert sum(map(is_served, METHODS)) == 18
 
 
 @each_row("method", METHODS.keys())
-def test_over_grpc(cloud: Cloud, method: str) -> None:
+def test_empty_requests_over_grpc(cloud: Cloud, method: str) -> None:
     with nothing_stored(cloud.server):
         outcome, refused = "OK", None
         try:
@@ -69,8 +69,8 @@ def test_over_grpc(cloud: Cloud, method: str) -> None:
 
 @each_row("method", [method for method in METHODS if http_rule(method) is not None])
 @each_row("credentials", [True, False])
-def test_over_rest(cloud: Cloud, method: str, credentials: bool) -> None:
-    """Path variables cannot be empty there, so they are longer than any id."""
+def test_empty_requests_over_rest(cloud: Cloud, method: str, credentials: bool) -> None:
+    """Path variables cannot be empty over REST, so they are longer than any id."""
     kind, template, in_body = http_rule(method) or ("", "", False)
     path = re.sub(r"\{\w+\}", "x" * 70, template)
     authorization = {"authorization": f"Bearer {cloud.token}"} if credentials else {}
@@ -92,7 +92,7 @@ def test_over_rest(cloud: Cloud, method: str, credentials: bool) -> None:
 
 
 @each_row("method", [method for method in METHODS if not is_open(method)])
-def test_without_credentials_over_grpc(cloud: Cloud, method: str) -> None:
+def test_methods_without_credentials_over_grpc_are_unauthenticated(cloud: Cloud, method: str) -> None:
     with pytest.raises(Refused) as refused:
         cloud.grpc.call(method, GetMessageClass(METHODS[method].input_type)(), token="")
     assert refused.value.code == "UNAUTHENTICATED"

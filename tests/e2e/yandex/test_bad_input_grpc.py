@@ -1,4 +1,4 @@
-"""What no gRPC client should send: refused, nothing is stored, and the server goes on."""
+"""Malformed gRPC requests are refused, store nothing and do not harm the server."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("case", MALFORMED)
-def test_malformed_messages(cloud: Cloud, case: str) -> None:
+def test_malformed_messages_are_invalid_arguments(cloud: Cloud, case: str) -> None:
     for method in ("DeviceService/AddCertificate", "DeviceService/Get", "RegistryService/Create"):
         with nothing_stored(cloud.server), pytest.raises(grpc.RpcError) as caught:
             cloud.grpc.call_bytes(path_of(method), MALFORMED[case], authorization(cloud))
@@ -63,12 +63,12 @@ def test_malformed_messages(cloud: Cloud, case: str) -> None:
         assert refused.text.endswith(METHODS[method].input_type.full_name)
 
 
-def test_a_malformed_message_without_credentials(cloud: Cloud) -> None:
+def test_a_malformed_message_without_credentials_is_unauthenticated(cloud: Cloud) -> None:
     code = refused_code(lambda: cloud.grpc.call_bytes(ADD, b"\xff", []))
     assert code is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_messages_over_a_mebibyte(cloud: Cloud, device: str) -> None:
+def test_messages_over_a_mebibyte_are_refused(cloud: Cloud, device: str) -> None:
     request = device_service_pb2.AddDeviceCertificateRequest(device_id=device, certificate_data=certificate())
     request.certificate_data += "\n" * MIB
     with nothing_stored(cloud.server):
@@ -80,13 +80,13 @@ def test_messages_over_a_mebibyte(cloud: Cloud, device: str) -> None:
     assert list(refused_over_grpc(caught.value).violations) == ["certificate_data"]
 
 
-def test_a_device_with_as_many_certificates_as_it_may_have(cloud: Cloud) -> None:
+def test_a_device_can_be_created_with_50_certificates(cloud: Cloud) -> None:
     device = cloud.device(certificates=[{"certificate_data": certificate()} for _ in range(50)])
     assert len(cloud.certificates(device)) == 50
 
 
-def test_messages_that_inflate(cloud: Cloud) -> None:
-    """300 MB that were compressed to 300 KB are not made in memory."""
+def test_compressed_messages_are_not_inflated_beyond_the_limit(cloud: Cloud) -> None:
+    """300 MB, compressed to 300 KB, are not expanded in memory."""
     before = resident_megabytes(cloud)
     call: Any = cloud.channel.unary_unary(path_of("IamTokenService/Create"))
     with pytest.raises(grpc.RpcError) as caught:
@@ -111,13 +111,13 @@ def test_messages_that_inflate(cloud: Cloud) -> None:
     ],
 )
 @pytest.mark.parametrize("authorized", [True, False])
-def test_unknown_methods(cloud: Cloud, path: str, authorized: bool) -> None:
+def test_unknown_methods_are_unimplemented(cloud: Cloud, path: str, authorized: bool) -> None:
     metadata = authorization(cloud) if authorized else []
     code = refused_code(lambda: cloud.grpc.call_bytes(path, b"", metadata))
     assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_no_message_where_one_belongs(cloud: Cloud) -> None:
+def test_a_call_without_a_message_is_refused(cloud: Cloud) -> None:
     call: Any = cloud.channel.stream_unary(ADD)
     with nothing_stored(cloud.server), pytest.raises(grpc.RpcError) as caught:
         call(iter(()), metadata=authorization(cloud), timeout=5)
@@ -135,7 +135,7 @@ def test_no_message_where_one_belongs(cloud: Cloud) -> None:
     ],
     ids=["one large", "many", "many empty", "key", "binary"],
 )
-def test_metadata_floods(cloud: Cloud, device: str, metadata: list[tuple[str, str]]) -> None:
+def test_too_much_metadata_is_refused(cloud: Cloud, device: str, metadata: list[tuple[str, str]]) -> None:
     request = device_service_pb2.AddDeviceCertificateRequest(device_id=device, certificate_data=certificate())
     with nothing_stored(cloud.server):
         code = refused_code(
@@ -144,13 +144,13 @@ def test_metadata_floods(cloud: Cloud, device: str, metadata: list[tuple[str, st
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_header_blocks_of_300_megabytes(cloud: Cloud) -> None:
-    """CONTINUATION after CONTINUATION: the server may read them all, but what it keeps does not grow with them."""
+def test_header_blocks_of_300_megabytes_are_not_kept_in_memory(cloud: Cloud) -> None:
+    """The server can read all CONTINUATION frames, but its memory must not grow with them."""
     kept = []
     with nothing_stored(cloud.server), http2.Connection(cloud.server) as connection:
         connection.send(http2.HEADERS, http2.END_STREAM, 1, http2.hpack(request_headers(cloud, ADD, "60S")))
         block = http2.frame(http2.CONTINUATION, 0, 1, http2.hpack([("x", "y" * 10_000)]))
-        with contextlib.suppress(OSError):  # being thrown out is right, too
+        with contextlib.suppress(OSError):  # the server is allowed to close the connection
             for _ in range(3):
                 for _ in range(10_000):
                     connection.socket.sendall(block)
@@ -181,7 +181,7 @@ def request_headers(cloud: Cloud, path: str, timeout: str) -> list[tuple[str, st
 
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[Cloud]:
-    """A server of its own for calls whose deadlines pass."""
+    """A separate server for calls whose deadlines pass."""
     with running_server(arguments=["--log-format=json"]) as server:
         cloud = Cloud(server)
         yield cloud
@@ -189,8 +189,8 @@ def impatient() -> Iterator[Cloud]:
 
 
 @pytest.mark.parametrize("timeout", ["0n", "0S", "00000000H"])
-def test_deadlines_that_have_passed(impatient: Cloud, timeout: str) -> None:
-    """Nothing is changed; with time left, the very same frames add a certificate."""
+def test_calls_with_a_past_deadline_change_nothing(impatient: Cloud, timeout: str) -> None:
+    """The same frames add a certificate if the deadline has not passed."""
     late, in_time, device = [certificate(), certificate()], certificate(), impatient.device()
     with http2.Connection(impatient.server) as connection:
         for stream, pem, allowed in ((1, late[0], timeout), (3, late[1], timeout), (5, in_time, "10S")):
@@ -198,14 +198,14 @@ def test_deadlines_that_have_passed(impatient: Cloud, timeout: str) -> None:
             headers = http2.hpack(request_headers(impatient, ADD, allowed))
             connection.send(http2.HEADERS, http2.END_HEADERS, stream, headers)
             connection.send(http2.DATA, http2.END_STREAM, stream, http2.message(request.SerializeToString()))
-        # Calls are begun in order, so the answer to the last one comes after whatever the others did.
+        # Calls are started in order, so the answer to the last one comes after the effects of all others.
         connection.wait_for(http2.HEADERS, 5, http2.END_STREAM)
     added = {each.fingerprint for each in impatient.certificates(device)}
     assert sha256_of(in_time) in added
     assert added.isdisjoint(map(sha256_of, late))
 
 
-def test_deadlines_that_pass_meanwhile_are_no_failures_of_the_server(impatient: Cloud) -> None:
+def test_a_deadline_that_passes_during_a_call_is_not_logged_as_a_failure(impatient: Cloud) -> None:
     message = http2.message(device_service_pb2.GetDeviceRequest(device_id="x").SerializeToString())
     allowed = ("0n", "1n", "1m", "2m", "3m")
     for _ in range(60):
@@ -219,12 +219,12 @@ def test_deadlines_that_pass_meanwhile_are_no_failures_of_the_server(impatient: 
         assert "Traceback" not in impatient.server.output.read_text()
 
 
-def test_a_thousand_streams_opened_and_reset(cloud: Cloud) -> None:
-    """In one go, as CVE-2023-44487 has it: half requests, then RST_STREAM with CANCEL."""
+def test_the_server_survives_a_thousand_streams_that_are_reset(cloud: Cloud) -> None:
+    """As in CVE-2023-44487: incomplete requests, then RST_STREAM with CANCEL, all sent together."""
     headers = http2.hpack(request_headers(cloud, ADD, "10S"))
     with nothing_stored(cloud.server):
         with http2.Connection(cloud.server) as connection:
-            with contextlib.suppress(OSError):  # being thrown out is an answer too
+            with contextlib.suppress(OSError):  # the server is allowed to close the connection
                 for stream in range(1, 2001, 2):
                     connection.socket.sendall(
                         http2.frame(http2.HEADERS, http2.END_HEADERS, stream, headers)
@@ -234,8 +234,8 @@ def test_a_thousand_streams_opened_and_reset(cloud: Cloud) -> None:
         assert cloud.operation_is_unknown()
 
 
-def test_a_thousand_streams_opened_and_left(cloud: Cloud, device: str) -> None:
-    """Over several connections that are then closed without a word; others are served meanwhile."""
+def test_the_server_survives_a_thousand_unfinished_streams(cloud: Cloud, device: str) -> None:
+    """On several connections, which are then closed without GOAWAY. Other clients are served meanwhile."""
     headers = http2.hpack(request_headers(cloud, ADD, "60S"))
     with nothing_stored(cloud.server), contextlib.ExitStack() as connections:
         for _ in range(10):
@@ -248,8 +248,8 @@ def test_a_thousand_streams_opened_and_left(cloud: Cloud, device: str) -> None:
     assert cloud.operation_is_unknown()
 
 
-def test_a_thousand_calls_cancelled(cloud: Cloud, device: str) -> None:
-    """By the library; the server goes on."""
+def test_the_server_survives_a_thousand_cancelled_calls(cloud: Cloud, device: str) -> None:
+    """The client library cancels them; the server still works."""
     channel = open_channel(cloud.server.ca, cloud.server.ports["grpc"])
     call: Any = channel.unary_unary(GET)
     request = device_service_pb2.GetDeviceRequest(device_id=device).SerializeToString()
@@ -257,7 +257,7 @@ def test_a_thousand_calls_cancelled(cloud: Cloud, device: str) -> None:
     for future in futures:
         future.cancel()
     codes = {future.code() for future in futures}
-    # A client that resets that many may be thrown out, too.
+    # The server is allowed to close the connection of a client that resets so many calls.
     assert codes <= {grpc.StatusCode.CANCELLED, grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
     channel.close()
     assert cloud.operation_is_unknown()
@@ -277,7 +277,7 @@ NOT_GRPC: dict[str, bytes] = {
 
 @pytest.mark.parametrize("case", NOT_GRPC)
 @pytest.mark.parametrize("encrypted", [True, False])
-def test_what_is_not_grpc(cloud: Cloud, case: str, encrypted: bool) -> None:
+def test_the_server_survives_bytes_that_are_not_grpc(cloud: Cloud, case: str, encrypted: bool) -> None:
     tls = ssl.create_default_context(cafile=cloud.server.ca)
     tls.set_alpn_protocols(["h2"])
     with nothing_stored(cloud.server), contextlib.ExitStack() as stack:
@@ -292,7 +292,7 @@ def test_what_is_not_grpc(cloud: Cloud, case: str, encrypted: bool) -> None:
     assert cloud.operation_is_unknown()
 
 
-def test_many_clients_at_once(cloud: Cloud, device: str) -> None:
+def test_many_clients_at_the_same_time_are_served(cloud: Cloud, device: str) -> None:
     channels = [open_channel(cloud.server.ca, cloud.server.ports["grpc"]) for _ in range(16)]
     request = device_service_pb2.GetDeviceRequest(device_id=device).SerializeToString()
 
@@ -320,14 +320,14 @@ def test_many_clients_at_once(cloud: Cloud, device: str) -> None:
         [("authorization", "AWS4-HMAC-SHA256 Credential=x")],
     ],
 )
-def test_credentials_of_no_form(cloud: Cloud, device: str, metadata: list[tuple[str, str]]) -> None:
+def test_malformed_credentials_are_refused(cloud: Cloud, device: str, metadata: list[tuple[str, str]]) -> None:
     request = device_service_pb2.AddDeviceCertificateRequest(device_id=device, certificate_data=certificate())
     with nothing_stored(cloud.server), pytest.raises(grpc.RpcError) as caught:
         cloud.grpc.call_bytes(ADD, request.SerializeToString(), metadata)
     assert refused_over_grpc(caught.value).code == "UNAUTHENTICATED"
 
 
-def test_the_right_token_twice(cloud: Cloud, device: str) -> None:
+def test_a_valid_token_given_twice_is_refused(cloud: Cloud, device: str) -> None:
     request = device_service_pb2.GetDeviceRequest(device_id=device).SerializeToString()
     assert cloud.grpc.call_bytes(GET, request, authorization(cloud))
     code = refused_code(lambda: cloud.grpc.call_bytes(GET, request, authorization(cloud) * 2))

@@ -1,4 +1,4 @@
-"""What no REST client should send: refused in the API's form, and nothing is stored."""
+"""Malformed REST requests are refused in the API's form and store nothing."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ BODIES: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", BODIES)
-def test_bodies(cloud: Cloud, device: str, case: str) -> None:
+def test_malformed_bodies_are_refused(cloud: Cloud, device: str, case: str) -> None:
     content, field = BODIES[case]
     with nothing_stored(cloud.server):
         answer = send(
@@ -107,7 +107,7 @@ QUERIES: dict[str, tuple[str, str, str]] = {
 
 
 @pytest.mark.parametrize("case", QUERIES)
-def test_queries(cloud: Cloud, device: str, case: str) -> None:
+def test_malformed_queries_are_refused(cloud: Cloud, device: str, case: str) -> None:
     kind, rest, field = QUERIES[case]
     path = f"/iot-devices/v1/devices/{device}{rest if rest.startswith('?') else f'/{rest}'}"
     with nothing_stored(cloud.server):
@@ -129,7 +129,7 @@ LIST_QUERIES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize("case", LIST_QUERIES)
-def test_queries_of_lists(cloud: Cloud, case: str) -> None:
+def test_malformed_queries_of_lists_are_refused(cloud: Cloud, case: str) -> None:
     query, field = LIST_QUERIES[case]
     refused = refused_over_rest(send(cloud, "GET", f"/iot-devices/v1/devices?{query}"))
     assert (refused.code, list(refused.violations)) == ("INVALID_ARGUMENT", [field])
@@ -144,7 +144,7 @@ def test_queries_of_lists(cloud: Cloud, case: str) -> None:
         ("POST", "/operations/x:cancel"),
     ],
 )
-def test_a_body_where_none_belongs(cloud: Cloud, device: str, kind: str, path: str) -> None:
+def test_a_body_for_a_method_without_one_is_refused(cloud: Cloud, device: str, kind: str, path: str) -> None:
     with nothing_stored(cloud.server):
         answer = send(cloud, kind, path.format(device=device), b'{"x": 1}', content_type="application/json")
     assert list(refused_over_rest(answer).violations) == ["body"]
@@ -171,7 +171,7 @@ def test_a_body_where_none_belongs(cloud: Cloud, device: str, kind: str, path: s
     ],
 )
 @pytest.mark.parametrize("authorized", [True, False])
-def test_where_nothing_is(cloud: Cloud, device: str, kind: str, path: str, authorized: bool) -> None:
+def test_unknown_paths_are_not_found(cloud: Cloud, device: str, kind: str, path: str, authorized: bool) -> None:
     token = f"authorization: Bearer {cloud.token}\r\n".encode() if authorized else b""
     with nothing_stored(cloud.server):
         answer = raw(cloud, kind, path.format(device=device).encode(), headers=token)
@@ -181,8 +181,8 @@ def test_where_nothing_is(cloud: Cloud, device: str, kind: str, path: str, autho
         assert json.loads(body)["code"] == 5
 
 
-def test_a_target_without_a_path() -> None:
-    """On a server of its own, as the tests of the shared one leave no traceback in its log."""
+def test_a_target_without_a_path_is_refused() -> None:
+    """On a separate server, because tests with the shared server must not cause a traceback in its log."""
     with running_server() as server:
         cloud = Cloud(server)
         answer = raw(cloud, "OPTIONS", b"*")
@@ -190,13 +190,13 @@ def test_a_target_without_a_path() -> None:
     assert b"500" not in answer.partition(b"\r\n")[0]
 
 
-def test_a_verb_or_slash_in_an_id_means_only_itself(cloud: Cloud) -> None:
+def test_a_colon_or_slash_in_an_id_is_part_of_the_id(cloud: Cloud) -> None:
     for id in ("a%2Fb", "a%3Aenable", "..%2F..", "%00"):
         refused = refused_over_rest(send(cloud, "GET", f"/iot-devices/v1/devices/{id}"))
         assert refused.code == "NOT_FOUND"
 
 
-def test_a_client_that_leaves_in_the_middle(cloud: Cloud, device: str) -> None:
+def test_clients_that_disconnect_during_a_request_do_no_harm(cloud: Cloud, device: str) -> None:
     head = f"POST /iot-devices/v1/devices/{device}/certificates HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n"
     with nothing_stored(cloud.server):
         with connect(cloud) as connection:
@@ -205,15 +205,15 @@ def test_a_client_that_leaves_in_the_middle(cloud: Cloud, device: str) -> None:
         assert send(cloud, "GET", f"/iot-devices/v1/devices/{device}").status_code == 200
 
 
-def test_plain_http_serves_the_same(cloud: Cloud, device: str) -> None:
-    """On this machine."""
+def test_plain_http_serves_the_same_api(cloud: Cloud, device: str) -> None:
+    """On the loopback address."""
     answer = cloud.http.get(
         f"{cloud.server.http_url}/iot-devices/v1/devices/{device}", headers={"authorization": f"Bearer {cloud.token}"}
     )
     assert answer.json()["id"] == device
 
 
-def test_without_credentials(cloud: Cloud, device: str) -> None:
+def test_requests_without_credentials_are_unauthenticated(cloud: Cloud, device: str) -> None:
     path = f"/iot-devices/v1/devices/{device}/certificates"
     with nothing_stored(cloud.server):
         answer = cloud.http.post(path, json=GOOD)
@@ -227,7 +227,7 @@ def connect(cloud: Cloud) -> socket.socket:
 
 
 def raw(cloud: Cloud, kind: str, target: bytes, body: bytes = b"", headers: bytes | None = None) -> bytes:
-    """The whole answer to a request that no client library has tidied up."""
+    """The complete answer to a request that is sent without a client library."""
     if headers is None:
         headers = f"authorization: Bearer {cloud.token}\r\n".encode()
     if body:

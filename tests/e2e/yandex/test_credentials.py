@@ -1,4 +1,4 @@
-"""Who gets an IAM token, and which tokens open the API; each refusal over both wires."""
+"""Which credentials get an IAM token, and which tokens the API accepts; refusals over gRPC and REST."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def now() -> datetime:
 
 
 def signed_by_hand(cloud: Cloud, algorithm: str, key: bytes | None, **headers: Any) -> str:
-    """What PyJWT refuses to make: no signature at all, or an HMAC under a public key."""
+    """A JWT that PyJWT refuses to make: without a signature, or with an HMAC by a public key."""
     claims = jwt.decode(cloud.account.jwt(), options={"verify_signature": False})
     parts = [{"typ": "JWT", "alg": algorithm, "kid": cloud.account.key["id"], **headers}, claims]
     signed = ".".join(unpadded(json.dumps(part).encode()) for part in parts)
@@ -68,15 +68,15 @@ def altered(token: str, position: int) -> str:
     return token[:position] + replacement + token[position + 1 :] if position != -1 else token[:-1] + replacement
 
 
-def with_its_own_key(cloud: Cloud) -> str:
+def signed_with_the_key_in_its_header(cloud: Cloud) -> str:
     key = foreign_key()
     own = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
     return signed(cloud, key=key, jwk=own)
 
 
 JWTS: dict[str, Callable[[Cloud], str]] = {
-    "no form": lambda _: "x",
-    "no parts": lambda _: "..",
+    "malformed": lambda _: "x",
+    "empty parts": lambda _: "..",
     "not ASCII": lambda _: "é.é.é",
     "header nested deeply": lambda _: unpadded(b'{"kid":' + b"[" * 5000) + ".e30.e30",
     "alg none": lambda cloud: signed_by_hand(cloud, "none", None),
@@ -89,25 +89,25 @@ JWTS: dict[str, Callable[[Cloud], str]] = {
     "RS256": lambda cloud: signed(cloud, "RS256"),
     "PS384": lambda cloud: signed(cloud, "PS384"),
     "another key": lambda cloud: signed(cloud, key=foreign_key()),
-    "another key in the header": with_its_own_key,
+    "another key in the header": signed_with_the_key_in_its_header,
     "critical extension": lambda cloud: signed(cloud, crit=["x"], x=1),
     "altered claims": lambda cloud: altered(cloud.account.jwt(), cloud.account.jwt().index(".") + 20),
     "altered signature": lambda cloud: altered(cloud.account.jwt(), -20),
     "no signature": lambda cloud: cloud.account.jwt().rpartition(".")[0] + ".",
     "unknown kid": lambda cloud: signed(cloud, kid="aje00000000000000000"),
     "no kid": lambda cloud: jwt.encode({}, cloud.account.key["private_key"], algorithm="PS256"),
-    "kid of SQL": lambda cloud: signed(cloud, kid="' OR 1=1 --"),
+    "kid with SQL": lambda cloud: signed(cloud, kid="' OR 1=1 --"),
     "expired": lambda cloud: cloud.account.jwt(iat=now() - HOUR, exp=now() - timedelta(minutes=2)),
     "from the future": lambda cloud: cloud.account.jwt(iat=now() + timedelta(minutes=5), exp=now() + HOUR),
     "not valid yet": lambda cloud: cloud.account.jwt(nbf=now() + timedelta(minutes=5)),
-    "good for too long": lambda cloud: cloud.account.jwt(exp=now() + 2 * HOUR),
+    "valid for too long": lambda cloud: cloud.account.jwt(exp=now() + 2 * HOUR),
     "ends before it begins": lambda cloud: cloud.account.jwt(iat=now(), exp=now() - 2 * HOUR),
     "times that are text": lambda cloud: cloud.account.jwt(iat=str(int(now().timestamp()))),
     "no exp": lambda cloud: cloud.account.jwt(exp=None),
     "no iat": lambda cloud: cloud.account.jwt(iat=None),
     "no iss": lambda cloud: cloud.account.jwt(iss=None),
     "no aud": lambda cloud: cloud.account.jwt(None),
-    "another's iss": lambda cloud: cloud.account.jwt(iss="aje00000000000000000"),
+    "iss of another service account": lambda cloud: cloud.account.jwt(iss="aje00000000000000000"),
     "iss of the key": lambda cloud: cloud.account.jwt(iss=cloud.account.key["id"]),
     "another audience": lambda cloud: cloud.account.jwt("https://iam.example.org/iam/v1/tokens"),
     "audience without iam": lambda cloud: cloud.account.jwt("https://localhost/iam/v1/tokens"),
@@ -122,7 +122,7 @@ JWTS: dict[str, Callable[[Cloud], str]] = {
 
 
 @each_row("make", JWTS)
-def test_jwts_that_give_no_token(cloud: Cloud, make: Callable[[Cloud], str]) -> None:
+def test_invalid_jwts_give_no_token(cloud: Cloud, make: Callable[[Cloud], str]) -> None:
     request = CreateIamTokenRequest(jwt=make(cloud))
     told = []
     for wire in (cloud.grpc, cloud.rest):
@@ -137,7 +137,7 @@ def test_jwts_that_give_no_token(cloud: Cloud, make: Callable[[Cloud], str]) -> 
 
 
 @each_row("token", ["x", "tma_", "tma_x", "tma_x_y", "AQAAAA"])
-def test_api_tokens_that_give_no_token(cloud: Cloud, wire_name: str, token: str) -> None:
+def test_invalid_api_tokens_give_no_token(cloud: Cloud, wire_name: str, token: str) -> None:
     with pytest.raises(Refused) as refused:
         cloud.wire(wire_name).call(
             "IamTokenService/Create", CreateIamTokenRequest(yandex_passport_oauth_token=token), token=""
@@ -153,7 +153,9 @@ def test_api_tokens_that_give_no_token(cloud: Cloud, wire_name: str, token: str)
         ({"yandex_passport_oauth_token": "x" * 4001}, ["yandex_passport_oauth_token"]),
     ],
 )
-def test_token_requests_of_no_form(cloud: Cloud, wire_name: str, fields: dict[str, str], named: list[str]) -> None:
+def test_malformed_token_requests_are_refused(
+    cloud: Cloud, wire_name: str, fields: dict[str, str], named: list[str]
+) -> None:
     with pytest.raises(Refused) as refused:
         cloud.wire(wire_name).call("IamTokenService/Create", CreateIamTokenRequest(**fields), token="")
     assert list(refused.value.violations) == named
@@ -179,7 +181,7 @@ GOOD_JWTS: dict[str, Callable[[Cloud], str]] = {
 
 
 @each_row("make", GOOD_JWTS)
-def test_jwts_that_give_a_token(cloud: Cloud, wire_name: str, make: Callable[[Cloud], str]) -> None:
+def test_valid_jwts_give_a_token(cloud: Cloud, wire_name: str, make: Callable[[Cloud], str]) -> None:
     request = CreateIamTokenRequest(jwt=make(cloud))
     reply = cloud.wire(wire_name).call("IamTokenService/Create", request, token="")
     assert reply.iam_token.startswith("t1.")
@@ -188,8 +190,8 @@ def test_jwts_that_give_a_token(cloud: Cloud, wire_name: str, make: Callable[[Cl
     assert cloud.add(cloud.device(), certificate(), token=reply.iam_token).done
 
 
-class KnowsOne:
-    """Stands in for the directory: whoever asks shows that credential."""
+class OneCredential:
+    """A directory that accepts every token as the same credential."""
 
     def __init__(self, credential: str) -> None:
         self._credential = credential
@@ -200,21 +202,23 @@ class KnowsOne:
 
 
 def token_made(cloud: Cloud, *, at: datetime, vault: Vault | None = None, credential: str | None = None) -> str:
-    """What the server itself would have made then; of another instance with another ``vault``."""
+    """The IAM token that the server would have made at the time ``at``; with another ``vault``, another server's."""
     vault = vault or Vault(bytes.fromhex((cloud.server.data_dir / "master.key").read_text()))
-    knows_one = cast("Any", KnowsOne(credential or cloud.account.key["id"]))
+    knows_one = cast("Any", OneCredential(credential or cloud.account.key["id"]))
     tokens = IamTokens(knows_one, vault.derive("iam tokens"), lambda: at)
     return asyncio.run(tokens.for_api_token("credential"))[0]
 
 
 BEARERS: dict[str, Callable[[Cloud], str]] = {
-    "no form": lambda _: "x",
+    "malformed": lambda _: "x",
     "only the prefix": lambda _: "t1.",
     "no claims": lambda _: "t1..",
     "not ASCII": lambda _: "t1.ÿ.ÿ",
     "expired": lambda cloud: token_made(cloud, at=datetime.now(UTC) - 12 * HOUR - timedelta(seconds=1)),
     "of another instance": lambda cloud: token_made(cloud, at=datetime.now(UTC), vault=Vault(secrets.token_bytes(32))),
-    "of nobody": lambda cloud: token_made(cloud, at=datetime.now(UTC), credential="aje00000000000000000"),
+    "of an unknown credential": lambda cloud: token_made(
+        cloud, at=datetime.now(UTC), credential="aje00000000000000000"
+    ),
     "altered claims": lambda cloud: altered(cloud.token, 10),
     "altered signature": lambda cloud: altered(cloud.token, -10),
     "cut off": lambda cloud: cloud.token[:-1],
@@ -226,7 +230,7 @@ BEARERS: dict[str, Callable[[Cloud], str]] = {
 
 
 @each_row("make", BEARERS)
-def test_tokens_that_open_nothing(cloud: Cloud, make: Callable[[Cloud], str]) -> None:
+def test_invalid_iam_tokens_are_refused(cloud: Cloud, make: Callable[[Cloud], str]) -> None:
     token, device = make(cloud), cloud.device()
     request = device_service_pb2.AddDeviceCertificateRequest(device_id=device, certificate_data=certificate())
     for wire in (cloud.grpc, cloud.rest):
@@ -240,14 +244,14 @@ def test_tokens_that_open_nothing(cloud: Cloud, make: Callable[[Cloud], str]) ->
         assert token not in cloud.server.output.read_text()
 
 
-def test_a_token_is_good_until_it_ends(cloud: Cloud, wire_name: str) -> None:
-    """The counterpart of the expired one above: half a minute before its end it is taken."""
+def test_a_token_is_valid_until_it_expires(cloud: Cloud, wire_name: str) -> None:
+    """Half a minute before its end the token is accepted. The expired one above is refused."""
     token = token_made(cloud, at=datetime.now(UTC) - 12 * HOUR + timedelta(seconds=30))
     assert cloud.add(cloud.device(), certificate(), wire_name, token=token).done
 
 
-def test_who_is_unknown_learns_nothing(cloud: Cloud, wire_name: str) -> None:
-    """The same refusal for what there is and for what there is not, and before anything is validated."""
+def test_an_unauthenticated_caller_cannot_learn_what_exists(cloud: Cloud, wire_name: str) -> None:
+    """The error is the same for existing and missing devices, and comes before validation."""
     told = set()
     for id in (cloud.device(), "are00000000000000000", "x" * 60):
         with pytest.raises(Refused) as refused:

@@ -1,4 +1,4 @@
-"""How clients find the server: addresses, files, certificates, names, and the settings that change them."""
+"""How clients find the server: addresses, files, certificates, host names, and the settings for them."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from thingmint.testing import RunningServer
 
 LIST = api_endpoint_service_pb2.ListApiEndpointsRequest()
-# What the SDKs of Python, Node, Go and Terraform look for.
+# The endpoint ids that the SDKs of Python, Node, Go and Terraform request.
 IDS = {"iam", "operation", "iot-devices", "endpoint", "iotbroker", "broker-data", "iot-data", "iot-broker"}
 
 
-def test_every_endpoint_is_reachable_and_covered(cloud: Cloud, wire_name: str) -> None:
+def test_every_endpoint_is_reachable_with_a_valid_certificate(cloud: Cloud, wire_name: str) -> None:
     endpoints = cloud.wire(wire_name).call("ApiEndpointService/List", LIST, token="").endpoints
     assert {endpoint.id for endpoint in endpoints} == IDS
     [address] = {endpoint.address for endpoint in endpoints}
@@ -50,7 +50,7 @@ def test_every_endpoint_is_reachable_and_covered(cloud: Cloud, wire_name: str) -
 
 
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1", "::1"])
-def test_the_grpc_port_is_certified_for_each_name(cloud: Cloud, name: str) -> None:
+def test_the_certificate_of_the_grpc_port_has_each_name(cloud: Cloud, name: str) -> None:
     names = served_certificate(cloud.server, cloud.server.ports["grpc"]).extensions.get_extension_for_class(
         x509.SubjectAlternativeName
     )
@@ -79,7 +79,7 @@ def test_the_listeners_file_names_the_grpc_port(cloud: Cloud) -> None:
     channel.close()
 
 
-def test_the_environment_file(cloud: Cloud) -> None:
+def test_the_environment_file_has_working_settings(cloud: Cloud) -> None:
     path = cloud.server.data_dir / "clients" / "yandex.env"
     shell = subprocess.run(
         ["sh", "-c", f"set -a; . {path}; set +a; env"], check=True, capture_output=True, text=True, env={}
@@ -94,8 +94,8 @@ def test_the_environment_file(cloud: Cloud) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_the_service_accounts_key(cloud: Cloud) -> None:
-    """In the form of `yc iam key create --output`; the public half is that of the private one."""
+def test_the_file_with_the_service_accounts_key_is_the_only_copy(cloud: Cloud) -> None:
+    """The file has the form of `yc iam key create --output`, and its two keys are a pair."""
     path = cloud.server.data_dir / "clients" / "yandex-sa.json"
     assert path.stat().st_mode & 0o777 == 0o600
     key = json.loads(path.read_text())
@@ -107,24 +107,24 @@ def test_the_service_accounts_key(cloud: Cloud) -> None:
     secret = key["private_key"].splitlines()[1]
     files = [each for each in cloud.server.data_dir.rglob("*") if each.is_file()]
     holders = [each for each in files if secret.encode() in each.read_bytes()]
-    assert holders == [path], "it is kept nowhere else"
+    assert holders == [path], "no other file has the key"
 
 
 @pytest.fixture(scope="module")
 def renamed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    """A server with names of its own, which shows SHA-1 fingerprints."""
+    """A server with configured host names, which shows SHA-1 fingerprints."""
     data = tmp_path_factory.mktemp("renamed") / "data"
     names = ["--hostname=api.things.test", "--hostname=*.api.things.test"]
     assert in_process("init", "--data-dir", data, *names).returncode == 0
     key = json.loads((data / "clients" / "yandex-sa.json").read_text())
-    assert key["private_key"], "init itself leaves the clients' files"
+    assert key["private_key"], "init writes the clients' files"
     with running_server(data, environment={"THINGMINT_YANDEX_FINGERPRINT": "sha1"}) as server:
         cloud = Cloud(server)
         yield cloud
         cloud.close()
 
 
-def test_addresses_have_the_first_name(renamed: Cloud, wire_name: str) -> None:
+def test_endpoint_addresses_have_the_first_host_name(renamed: Cloud, wire_name: str) -> None:
     endpoints = renamed.wire(wire_name).call("ApiEndpointService/List", LIST).endpoints
     port = renamed.server.ports["grpc" if wire_name == "grpc" else "api"]
     assert {endpoint.address for endpoint in endpoints} == {f"api.things.test:{port}"}
@@ -132,20 +132,20 @@ def test_addresses_have_the_first_name(renamed: Cloud, wire_name: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["api.things.test:9443", "api.things.test", "localhost", "api.cloud.yandex.net"])
-def test_audiences_of_each_name(renamed: Cloud, host: str) -> None:
+def test_jwts_for_each_host_name_are_accepted(renamed: Cloud, host: str) -> None:
     request = CreateIamTokenRequest(jwt=renamed.account.jwt(f"https://iam.{host}/iam/v1/tokens"))
     assert renamed.grpc.call("IamTokenService/Create", request, token="").iam_token
 
 
-def test_a_name_that_only_the_other_has(cloud: Cloud) -> None:
+def test_jwts_for_the_host_name_of_another_server_are_refused(cloud: Cloud) -> None:
     request = CreateIamTokenRequest(jwt=cloud.account.jwt("https://iam.api.things.test/iam/v1/tokens"))
     with pytest.raises(Refused):
         cloud.grpc.call("IamTokenService/Create", request, token="")
 
 
 @pytest.mark.parametrize("host", ["iot-devices.api.things.test", "operation.api.things.test", "api.things.test"])
-def test_hosts_of_services_when_configured(renamed: Cloud, host: str) -> None:
-    """As Yandex's own REST addresses are formed: the certificate covers them, and all is served on each."""
+def test_wildcard_host_names_cover_the_services_of_yandex(renamed: Cloud, host: str) -> None:
+    """Host names in the form of Yandex's REST addresses: the certificate has them, and each serves all methods."""
     device = renamed.device()
     request = f"GET /iot-devices/v1/devices/{device} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n"
     with (
@@ -158,7 +158,7 @@ def test_hosts_of_services_when_configured(renamed: Cloud, host: str) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["id"] == device
 
 
-def test_grpc_at_a_name_of_our_own(renamed: Cloud) -> None:
+def test_grpc_works_at_a_configured_host_name(renamed: Cloud) -> None:
     channel = grpc.secure_channel(
         f"127.0.0.1:{renamed.server.ports['grpc']}",
         grpc.ssl_channel_credentials(renamed.server.ca.read_bytes()),
@@ -168,7 +168,7 @@ def test_grpc_at_a_name_of_our_own(renamed: Cloud) -> None:
     channel.close()
 
 
-def test_sha1_fingerprints_when_set(renamed: Cloud, wire_name: str) -> None:
+def test_sha1_fingerprints_are_shown_if_configured(renamed: Cloud, wire_name: str) -> None:
     device, pem = renamed.device(), certificate()
     operation = renamed.add(device, pem, wire_name)
     response = done(operation, device_pb2.DeviceCertificate)
@@ -182,7 +182,7 @@ def test_sha1_fingerprints_when_set(renamed: Cloud, wire_name: str) -> None:
     assert renamed.certificates(device) == []
 
 
-def test_a_grpc_port_that_is_taken_is_all_that_is_told(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_used_grpc_port_stops_the_start_with_one_line(cloud: Cloud, tmp_path: Path) -> None:
     taken = cloud.server.ports["grpc"]
     ports = ("--api-port=0", "--http-port=0", f"--grpc-port={taken}")
     failed = thingmint("serve", "--data-dir", tmp_path / "data", *ports)
@@ -196,7 +196,7 @@ needs_ipv6 = pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason=
 
 
 @needs_ipv6
-def test_ipv6_loopback() -> None:
+def test_the_server_listens_on_the_ipv6_loopback_address() -> None:
     with running_server(arguments=["--host=::1"]) as server:
         check_ipv6(server)
 
@@ -210,7 +210,7 @@ def check_ipv6(server: RunningServer) -> None:
 
 @pytest.fixture(scope="module")
 def elsewhere(cloud: Cloud) -> Iterator[RunningServer]:
-    """On all addresses, with operations that pend for ten minutes, and next to the variables of another server."""
+    """A server on all addresses, with operations pending for ten minutes and the variables of another server's file."""
     variables = {**cloud.server.environment("yandex"), "THINGMINT_YANDEX_OPERATIONS_PENDING": "600"}
     host = "::" if Path("/proc/net/if_inet6").exists() else "0.0.0.0"
     with running_server(arguments=[f"--host={host}"], environment=variables) as server:
@@ -218,16 +218,16 @@ def elsewhere(cloud: Cloud) -> Iterator[RunningServer]:
 
 
 @needs_ipv6
-def test_all_addresses_of_ipv6(elsewhere: RunningServer) -> None:
+def test_the_server_listens_on_all_ipv6_addresses(elsewhere: RunningServer) -> None:
     check_ipv6(elsewhere)
 
 
-def test_serving_with_the_variables_of_the_environment_file(elsewhere: RunningServer) -> None:
-    """They begin as settings do, and are none."""
+def test_variables_of_the_environment_file_are_not_settings(elsewhere: RunningServer) -> None:
+    """Their names begin like those of settings, but the server must ignore them."""
     assert httpx.get(f"{elsewhere.http_url}/readyz").status_code == 200
 
 
-def test_pending_takes_seconds_too(elsewhere: RunningServer) -> None:
+def test_the_pending_time_can_be_given_in_seconds(elsewhere: RunningServer) -> None:
     cloud = Cloud(elsewhere, Account.first(elsewhere))
     request = device_service_pb2.DeleteDeviceRequest(device_id="x")
     assert not cloud.grpc.call("DeviceService/Delete", request).done

@@ -1,4 +1,4 @@
-"""Refusals: the same google.rpc.Status on both wires, with field names as the contract spells them."""
+"""Errors: the same google.rpc.Status over gRPC and REST, with the contract's field names."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def token_of_another_list(cloud: Cloud) -> Any:
     return ds.ListDevicesRequest(folder_id=cloud.folder, page_token=page.next_page_token)
 
 
-# Method, request, code, and the fields that BadRequest names.
+# Method, request, code, and the fields in BadRequest.
 Case = tuple[str, "Callable[[Cloud], Any]", str, list[str]]
 CASES: dict[str, Case] = {
     "no device": ("DeviceService/Get", lambda _: ds.GetDeviceRequest(device_id=MISSING), "NOT_FOUND", []),
@@ -104,7 +104,7 @@ CASES: dict[str, Case] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_both_wires_refuse_alike(cloud: Cloud, case: str) -> None:
+def test_both_protocols_return_the_same_status(cloud: Cloud, case: str) -> None:
     method, make, code, fields = CASES[case]
     request = make(cloud)
     told = []
@@ -121,7 +121,7 @@ def test_both_wires_refuse_alike(cloud: Cloud, case: str) -> None:
     assert told[0].count("@type") == (2 if fields else 1)
 
 
-def test_a_page_token_of_another_list(cloud: Cloud, wire_name: str) -> None:
+def test_a_page_token_of_another_list_is_refused(cloud: Cloud, wire_name: str) -> None:
     with pytest.raises(Refused) as refused:
         cloud.wire(wire_name).call("DeviceService/List", token_of_another_list(cloud))
     assert refused.value.code == "INVALID_ARGUMENT"

@@ -1,4 +1,4 @@
-"""gRPC's own services on the Yandex port, and where a request's id is told."""
+"""The services of gRPC itself on the gRPC port, and the metadata with the request id."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ DEVICES = "yandex.cloud.iot.devices.v1.DeviceService"
 
 
 @pytest.mark.parametrize("service", ["", DEVICES, "grpc.health.v1.Health"])
-def test_health_is_told_without_a_token(cloud: Cloud, service: str) -> None:
+def test_health_needs_no_token(cloud: Cloud, service: str) -> None:
     request = health_pb2.HealthCheckRequest(service=service)
     answer = health_pb2_grpc.HealthStub(cloud.channel).Check(request, timeout=20)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_the_health_of_another_service_is_not_found(cloud: Cloud) -> None:
+def test_the_health_of_an_unknown_service_is_not_found(cloud: Cloud) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         health_pb2_grpc.HealthStub(cloud.channel).Check(health_pb2.HealthCheckRequest(service="x"), timeout=20)
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
@@ -49,7 +49,7 @@ def test_reflection_lists_all_services(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("symbol", [DEVICES, f"{DEVICES}.AddCertificate", "grpc.health.v1.Health"])
-def test_reflection_describes_what_a_service_needs(cloud: Cloud, symbol: str) -> None:
+def test_reflection_describes_a_service_and_its_types(cloud: Cloud, symbol: str) -> None:
     (answer,) = reflected(cloud, reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol))
     files = [
         descriptor_pb2.FileDescriptorProto.FromString(file)
@@ -61,7 +61,7 @@ def test_reflection_describes_what_a_service_needs(cloud: Cloud, symbol: str) ->
     assert any(symbol.startswith(service) for service in services)
 
 
-def test_reflection_does_not_know_what_is_not_there(cloud: Cloud) -> None:
+def test_reflection_of_an_unknown_symbol_is_not_found(cloud: Cloud) -> None:
     request = reflection_pb2.ServerReflectionRequest(file_containing_symbol="a.B")
     assert [answer.error_response.error_code for answer in reflected(cloud, request, request)] == [5, 5]
 
@@ -72,7 +72,7 @@ def test_a_stream_of_reflection_ends_after_a_thousand_answers(cloud: Cloud) -> N
     assert len(list(stub.ServerReflectionInfo(itertools.repeat(request, 1_100), timeout=20))) == 1_000
 
 
-def test_an_address_has_sixteen_streams_of_reflection(cloud: Cloud) -> None:
+def test_an_address_can_have_16_streams_of_reflection(cloud: Cloud) -> None:
     stop = threading.Event()
 
     def unfinished() -> Iterator[Any]:
@@ -93,7 +93,7 @@ def test_an_address_has_sixteen_streams_of_reflection(cloud: Cloud) -> None:
 
 @pytest.mark.parametrize("received", [b"\xff\xff", b"\x0a\x01\xff", b"\x0a\x05"])
 @pytest.mark.parametrize("call", ["health.v1.Health/Check", "reflection.v1alpha.ServerReflection/ServerReflectionInfo"])
-def test_damaged_messages_are_named(cloud: Cloud, call: str, received: bytes) -> None:
+def test_malformed_messages_are_invalid_arguments_with_their_type(cloud: Cloud, call: str, received: bytes) -> None:
     stream: Any = cloud.channel.stream_stream(f"/grpc.{call}")
     with pytest.raises(grpc.RpcError) as refused:
         list(stream(iter([received]), timeout=20))
@@ -102,7 +102,7 @@ def test_damaged_messages_are_named(cloud: Cloud, call: str, received: bytes) ->
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_request_s_id_comes_first_and_last(cloud: Cloud, known: bool) -> None:
+def test_the_request_id_is_in_initial_and_trailing_metadata(cloud: Cloud, known: bool) -> None:
     device = cloud.device() if known else "are0"
     call: Any = cloud.channel.unary_unary(path_of("DeviceService/Get"))
     request = device_service_pb2.GetDeviceRequest(device_id=device).SerializeToString()

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same request is made once, whichever wire it comes over."""
+"""Idempotency-Key: a repeated request makes one change, over gRPC and REST."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_same_request_returns_the_first_operation(cloud: Cloud, wire_name: s
 
 
 @pytest.mark.parametrize("key", ["x" * 257, "x" * 4000])
-def test_keys_that_are_too_long(cloud: Cloud, wire_name: str, key: str) -> None:
+def test_keys_of_over_256_characters_are_refused(cloud: Cloud, wire_name: str, key: str) -> None:
     device = cloud.device()
     with pytest.raises(Refused) as refused:
         cloud.add(device, certificate(), wire_name, key=key)
@@ -42,7 +42,7 @@ def test_keys_that_are_too_long(cloud: Cloud, wire_name: str, key: str) -> None:
     assert cloud.certificates(device) == []
 
 
-def test_an_empty_key_is_the_same_on_both_wires(cloud: Cloud) -> None:
+def test_an_empty_key_has_the_same_effect_on_both_protocols(cloud: Cloud) -> None:
     outcomes = []
     for wire_name in ("grpc", "rest"):
         try:
@@ -52,7 +52,7 @@ def test_an_empty_key_is_the_same_on_both_wires(cloud: Cloud) -> None:
     assert outcomes[0] == outcomes[1]
 
 
-def test_at_the_same_time(cloud: Cloud) -> None:
+def test_simultaneous_requests_with_one_key_make_one_change(cloud: Cloud) -> None:
     device, pem, key = cloud.device(), certificate(), new_key()
     with ThreadPoolExecutor(16) as pool:
         ids = [

@@ -1,4 +1,4 @@
-"""The Operation that every change answers: each of its fields, on both wires, and asked for again."""
+"""The Operation that every change returns: all its fields, over gRPC and REST, also when it is read later."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_over_rest(cloud: Cloud, device: str, pem: str, token: str | None = None)
     return answer.json()
 
 
-def test_every_field_over_rest(cloud: Cloud) -> None:
+def test_every_field_of_an_operation_over_rest(cloud: Cloud) -> None:
     device, pem = cloud.device(), certificate()
     operation = add_over_rest(cloud, device, pem)
     assert set(operation) == {
@@ -70,20 +70,20 @@ def test_every_field_over_rest(cloud: Cloud) -> None:
         assert RFC3339.fullmatch(time)
 
 
-def test_a_user_is_named_by_its_own_id(cloud: Cloud) -> None:
+def test_an_operation_of_a_user_has_the_users_id(cloud: Cloud) -> None:
     token = cloud.http.post("/iam/v1/tokens", json={"yandexPassportOauthToken": cloud.account.api_token}).json()
     operation = add_over_rest(cloud, cloud.device(), certificate(), token["iamToken"])
     assert re.fullmatch(r"aje[0-9a-v]{17}", operation["createdBy"])
     assert operation["createdBy"] != cloud.account.key["service_account_id"]
 
 
-def test_the_wires_answer_the_same(cloud: Cloud) -> None:
-    """One operation, read over each."""
+def test_both_protocols_return_the_same_operation(cloud: Cloud) -> None:
+    """The same operation is read over gRPC and REST."""
     id = cloud.add(cloud.device(), certificate()).id
     assert cloud.operation(id, "grpc") == cloud.operation(id, "rest")
 
 
-def test_cancelling_a_finished_one_returns_it(cloud: Cloud) -> None:
+def test_cancelling_a_finished_operation_returns_it(cloud: Cloud) -> None:
     operation = cloud.add(cloud.device(), certificate())
     request = operation_service_pb2.CancelOperationRequest(operation_id=operation.id)
     assert cloud.grpc.call("OperationService/Cancel", request) == operation
@@ -143,7 +143,7 @@ def test_pending_operations_finish_with_their_response(pending: Cloud) -> None:
 
 
 def pending_result(cloud: Cloud, method: str, **fields: Any) -> Any:
-    """The metadata of a change that is pending still: what it is about is there already."""
+    """The metadata of a pending change, which already names the resource."""
     service, _, name = method.partition("/")
     kind = service.removesuffix("Service")
     package = registry_service_pb2 if kind == "Registry" else device_service_pb2

@@ -1,4 +1,4 @@
-"""The unmodified SDK from the first registry to the last certificate, with each kind of credentials."""
+"""The unmodified SDK, for registries, devices and certificates, with each kind of credentials."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ def from_the_guide(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def api_token_as_oauth(cloud: Cloud) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Yandex's own OAuth tokens end in 2026, ours do not
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # the SDK warns that Yandex's OAuth tokens end in 2026; ours do not
         return cloud.sdk(token=cloud.account.api_token)
 
 
@@ -48,7 +50,7 @@ CREDENTIALS: dict[str, Callable[[Cloud], Any]] = {
 
 
 @pytest.mark.parametrize("credentials", CREDENTIALS)
-def test_the_whole_way(cloud: Cloud, from_the_guide: str, credentials: str) -> None:
+def test_the_sdk_creates_uses_and_deletes_everything(cloud: Cloud, from_the_guide: str, credentials: str) -> None:
     sdk = CREDENTIALS[credentials](cloud)
     registries = sdk.client(registry_service_pb2_grpc.RegistryServiceStub)
     devices = sdk.client(device_service_pb2_grpc.DeviceServiceStub)
@@ -143,7 +145,7 @@ def test_the_whole_way(cloud: Cloud, from_the_guide: str, credentials: str) -> N
         assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_certificate_data_comes_back_byte_for_byte(cloud: Cloud, wire_name: str) -> None:
+def test_certificate_data_is_returned_byte_for_byte(cloud: Cloud, wire_name: str) -> None:
     device, pem = cloud.device(), f"Bag Attributes\n  имя: x\n{certificate()}# the end \t\n".replace("\n", "\r\n")
     response = device_pb2.DeviceCertificate()
     operation = cloud.add(device, pem, wire_name)
@@ -158,7 +160,7 @@ def test_certificate_data_comes_back_byte_for_byte(cloud: Cloud, wire_name: str)
     assert cloud.operation(operation.id, wire_name) == operation
 
 
-def test_pages_of_devices(cloud: Cloud, wire_name: str) -> None:
+def test_devices_are_listed_in_pages(cloud: Cloud, wire_name: str) -> None:
     wire, registry = cloud.wire(wire_name), cloud.registry()
     made = [cloud.device(registry, name=f"d{number}") for number in range(5)]
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""What callers without valid credentials can take of the gRPC port: no memory, some connections and calls, a rate."""
+"""Limits of unauthenticated callers on the gRPC port: no memory, few connections and calls, a rate."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def headers(path: str, token: str | None = None) -> bytes:
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Cloud]:
-    """A server that gives little."""
+    """A server with low limits."""
     environment = {
         "THINGMINT_CONNECTIONS__GRPC__TOTAL": "60",
         "THINGMINT_CONNECTIONS__GRPC__PER_ADDRESS": "50",
@@ -49,7 +49,7 @@ def small() -> Iterator[Cloud]:
 
 
 @pytest.mark.parametrize("token", [None, "t1.a.b", "x"])
-def test_no_message_is_waited_for(cloud: Cloud, token: str | None) -> None:
+def test_a_call_without_a_valid_token_is_refused_before_its_message(cloud: Cloud, token: str | None) -> None:
     with http2.Connection(cloud.server) as connection:
         connection.socket.settimeout(5)
         connection.send(http2.HEADERS, http2.END_HEADERS, 1, headers(ADD, token))
@@ -69,9 +69,9 @@ def test_messages_without_a_token_are_not_kept(cloud: Cloud) -> None:
     assert cloud.operation_is_unknown()
 
 
-def test_calls_that_need_no_token_are_bounded(cloud: Cloud) -> None:
-    """Each of them may wait for its message; others, and calls with a token, go on."""
-    cloud.token  # noqa: B018 - it is fetched by such a call
+def test_calls_without_a_token_are_limited(cloud: Cloud) -> None:
+    """Each of them can wait for its message. Calls with a token still work."""
+    cloud.token  # noqa: B018 - getting the token is such a call
     with http2.Connection(cloud.server) as connection:
         for stream in range(1, 200, 2):
             connection.send(http2.HEADERS, http2.END_HEADERS, stream, headers(TOKEN))
@@ -81,13 +81,13 @@ def test_calls_that_need_no_token_are_bounded(cloud: Cloud) -> None:
         assert cloud.operation_is_unknown()
 
 
-def test_an_address_leaves_connections_to_others(small: Cloud) -> None:
+def test_one_address_cannot_use_all_connections(small: Cloud) -> None:
     address, crowd, refused = ("127.0.0.1", small.server.ports["grpc"]), [], 0
     with contextlib.ExitStack() as stack:
         for _ in range(70):
             sock = socket.create_connection(address, timeout=5, source_address=("127.0.0.2", 0))
             crowd.append(stack.enter_context(sock))
-        for sock in crowd:  # those that were refused are closed without a byte
+        for sock in crowd:  # refused connections are closed without sending anything
             sock.settimeout(0.02)
             with contextlib.suppress(TimeoutError):
                 try:
@@ -100,11 +100,11 @@ def test_an_address_leaves_connections_to_others(small: Cloud) -> None:
     until(
         lambda: metric(small.server, 'thingmint_handshakes{listener="grpc"}') == 0,
         seconds=5,
-        what="places of connections that have gone are given back",
+        what="places of closed connections are released",
     )
 
 
-def test_a_connection_is_open_when_its_handshake_is_done(small: Cloud) -> None:
+def test_a_connection_counts_as_open_after_its_handshake(small: Cloud) -> None:
     tls = ssl.create_default_context(cafile=small.server.ca)
     tls.set_alpn_protocols(["h2"])
     for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -128,7 +128,7 @@ def test_the_clients_own_address_is_logged(small: Cloud) -> None:
     assert addresses == {"127.0.0.1"}
 
 
-def test_an_address_that_fails_too_often_is_throttled(small: Cloud) -> None:
+def test_an_address_with_too_many_failures_is_throttled(small: Cloud) -> None:
     channel = open_channel(small.server.ca, small.server.ports["grpc"])
     call: Any = channel.unary_unary(ADD)
     request = device_service_pb2.AddDeviceCertificateRequest().SerializeToString()

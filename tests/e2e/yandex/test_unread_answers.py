@@ -1,4 +1,4 @@
-"""Answers over gRPC that their client never takes: HTTP/2 lets it allow no byte of them."""
+"""Answers over gRPC that the client never reads: with HTTP/2's flow control it can allow the server to send nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _INITIAL_WINDOW_SIZE = 4  # RFC 9113 6.5.2
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Cloud]:
-    """A server that gives 4 MiB, half of it to one account, and waits for 4 seconds until an answer is taken."""
+    """A server with 4 MiB for requests, half of it for one account, and 4 seconds for a client to read an answer."""
     environment = {
         "THINGMINT_AUTHENTICATED_REQUEST_BYTES": str(4 * MIB),
         "PYTHONPATH": os.pathsep.join([str(_IMPATIENT), os.environ.get("PYTHONPATH", "")]),
@@ -43,7 +43,7 @@ def small() -> Iterator[Cloud]:
 
 @pytest.fixture(scope="module")
 def question(small: Cloud) -> bytes:
-    """Its answer takes some 200 KiB."""
+    """A request whose answer has about 200 KiB."""
     registry = small.registry()
     for device in range(20):
         aliases = {f"{device:02}{n}".ljust(1024, "x"): "$devices/{id}/".ljust(1007, "t") for n in range(5)}
@@ -52,31 +52,31 @@ def question(small: Cloud) -> bytes:
 
 
 def ask(cloud: Cloud, connection: http2.Connection, question: bytes, streams: range) -> None:
-    """On streams whose answers may not be sent."""
+    """Sends the request on streams with a flow-control window of 0, so that the answers cannot be sent."""
     connection.send(http2.SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0))
     for stream in streams:
         connection.send(http2.HEADERS, http2.END_HEADERS, stream, headers(LIST, cloud.token))
         connection.send(http2.DATA, http2.END_STREAM, stream, http2.message(question))
 
 
-def test_they_take_what_an_account_may_hold_and_no_more(small: Cloud, question: bytes) -> None:
-    """gRPC keeps a copy of each, so five of them are kept, and the others refused."""
+def test_unread_answers_use_at_most_the_memory_of_an_account(small: Cloud, question: bytes) -> None:
+    """gRPC keeps a copy of each answer, so the limit allows five answers. The other calls are refused."""
     with http2.Connection(small.server) as connection:
         ask(small, connection, question, range(1, 120, 2))
         for stream in range(21, 120, 2):
             connection.wait_for_the_end_of(stream)
         assert MIB < metric(small.server, HELD) <= 2 * MIB
-        assert small.operation_is_unknown()  # small answers are given
-    until(lambda: metric(small.server, HELD) == 0, seconds=20, what="what they held is given back")
+        assert small.operation_is_unknown()  # small answers are still sent
+    until(lambda: metric(small.server, HELD) == 0, seconds=20, what="their memory is released")
     small.grpc.call("DeviceService/List", device_service_pb2.ListDevicesRequest.FromString(question))
     assert "Traceback" not in small.server.output.read_text()
 
 
-def test_a_connection_ends_when_an_answer_is_not_taken(small: Cloud, question: bytes) -> None:
+def test_a_connection_is_closed_if_an_answer_is_not_read(small: Cloud, question: bytes) -> None:
     with http2.Connection(small.server) as connection:
         ask(small, connection, question, range(1, 2, 2))
-        until(lambda: metric(small.server, HELD) > 0, seconds=20, what="it is answered")
-        until(lambda: metric(small.server, HELD) == 0, seconds=20, what="it is not waited for any more")
+        until(lambda: metric(small.server, HELD) > 0, seconds=20, what="the answer is held")
+        until(lambda: metric(small.server, HELD) == 0, seconds=20, what="the answer is discarded")
         with pytest.raises(ConnectionError):
             connection.wait_for_the_end_of(1)
     assert "Traceback" not in small.server.output.read_text()

@@ -1,4 +1,4 @@
-"""What the operations of AWS IoT are authorized on, against the service model."""
+"""The resources on which AWS IoT operations are authorized, checked against the service model."""
 
 from typing import Any
 
@@ -21,14 +21,14 @@ def members_of(shape: Any) -> dict[str, Any]:
     return dict(shape.members) if shape is not None else {}
 
 
-def test_targets_are_named_by_members_of_the_model() -> None:
+def test_targets_use_members_of_the_model() -> None:
     for name, targets in TARGETS.items():
         known = members_of(MODEL.operation_model(name).input_shape)
         for target in targets:
             assert {*target.names, *target.arns} <= known.keys(), name
 
 
-def test_roles_are_passed_by_members_of_the_model() -> None:
+def test_roles_use_members_of_the_model() -> None:
     for name, path in ROLES.items():
         shape = MODEL.operation_model(name).input_shape
         for member in path:
@@ -95,7 +95,7 @@ def test_every_action_is_an_operation_of_the_model_with_one_access_level() -> No
         ("UntagResource", {"resourceArn": f"{BASE}cert/{HEX}"}, [f"{BASE}cert/{LOW}"]),
     ],
 )
-def test_resources_are_what_the_input_names(operation: str, members: dict[str, Any], expected: list[str]) -> None:
+def test_resources_are_those_that_the_input_names(operation: str, members: dict[str, Any], expected: list[str]) -> None:
     assert list(resource_arns(operation, members, OURS)) == expected
 
 
@@ -109,7 +109,7 @@ def test_resources_are_what_the_input_names(operation: str, members: dict[str, A
         ("TagResource", {"resourceArn": ""}, "resourceArn"),
     ],
 )
-def test_a_required_name_that_is_missing_is_refused(operation: str, members: dict[str, Any], field: str) -> None:
+def test_a_missing_required_name_is_refused(operation: str, members: dict[str, Any], field: str) -> None:
     with pytest.raises(Invalid) as caught:
         resource_arns(operation, members, OURS)
     assert caught.value.field == field
@@ -150,7 +150,7 @@ def test_condition_keys_are_taken_from_the_input(
         ("CreateThing", {"roleArn": "R"}, None),
     ],
 )
-def test_the_passed_role_is_the_inputs(operation: str, members: dict[str, Any], expected: str | None) -> None:
+def test_the_passed_role_comes_from_the_input(operation: str, members: dict[str, Any], expected: str | None) -> None:
     assert passed_role(operation, members) == expected
 
 
@@ -166,9 +166,9 @@ def test_the_passed_role_is_the_inputs(operation: str, members: dict[str, Any], 
         (" arn:aws:iam::222222222222:role/r", False),
         ("arn:aws:iam::222222222222:user/u", False),
         ("arn:aws:sts::222222222222:assumed-role/r/session", False),
-        # No ARN, so nothing can assume it.
+        # Not an ARN, so it cannot be assumed.
         ("r", True),
     ],
 )
-def test_a_role_of_another_account_is_known_by_its_arn(role: str, expected: bool) -> None:
+def test_only_an_arn_of_another_account_is_not_an_own_role(role: str, expected: bool) -> None:
     assert is_own_role(role, OURS) is expected

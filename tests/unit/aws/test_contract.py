@@ -1,4 +1,4 @@
-"""The compiled contract against botocore's own serializer and parser, which read the same model their own way."""
+"""The compiled contract agrees with botocore's serializer and parser, which read the same model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = sorted(CONTRACT.operations)
 
 
 def serialize(name: str, params: dict[str, Any]) -> tuple[str, bytes, bytes, dict[bytes, bytes], bytes]:
-    """Method, raw path, query, headers and body, as botocore puts them on the wire."""
+    """The method, raw path, query, headers and body that botocore would send."""
     request = create_serializer("rest-json").serialize_to_request(params, service().operation_model(name))
     prepare_request_dict(request, "http://localhost")
     path, _, query = request["url"].removeprefix("http://localhost").partition("?")
@@ -81,7 +81,7 @@ TEXTS = (
 
 
 def sample(shape: Any) -> Any:
-    """A value that satisfies the shape, all members present."""
+    """A valid value of the shape, with all members."""
     kind = shape.type_name
     if kind == "structure":
         return {name: sample(member) for name, member in shape.members.items()}
@@ -112,13 +112,13 @@ def sample_text(shape: Any) -> str:
     raise AssertionError(f"no sample for {shape.name}")
 
 
-def test_every_operation_of_the_model_is_there() -> None:
+def test_every_operation_of_the_model_is_compiled() -> None:
     assert set(CONTRACT.operations) == set(service().operation_names)
     assert len(CONTRACT.operations) == 272
 
 
 @each_row("name", NAMES)
-def test_template_leads_to_its_operation(name: str) -> None:
+def test_each_template_matches_its_operation(name: str) -> None:
     operation = CONTRACT.operations[name]
     path = "/".join(
         quote(f"x/{index}", safe="") if part.startswith("{") else part
@@ -134,7 +134,7 @@ def test_template_leads_to_its_operation(name: str) -> None:
 
 
 @each_row("name", NAMES)
-def test_full_input_survives_botocore_s_serializer(name: str) -> None:
+def test_a_full_input_from_botocores_serializer_is_parsed(name: str) -> None:
     shape = service().operation_model(name).input_shape
     assert shape is not None
     params = sample(shape)
@@ -146,7 +146,7 @@ def test_full_input_survives_botocore_s_serializer(name: str) -> None:
 
 
 @each_row("name", NAMES)
-def test_full_output_survives_botocore_s_parser(name: str) -> None:
+def test_botocores_parser_reads_a_full_output(name: str) -> None:
     shape: Any = service().operation_model(name).output_shape
     result = {} if shape is None else sample(shape)
     body = CONTRACT.operations[name].encode(result)
@@ -194,11 +194,11 @@ SAMPLES: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("name", "params"), SAMPLES)
-def test_sample_input_survives(name: str, params: dict[str, Any]) -> None:
+def test_sample_inputs_from_botocores_serializer_are_parsed(name: str, params: dict[str, Any]) -> None:
     assert received(CONTRACT, name, params) == params
 
 
-def test_description_survives_botocore_s_parser() -> None:
+def test_botocores_parser_reads_a_description() -> None:
     moment = datetime(2026, 11, 21, 1, 2, 3, 250000, UTC)
     description = {"certificateId": CERTIFICATE_ID, "creationDate": NOW, "validity": {"notBefore": moment}}
     body = CONTRACT.operations["DescribeCertificate"].encode(
@@ -209,7 +209,7 @@ def test_description_survives_botocore_s_parser() -> None:
     assert parsed["certificateDescription"] == {**description, "transferData": {}}
 
 
-def test_error_statuses() -> None:
+def test_error_codes_have_the_models_statuses() -> None:
     expected = {
         "ResourceNotFoundException": 404,
         "ThrottlingException": 400,
@@ -227,7 +227,7 @@ def test_error_statuses() -> None:
     assert "CertificateStateException" in CONTRACT.operations["DeleteCertificate"].errors
 
 
-def test_labels_arrive_in_the_template_s_order() -> None:
+def test_labels_are_parsed_in_the_templates_order() -> None:
     match = CONTRACT.match("GET", b"/policies/some%2Bname/version/12")
     assert match is not None
     assert match[0].parse(match[1], b"", {}, b"") == {"policyName": "some+name", "policyVersionId": "12"}
@@ -293,7 +293,7 @@ TAGS = b'{"resourceArn":"a","tags":%s}'
         ("SetLoggingOptions", {"body": b"{}"}, "loggingOptionsPayload.roleArn", "is required"),
     ],
 )
-def test_refused(name: str, request_parts: dict[str, Any], field: str, reason: str) -> None:
+def test_invalid_requests_are_refused(name: str, request_parts: dict[str, Any], field: str, reason: str) -> None:
     with pytest.raises(Invalid) as caught:
         parse(name, **request_parts)
     assert (caught.value.field, caught.value.reason) == (field, reason)
@@ -301,17 +301,17 @@ def test_refused(name: str, request_parts: dict[str, Any], field: str, reason: s
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"unknown":[1]}', b' {"setAsActive":"x"}'])
-def test_body_that_is_not_needed(body: bytes) -> None:
+def test_unknown_members_of_an_optional_body_are_ignored(body: bytes) -> None:
     assert parse("CreateKeysAndCertificate", body=body) == {}
 
 
-def test_what_is_not_in_the_model_is_ignored() -> None:
+def test_unknown_parameters_and_headers_are_ignored() -> None:
     query = b"X-Amz-Signature=%zz&X-Amz-Signature=1&foo&pageSize=3"
     assert parse("ListCertificates", query=query, x_other=b"\xff") == {"pageSize": 3}
 
 
 @pytest.mark.parametrize(("raw", "text"), [(b" \tx ", "x"), ("ü".encode(), "ü"), (b"\xfc", "ü")])
-def test_header_text(raw: bytes, text: str) -> None:
+def test_headers_can_be_utf_8_or_latin_1(raw: bytes, text: str) -> None:
     assert parse("ListPrincipalThings", x_amzn_principal=raw) == {"principal": text}
 
 
@@ -323,7 +323,7 @@ JSON = st.recursive(
 
 
 @given(data=st.data())
-def test_only_invalid_is_raised(data: st.DataObject) -> None:
+def test_parsing_raises_only_invalid(data: st.DataObject) -> None:
     operation = CONTRACT.operations[data.draw(st.sampled_from(NAMES))]
     shape = service().operation_model(operation.name).input_shape
     assert shape is not None
@@ -356,7 +356,7 @@ def test_only_invalid_is_raised(data: st.DataObject) -> None:
         ({"type": "list"}, "outside a body"),
     ],
 )
-def test_a_model_that_needs_more_is_refused_at_start(change: dict[str, Any], reason: str) -> None:
+def test_unsupported_models_are_refused_at_start(change: dict[str, Any], reason: str) -> None:
     http = {"method": "GET", "requestUri": change.get("uri", "/a/{x}"), "responseCode": change.get("code", 200)}
     member = {"shape": "X", "location": change.get("location", "uri"), "locationName": "x"}
     model = {

@@ -1,4 +1,4 @@
-"""An empty nextToken is the first page, in every paged operation of the model that is served."""
+"""An empty nextToken means the first page, in every served operation with pages."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 ARN = "arn:aws:iot:us-east-1:111111111111:"
 
 
-async def asked(world: World) -> Mapping[str, Mapping[str, Any]]:
-    """What each paged operation needs besides a token."""
+async def inputs_of_lists(world: World) -> Mapping[str, Mapping[str, Any]]:
+    """The input of each operation with pages, without the token."""
     principal = {"principal": arn_of(OURS, (await minimal(world))["DescribeCertificate"]["certificateId"])}
     thing = {"thingName": "thing"}
     return {
@@ -41,15 +41,15 @@ async def asked(world: World) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-async def test_an_empty_token_is_the_first_page(world: World) -> None:
+async def test_an_empty_token_returns_the_first_page(world: World) -> None:
     model = ServiceModel(Loader().load_service_model("iot", "service-2"), "iot")
     inputs = {name: model.operation_model(name).input_shape for name in OPERATIONS}
-    calls = await asked(world)
+    calls = await inputs_of_lists(world)
     assert {name for name, shape in inputs.items() if shape is not None and "nextToken" in shape.members} == set(calls)
     for name, members in calls.items():
         assert await world.aws(name, **members, nextToken="") == await world.aws(name, **members), name
 
 
-async def test_an_empty_token_passes_the_contract() -> None:
+async def test_the_contract_accepts_an_empty_token() -> None:
     operation = load_contract().operations["ListThings"]
     assert operation.parse((), b"nextToken=", {}, b"") == {"nextToken": ""}

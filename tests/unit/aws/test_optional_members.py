@@ -1,6 +1,6 @@
-"""What the answers of AWS IoT's operations leave out, over every container in the model's outputs.
+"""The empty members that answers of AWS IoT operations omit, for every container in the model's outputs.
 
-Terraform takes an empty structure for a difference from none, and plans a change for ever.
+Terraform reports an empty structure as a difference from a missing one, and then plans a change each time.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ TEMPLATE = {
         }
     }
 }
-# AWS's guide shows these empty, for things that have no attributes.
+# In AWS's guide, these are present and empty for things without attributes.
 EMPTY_AT_AWS = {"DescribeThing .attributes", "ListThings .things[].attributes"}
 
 
 def containers(shape: Any, path: str = "") -> Iterator[str]:
-    """The paths of all structures, lists and maps in an output, but for the items of a list operation."""
+    """The paths of all structures, lists and maps in an output, except the items of a list operation."""
     if shape.type_name == "structure":
         for name, member in shape.members.items():
             if member.type_name in ("structure", "map") or (path and member.type_name == "list"):
@@ -57,7 +57,7 @@ def answered(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
-    """Something of each kind with nothing but what is required, and how operations are asked for it."""
+    """Creates a resource of each kind with required members only; returns the inputs that read or create them."""
     await world.aws("CreateThing", thingName="thing")
     await world.aws("CreateThingType", thingTypeName="type")
     await world.aws("CreateThingGroup", thingGroupName="group")
@@ -81,7 +81,7 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
     }
 
 
-async def test_no_answer_holds_an_empty_container_within_another(world: World) -> None:
+async def test_answers_omit_empty_nested_containers(world: World) -> None:
     model = ServiceModel(Loader().load_service_model("iot", "service-2"), "iot")
     asked = await minimal(world)
     outputs = {name: model.operation_model(name).output_shape for name in OPERATIONS}
@@ -90,7 +90,7 @@ async def test_no_answer_holds_an_empty_container_within_another(world: World) -
     for name, members in asked.items():
         answer = json.loads(contract.operations[name].encode(await world.aws(name, **members)))
         empty |= {f"{name} {path}" for path, container in answered(answer) if not container}
-    # What a thing group and a thing type are described by is there, and empty: the case in which nothing was said.
+    # The properties of thing groups and thing types are present and empty if the resource has none.
     described = {
         "DescribeThingGroup .thingGroupProperties",
         "DescribeThingType .thingTypeProperties",

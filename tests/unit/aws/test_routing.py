@@ -49,7 +49,9 @@ def router() -> Router[str]:
         ("GET", b"/destinations/a/state", "/destinations/{id}/state", ("a",)),
     ],
 )
-def test_match(router: Router[str], method: str, path: bytes, template: str, labels: tuple[str, ...]) -> None:
+def test_a_path_matches_its_template(
+    router: Router[str], method: str, path: bytes, template: str, labels: tuple[str, ...]
+) -> None:
     assert router.match(method, path) == (f"{method} {template}", labels)
 
 
@@ -78,12 +80,12 @@ def test_match(router: Router[str], method: str, path: bytes, template: str, lab
         ("", b"/things"),
     ],
 )
-def test_no_match(router: Router[str], method: str, path: bytes) -> None:
+def test_paths_without_a_route_do_not_match(router: Router[str], method: str, path: bytes) -> None:
     assert router.match(method, path) is None
 
 
 @pytest.mark.parametrize(("raw", "name"), [(b".", "."), (b"..", ".."), (b"%2e", "."), (b"%2E.", "..")])
-def test_dots_are_a_name(router: Router[str], raw: bytes, name: str) -> None:
+def test_dots_can_be_a_name(router: Router[str], raw: bytes, name: str) -> None:
     found = router.match("GET", b"/things/" + raw)
     assert found is not None
     assert found[1] == (name,)
@@ -105,7 +107,7 @@ def test_dots_are_a_name(router: Router[str], raw: bytes, name: str) -> None:
         (b"a\0", "must not contain the NUL character"),
     ],
 )
-def test_bad_label(router: Router[str], raw: bytes, reason: str) -> None:
+def test_malformed_labels_are_refused(router: Router[str], raw: bytes, reason: str) -> None:
     with pytest.raises(Invalid) as caught:
         router.match("GET", b"/things/" + raw)
     assert (caught.value.field, caught.value.reason) == ("thingName", reason)
@@ -121,7 +123,7 @@ def test_bad_label(router: Router[str], raw: bytes, reason: str) -> None:
         ("/a/{x+}", "/a/{y+}"),
     ],
 )
-def test_collision(first: str, second: str) -> None:
+def test_colliding_routes_are_refused(first: str, second: str) -> None:
     router: Router[int] = Router()
     router.add("GET", first, 1)
     router.add("PUT", second, 2)
@@ -130,13 +132,13 @@ def test_collision(first: str, second: str) -> None:
 
 
 @pytest.mark.parametrize("template", ["/a/{x+}/b", "/a/x-{y}", "/a?b", "/a//b", "/a/{}", "/a#b", "/", "/%41"])
-def test_bad_template(template: str) -> None:
+def test_malformed_templates_are_refused(template: str) -> None:
     with pytest.raises(ValueError, match=r"label|route"):
         label_names(template)
 
 
 @given(st.sampled_from(["GET", "DELETE", "PUT"]), st.binary(max_size=60) | st.from_regex(rb"/[a-z%/.{}]+"))
-def test_nothing_but_invalid_is_raised(method: str, path: bytes) -> None:
+def test_matching_raises_only_invalid(method: str, path: bytes) -> None:
     router: Router[int] = Router()
     for verb, template in TEMPLATES:
         router.add(verb, template, 1)
@@ -151,7 +153,7 @@ def test_nothing_but_invalid_is_raised(method: str, path: bytes) -> None:
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
-def test_percent_round_trip(text: str) -> None:
+def test_percent_encoded_text_is_decoded(text: str) -> None:
     encoded = "".join(f"%{octet:02x}" for octet in text.encode())
     assert percent.decode(encoded.encode(), "x") == percent.decode(text.replace("%", "%25").encode(), "x") == text
 
@@ -170,7 +172,7 @@ def test_percent_round_trip(text: str) -> None:
         (b"c=1&c=2&X-Amz-Date=%zz&%zz=1&\xff=1&A=1", {}),
     ],
 )
-def test_query(query: bytes, values: dict[str, str]) -> None:
+def test_query_values_are_decoded(query: bytes, values: dict[str, str]) -> None:
     assert percent.query_values(query, {b"a": "a", b"b": "b"}) == values
 
 
@@ -184,7 +186,7 @@ def test_query(query: bytes, values: dict[str, str]) -> None:
         (b"a=%00", "must not contain the NUL character"),
     ],
 )
-def test_bad_query(query: bytes, reason: str) -> None:
+def test_malformed_query_values_are_refused(query: bytes, reason: str) -> None:
     with pytest.raises(Invalid) as caught:
         percent.query_values(query, {b"a": "a"})
     assert (caught.value.field, caught.value.reason) == ("a", reason)

@@ -97,7 +97,7 @@ def compiler() -> InputCompiler:
         ("Tree", {"tree": {"forest": [{}, {"tree": {}}]}}, {"tree": {"forest": [{}, {"tree": {}}]}}),
     ],
 )
-def test_accepted(compiler: InputCompiler, shape: str, value: object, decoded: object) -> None:
+def test_valid_values_are_decoded(compiler: InputCompiler, shape: str, value: object, decoded: object) -> None:
     result = compiler.decoder(shape)(value)
     assert result == decoded
     assert type(result) is type(decoded)
@@ -164,7 +164,9 @@ def test_accepted(compiler: InputCompiler, shape: str, value: object, decoded: o
         ("Tree", {"forest": [{}, {"tree": {"tag": {}}}]}, "forest[1].tree.tag.Key", "is required"),
     ],
 )
-def test_refused(compiler: InputCompiler, shape: str, value: object, field: str, reason: str) -> None:
+def test_invalid_values_are_refused(
+    compiler: InputCompiler, shape: str, value: object, field: str, reason: str
+) -> None:
     with pytest.raises(Violation) as caught:
         compiler.decoder(shape)(value)
     assert (caught.value.field, caught.value.reason) == (field, reason)
@@ -182,7 +184,7 @@ def test_refused(compiler: InputCompiler, shape: str, value: object, field: str,
         ("Time", "1970-01-01T00:00:01Z", datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)),
     ],
 )
-def test_text_accepted(shape: str, text: str, value: object) -> None:
+def test_valid_text_is_decoded(shape: str, text: str, value: object) -> None:
     assert scalar_decoder(SHAPES[shape], text=True)(text) == value
 
 
@@ -200,7 +202,7 @@ def test_text_accepted(shape: str, text: str, value: object) -> None:
         ("Time", "9" * 16, "must be a timestamp in epoch seconds or ISO 8601"),
     ],
 )
-def test_text_refused(shape: str, text: str, reason: str) -> None:
+def test_invalid_text_is_refused(shape: str, text: str, reason: str) -> None:
     with pytest.raises(Violation, match="^" + reason):
         scalar_decoder(SHAPES[shape], text=True)(text)
 
@@ -227,7 +229,7 @@ def test_text_refused(shape: str, text: str, reason: str) -> None:
         (b'{"a":[' + b"[]," * 9999 + b"[]]}", "must hold at most 10000 values"),
     ],
 )
-def test_bad_body(body: bytes, reason: str) -> None:
+def test_invalid_bodies_are_refused(body: bytes, reason: str) -> None:
     with pytest.raises(Violation) as caught:
         load_body(body)
     assert (caught.value.field, caught.value.reason) == ("body", reason)
@@ -243,11 +245,11 @@ def test_bad_body(body: bytes, reason: str) -> None:
         b'{"a":"[[[' + b"{" * 99 + b'"}',
     ],
 )
-def test_good_body(body: bytes) -> None:
+def test_valid_bodies_are_loaded(body: bytes) -> None:
     assert isinstance(load_body(body), dict)
 
 
-def test_empty_body() -> None:
+def test_a_missing_body_is_an_empty_object() -> None:
     assert load_body(b"") == {}
 
 
@@ -263,7 +265,7 @@ def test_empty_body() -> None:
         {"type": "string", "pattern": r"\p{Greek}"},
     ],
 )
-def test_unknown_constructs_fail_at_compile_time(shape: dict[str, Any]) -> None:
+def test_unsupported_shapes_fail_at_compile_time(shape: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"not supported|cannot"):
         InputCompiler({"X": shape, "String": {"type": "string"}}).decoder("X")
 
@@ -287,7 +289,7 @@ def test_unknown_constructs_fail_at_compile_time(shape: dict[str, Any]) -> None:
         (r"[a-zA-Z0-9_.,@/:#=\[\]-]*", "a[]-=", "\\^!"),
     ],
 )
-def test_pattern_characters(pattern: str, accepted: str, refused: str) -> None:
+def test_patterns_accept_javas_character_classes(pattern: str, accepted: str, refused: str) -> None:
     predicate = compile_pattern(pattern)
     for character in accepted:
         assert predicate is None or predicate(character), repr(character)
@@ -297,21 +299,21 @@ def test_pattern_characters(pattern: str, accepted: str, refused: str) -> None:
         assert not predicate("a" + character), repr(character)
 
 
-def test_java_s_dot_stops_at_every_line_terminator() -> None:
+def test_a_dot_stops_at_every_line_terminator_of_java() -> None:
     predicate = compile_pattern("https?://.*")
     assert predicate is not None
     assert predicate("https://x")
     assert not any(predicate(f"https://x{end}") for end in "\n\r\x85\u2028\u2029")
 
 
-def test_empty_text() -> None:
+def test_patterns_and_empty_text() -> None:
     for pattern, matches in ((r"[^\p{C}]+", False), (r"[^\p{C}]*", True), ("^[0-9]*$", True), ("[0-9]+", False)):
         predicate = compile_pattern(pattern)
         assert predicate is not None
         assert bool(predicate("")) is matches
 
 
-def test_general_categories_are_unicodedata_s() -> None:
+def test_character_classes_agree_with_unicodedata() -> None:
     tag_key, no_other = compile_pattern(r"^[\p{L}\p{Z}\p{N}_]*$"), compile_pattern(r"[^\p{C}]*")
     assert tag_key is not None
     assert no_other is not None
@@ -339,7 +341,7 @@ def test_general_categories_are_unicodedata_s() -> None:
         "(a|b){3}",
     ],
 )
-def test_untranslatable_patterns(pattern: str) -> None:
+def test_unsupported_patterns_fail_at_compile_time(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"not supported|unknown construct"):
         compile_pattern(pattern)
 
@@ -348,7 +350,7 @@ def test_untranslatable_patterns(pattern: str) -> None:
     ("pattern", "expected"),
     [("^[1-9]+.[0-9]+", True), ("[+*]+", False), (r"a\+\*b*", False), ("a{3}b{1,2}c*", False), ("a{1,}b*", True)],
 )
-def test_superlinear(pattern: str, expected: bool) -> None:
+def test_superlinear_patterns_are_detected(pattern: str, expected: bool) -> None:
     assert is_superlinear(pattern) is expected
 
 
@@ -371,7 +373,7 @@ NOW = datetime(2026, 11, 21, 1, 2, 3, tzinfo=UTC)
         ({"code": 204}, b"{}"),
     ],
 )
-def test_encode(result: dict[str, Any], body: bytes) -> None:
+def test_results_are_encoded(result: dict[str, Any], body: bytes) -> None:
     assert OutputCompiler(SHAPES).body("Result")(result) == body
 
 
@@ -388,12 +390,12 @@ def test_encode(result: dict[str, Any], body: bytes) -> None:
         ({"map": {1: "x"}}, TypeError),
     ],
 )
-def test_encode_refuses_what_the_model_does_not_know(result: dict[str, Any], error: type[Exception]) -> None:
+def test_results_outside_the_model_raise_errors(result: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         OutputCompiler(SHAPES).body("Result")(result)
 
 
-def test_no_output_shape() -> None:
+def test_without_an_output_shape_the_body_is_empty() -> None:
     encode = OutputCompiler(SHAPES).body(None)
     assert encode({}) == b""
     with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""Small transactions for the tests of engines. They write accounts, as those refer to nothing."""
+"""Small transactions for the tests of engines. They write accounts, which refer to no other rows."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
 
 
 class Refused(Exception):
-    """What a rule of the registry would raise."""
+    """Stands for an error of the services."""
 
 
 def insert(id: str, *, name: str = "", error: Exception | None = None) -> Body[str]:
-    """Adds an account, and then raises ``error`` if there is one."""
+    """A body that adds an account, and then raises ``error`` if it is given."""
 
     async def body(tx: Transaction) -> str:
         await tx.execute("INSERT INTO accounts (id, name, created_at) VALUES ($1, $2, $3)", id, name, 0)

@@ -1,4 +1,4 @@
-"""The engines that the same tests run on."""
+"""Stores of both engines, for the same tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def database(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgres"])
 def store(request: pytest.FixtureRequest, database: Path) -> OpenStore:
-    """Opens the one store of a test, inside the event loop that is to use it; as often as is asked for."""
+    """A function that opens the test's store in the current event loop. It can be called more than once."""
     url = request.getfixturevalue("postgres") if request.param == "postgres" else None
 
     @contextlib.asynccontextmanager

@@ -1,4 +1,4 @@
-"""Rows are deleted a bounded number at a time, and only those that are meant."""
+"""Rows are deleted a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OLD = BoundedDelete("outbox", ("id",), "created_at < $1")
 
 
 @pytest.mark.parametrize("old", [0, 1, DELETED_AT_ONCE - 1, DELETED_AT_ONCE, DELETED_AT_ONCE + 1, 2 * DELETED_AT_ONCE])
-async def test_all_are_deleted_in_steps(world: World, old: int) -> None:
+async def test_all_old_rows_are_deleted_in_bounded_steps(world: World, old: int) -> None:
     rows = [(f"{number}", "a", "r", "thing", "t", 0 if number < old else 9) for number in range(old + 3)]
     columns = "(id, account, region, kind, name, created_at)"
     await world.write(lambda tx: tx.execute_many(f"INSERT INTO outbox {columns} VALUES ($1, $2, $3, $4, $5, $6)", rows))
@@ -28,18 +28,18 @@ async def test_all_are_deleted_in_steps(world: World, old: int) -> None:
     assert world.store.writes - before == -(-old // DELETED_AT_ONCE)
 
 
-# Tables of which one thing has few rows, by a rule that says how many. Everything else goes through BoundedDelete.
+# Tables whose DELETE statements have a natural bound, with the bound. All other rows are deleted by BoundedDelete.
 _FEW = {
     "account_settings": "one row",
     "binding_counts": "one row",
     "ca_certificates": "one row",
-    "ca_owners": "one row, or those of one key in accounts that have deleted it",
+    "ca_owners": "one row, or the rows of one key in accounts that have deleted it",
     "certificates": "one row",
     "connections": "one row for each parameter, of at most 500",
-    "device_aliases": "one row, of the 5 of a device",
+    "device_aliases": "one row of the 5 of a device",
     "device_policy_attachments": "10 policies of a target",
     "device_policy_versions": "5 of a policy",
-    "hostnames": "the names of the instance, which its operator lists",
+    "hostnames": "the host names of the instance, which its operator configures",
     "instance_keys": "one row",
     "leases": "one row",
     "policy_attachments": "20 of a principal",
@@ -48,12 +48,12 @@ _FEW = {
     "thing_attributes": "50 of a thing",
     "thing_group_members": "10 groups of a thing",
     "unchecked_aliases": "one row",
-    "quota_shares": "those of one owner, of one kind",
+    "quota_shares": "the rows of one owner and kind",
 }
 
 
-def test_no_statement_deletes_rows_without_a_bound() -> None:
-    """Text of the source: a DELETE that is neither a Table's nor a BoundedDelete's names a table of the list above."""
+def test_every_delete_has_a_bound() -> None:
+    """In the source code, each DELETE outside Table and BoundedDelete is for a table in the list above."""
     source = Path(thingmint.__file__).parent
     found = {
         table

@@ -1,4 +1,4 @@
-"""A database of schema 10, where fingerprints were text in every index, is carried over to ids, on both engines."""
+"""A database of schema 10, with fingerprints as text in every index, is migrated to ids, on both engines."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _REGISTRATIONS = """registrations (
     account, region, fingerprint, status, mode, origin, created_at, modified_at, generation, version, ca, serial,
     deactivated_by, made_by_binding
 )"""
-# Of two accounts; C was first registered by the other one, and GONE is a CA certificate that was deleted. Bytes are as
-# PostgreSQL writes them.
+# Rows of two accounts. The second account registered C before the first did. GONE is a deleted CA certificate. Bytes
+# are in PostgreSQL's notation.
 ROWS = rf"""
 INSERT INTO accounts VALUES ('1', 'one', 1), ('2', 'two', 2);
 INSERT INTO certificates VALUES
@@ -75,7 +75,7 @@ INSERT INTO audit_activity VALUES ('{AUDIT}', '1', '{{}}', 1, '\x03')
 
 _F = fingerprint_of("certificate")
 KEPT: dict[str, list[tuple[Any, ...]]] = {
-    # By age, and those of one age by fingerprint; GONE is as old as what is known of it.
+    # In order of age, and of fingerprint for equal ages. The age of GONE comes from ca_owners.
     "SELECT id, fingerprint, der, not_before, not_after FROM certificates ORDER BY id": [
         (64 * 8, GONE, "", 0, 0),
         (64 * 9, CA, "0d", 7, 8),
@@ -139,7 +139,7 @@ KEPT: dict[str, list[tuple[Any, ...]]] = {
 
 
 class OldDatabase:
-    """One of schema 10. ``url`` is that of a PostgreSQL server, for a new database there."""
+    """A database of schema 10: a file, or a new database on the PostgreSQL server at ``url``."""
 
     def __init__(self, file: Path, url: str | None) -> None:
         self.file = file
@@ -198,7 +198,7 @@ async def kept(store: Store) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
-async def test_every_row_is_carried_over(old: OldDatabase) -> None:
+async def test_every_row_is_migrated(old: OldDatabase) -> None:
     await old.make(ROWS)
     for _ in range(2):
         store = await old.open()
@@ -206,8 +206,8 @@ async def test_every_row_is_carried_over(old: OldDatabase) -> None:
         await store.close()
 
 
-async def test_who_only_reads_leaves_a_database_of_another_version_alone(old: OldDatabase) -> None:
-    """A server of that version may be running on it."""
+async def test_opening_to_read_does_not_migrate_and_refuses_other_versions(old: OldDatabase) -> None:
+    """A server of that version may be using the database."""
     await old.make(ROWS)
     with pytest.raises(DatabaseError, match=rf"earlier version of Thingmint \(schema {SCHEMA}, .* start the server"):
         await old.database.open_to_read()
@@ -218,7 +218,7 @@ async def test_who_only_reads_leaves_a_database_of_another_version_alone(old: Ol
         await old.database.open_to_read()
 
 
-async def test_a_migration_that_fails_near_its_end_has_changed_nothing(old: OldDatabase) -> None:
+async def test_a_migration_that_fails_near_its_end_changes_nothing(old: OldDatabase) -> None:
     twice = f"INSERT INTO audit_activity VALUES ('{AUDIT.upper()}', NULL, '', NULL, NULL)"  # the same bytes
     await old.make(ROWS, twice)
     with pytest.raises((sqlite3.IntegrityError, asyncpg.UniqueViolationError)):
@@ -244,7 +244,7 @@ sqlite.SQLiteStore(Path(sys.argv[1]))
 """
 
 
-async def test_a_migration_that_is_killed_has_changed_nothing(database: Path) -> None:
+async def test_a_killed_migration_changes_nothing(database: Path) -> None:
     old = OldDatabase(database, None)
     await old.make(ROWS)
     killed = subprocess.run([sys.executable, "-c", KILLED, database, AUDIT], check=False)  # noqa: ASYNC221
@@ -261,7 +261,7 @@ async def test_a_migration_that_is_killed_has_changed_nothing(database: Path) ->
 
 
 async def test_ids_are_unique_and_in_the_order_of_registration(old: OldDatabase) -> None:
-    """Also where hundreds were registered in one microsecond."""
+    """Also if hundreds of certificates were registered in one microsecond."""
     fingerprints = [f"{number:064x}" for number in range(300)]
     contents = ", ".join(f"('{fingerprint}', '\\x00', 1, 2)" for fingerprint in fingerprints)
     claims = ", ".join(

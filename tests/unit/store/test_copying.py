@@ -1,4 +1,4 @@
-"""An instance moves from one engine to the other, whole or not at all."""
+"""All records of an instance are copied to another store, or the copy fails."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def rows_of(store: Store) -> dict[str, list[Any]]:
 
 @pytest.fixture
 async def source(world: World) -> Store:
-    """With groups inside one another, and more rows of one kind than fit into a page."""
+    """A store with nested groups, and with more rows in a table than fit into a page."""
     for name, parent in (("z", None), ("a", "z"), ("m", "a")):
         await world.aws("CreateThingGroup", thingGroupName=name, **({"parentGroupName": parent} if parent else {}))
     await world.aws("CreateThing", thingName="lamp", attributePayload={"attributes": {"site": "berlin"}})
@@ -70,7 +70,7 @@ async def test_every_row_of_every_table_is_copied(source: Store, target: Store) 
     assert steps == {name: len(rows) for name, rows in expected.items() if rows and name != "instance_keys"}
 
 
-async def test_a_copy_that_was_broken_off_goes_on(source: Store, target: Store) -> None:
+async def test_an_interrupted_copy_can_be_continued(source: Store, target: Store) -> None:
     def stop(table: str, count: int) -> None:
         if table == "tags":
             raise KeyboardInterrupt
@@ -84,7 +84,7 @@ async def test_a_copy_that_was_broken_off_goes_on(source: Store, target: Store) 
     assert before - 1 + sum(steps) == await count_rows(source) - len(KEYS)
 
 
-async def test_what_holds_records_already_is_left_alone(source: Store, target: Store) -> None:
+async def test_copying_into_an_instance_or_from_an_unfinished_copy_is_refused(source: Store, target: Store) -> None:
     await copy_store(source, target, lambda *_: None)
     with pytest.raises(CopyError, match="holds an instance already"):
         await copy_store(source, target, lambda *_: None)
@@ -93,20 +93,20 @@ async def test_what_holds_records_already_is_left_alone(source: Store, target: S
         await copy_store(source, target, lambda *_: None)
 
 
-async def test_records_without_keys_are_not_mixed_with_others(source: Store, target: Store) -> None:
+async def test_copying_into_a_database_with_records_is_refused(source: Store, target: Store) -> None:
     await target.write(lambda tx: tx.execute("INSERT INTO hostnames (name, position) VALUES ($1, $2)", "x", 0))
     with pytest.raises(CopyError, match="is not empty"):
         await copy_store(source, target, lambda *_: None)
 
 
-async def test_what_cannot_be_copied_is_named(source: Store, target: Store) -> None:
-    """Earlier versions kept U+0000 on SQLite."""
+async def test_the_error_names_the_row_that_cannot_be_copied(source: Store, target: Store) -> None:
+    """Earlier versions stored U+0000 in SQLite."""
     await source.write(lambda tx: tx.execute("UPDATE tags SET value = char(0) WHERE key = $1", "k7"))
     with pytest.raises(CopyError, match=r"tags has text with U\+0000 in it.*'thinggroup/z', 'k7'\)"):
         await copy_store(source, target, lambda *_: None)
 
 
-async def test_a_difference_is_found(source: Store, target: Store) -> None:
+async def test_a_difference_between_the_stores_is_reported(source: Store, target: Store) -> None:
     def alter(table: str, count: int) -> None:
         del count
         if table == "tags":

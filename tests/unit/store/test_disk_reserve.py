@@ -1,4 +1,4 @@
-"""The reserve is given back before the disk is full, and what is urgent is kept meanwhile."""
+"""The disk reserve is released before the disk is full; urgent changes are still accepted then."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SIZE = 256 * 1024
 
 
 class Reserve:
-    """One on a disk that is as full as the test says."""
+    """A DiskReserve on a disk that is as full as the test sets."""
 
     size = SIZE
 
@@ -64,12 +64,12 @@ async def store(database: Path, reserve: Any) -> AsyncIterator[SQLiteStore]:
     await opened.close()
 
 
-async def test_the_reserve_is_held_from_the_start(store: SQLiteStore, reserve: Reserve) -> None:
+async def test_opening_the_store_makes_the_reserve(store: SQLiteStore, reserve: Reserve) -> None:
     assert reserve.held
     assert store.ready
 
 
-async def test_before_the_disk_is_full_only_urgent_changes_are_kept(store: SQLiteStore, reserve: Reserve) -> None:
+async def test_only_urgent_changes_are_accepted_when_space_is_low(store: SQLiteStore, reserve: Reserve) -> None:
     reserve.low, reserve.room = True, False
     with pytest.raises(Unavailable):
         await store.write(insert("late"))
@@ -84,7 +84,7 @@ async def test_before_the_disk_is_full_only_urgent_changes_are_kept(store: SQLit
     assert await store.write(insert("after")) == "after"
 
 
-async def test_an_urgent_change_that_finds_the_disk_full_is_run_again(store: SQLiteStore, reserve: Reserve) -> None:
+async def test_an_urgent_change_is_run_again_after_the_disk_was_full(store: SQLiteStore, reserve: Reserve) -> None:
     reserve.room = False
     tamper(store, fail)
     urgent, ordinary, queued = await asyncio.gather(
@@ -99,7 +99,7 @@ async def test_an_urgent_change_that_finds_the_disk_full_is_run_again(store: SQL
     assert await store.read(ids) == ["next", "urgent"]
 
 
-async def test_an_urgent_change_fails_where_even_the_reserve_does_not_help(
+async def test_an_urgent_change_fails_if_writing_fails_without_the_reserve_too(
     store: SQLiteStore, reserve: Reserve, disk: Disk
 ) -> None:
     reserve.room = False
@@ -113,7 +113,7 @@ async def test_an_urgent_change_fails_where_even_the_reserve_does_not_help(
     assert await store.read(ids) == []
 
 
-async def test_closing_answers_urgent_changes_that_wait(database: Path, reserve: Any, disk: Disk) -> None:
+async def test_closing_fails_waiting_urgent_changes(database: Path, reserve: Any, disk: Disk) -> None:
     store = SQLiteStore(database, reserve)
     tamper(store, fail)
     waiting = asyncio.create_task(store.write(insert("urgent"), urgent=True))
@@ -127,7 +127,7 @@ async def test_closing_answers_urgent_changes_that_wait(database: Path, reserve:
         await store.read(ids)
 
 
-async def test_changes_are_kept_where_no_reserve_can_be_made(store: SQLiteStore, reserve: Reserve) -> None:
+async def test_changes_are_accepted_if_the_reserve_cannot_be_made(store: SQLiteStore, reserve: Reserve) -> None:
     reserve.release()
     reserve.error, reserve.low = OSError("File too large"), True
     assert await store.write(insert("a")) == "a"
@@ -138,7 +138,7 @@ async def test_changes_are_kept_where_no_reserve_can_be_made(store: SQLiteStore,
     await until(lambda: reserve.held)
 
 
-def test_the_reserve_takes_room_and_gives_it_back(tmp_path: Path) -> None:
+def test_the_reserve_allocates_space_and_frees_it(tmp_path: Path) -> None:
     reserve = DiskReserve(tmp_path / "reserve", SIZE)
     assert reserve.make()
     assert reserve.held
@@ -149,7 +149,7 @@ def test_the_reserve_takes_room_and_gives_it_back(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_another_size_is_made_anew(tmp_path: Path) -> None:
+def test_a_reserve_of_another_size_is_made_again(tmp_path: Path) -> None:
     assert DiskReserve(tmp_path / "reserve", SIZE).make()
     larger = DiskReserve(tmp_path / "reserve", 2 * SIZE)
     assert not larger.held
@@ -158,7 +158,7 @@ def test_another_size_is_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_without_room_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_no_reserve_is_made_without_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def refuse(*_: int) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -167,7 +167,7 @@ def test_without_room_none_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not list(tmp_path.iterdir())
 
 
-def test_little_room_is_low(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_low_is_true_if_little_space_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reserve = DiskReserve(tmp_path / "reserve", SIZE)
     monkeypatch.setattr(disk_reserve, "_LOW", 0)
     assert not reserve.low
@@ -175,7 +175,7 @@ def test_little_room_is_low(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert reserve.low
 
 
-def test_why_a_file_cannot_grow(tmp_path: Path) -> None:
+def test_the_reason_why_a_file_cannot_grow(tmp_path: Path) -> None:
     file = tmp_path / "file"
     assert why_not_writable(file) is None
     file.write_bytes(bytes(SIZE))

@@ -1,4 +1,4 @@
-"""What the registry relies on, whichever the engine is."""
+"""The behaviour that both engines must have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 
-async def test_a_write_is_answered_with_its_result_and_kept(store: OpenStore) -> None:
+async def test_a_write_returns_its_result_and_is_stored(store: OpenStore) -> None:
     async with store() as opened:
         assert opened.ready
         assert await opened.write(insert("a")) == "a"
@@ -24,7 +24,7 @@ async def test_a_write_is_answered_with_its_result_and_kept(store: OpenStore) ->
         assert await opened.read(ids) == ["a"]
 
 
-async def test_statements_tell_what_they_did(store: OpenStore) -> None:
+async def test_statements_return_counts_and_rows(store: OpenStore) -> None:
     async def body(tx: Transaction) -> None:
         for account in "abc":
             assert await tx.execute("INSERT INTO accounts (id, name, created_at) VALUES ($1, $1, $2)", account, 1) == 1
@@ -37,7 +37,7 @@ async def test_statements_tell_what_they_did(store: OpenStore) -> None:
         await opened.write(body)
 
 
-async def test_one_statement_for_many_rows(store: OpenStore) -> None:
+async def test_execute_many_runs_a_statement_for_each_row(store: OpenStore) -> None:
     async def body(tx: Transaction) -> None:
         rows = [(account, number) for number, account in enumerate("abc")]
         await tx.execute_many("INSERT INTO accounts (id, name, created_at) VALUES ($1, $1, $2)", rows)
@@ -52,7 +52,7 @@ async def test_one_statement_for_many_rows(store: OpenStore) -> None:
         await opened.write(body)
 
 
-async def test_a_refusal_takes_back_its_own_changes_only(store: OpenStore) -> None:
+async def test_an_error_rolls_back_only_its_own_changes(store: OpenStore) -> None:
     async with store() as opened:
         outcomes = await asyncio.gather(
             opened.write(insert("a")),
@@ -63,13 +63,13 @@ async def test_a_refusal_takes_back_its_own_changes_only(store: OpenStore) -> No
             return_exceptions=True,
         )
         first, refused, second, other, refused_too = outcomes
-        assert {type(first), type(second)} == {str, KeyTaken}  # whichever came first
+        assert {type(first), type(second)} == {str, KeyTaken}  # in either order
         assert (type(refused), type(refused_too), other) == (Refused, Refused, "c")
         assert await opened.read(ids) == ["a", "c"]
         assert await opened.write(insert("b")) == "b"
 
 
-async def test_what_a_row_refers_to_must_be_there(store: OpenStore) -> None:
+async def test_a_reference_to_a_missing_row_is_an_error(store: OpenStore) -> None:
     async def body(tx: Transaction) -> None:
         await tx.execute("INSERT INTO account_regions (account, region, position) VALUES ($1, $2, $3)", "none", "r", 0)
 
@@ -79,7 +79,7 @@ async def test_what_a_row_refers_to_must_be_there(store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
-async def test_text_that_not_every_engine_can_keep_is_refused(store: OpenStore, text: str) -> None:
+async def test_text_that_postgresql_cannot_store_is_refused(store: OpenStore, text: str) -> None:
     async def find(tx: Transaction) -> None:
         await tx.fetch_one("SELECT id FROM accounts WHERE name = $1", text)
 
@@ -102,7 +102,7 @@ async def test_reads_see_every_write_that_was_answered(store: OpenStore) -> None
         assert len(await opened.read(ids)) == 80
 
 
-async def test_one_statement_alone_sees_every_write_that_was_answered(store: OpenStore) -> None:
+async def test_a_single_statement_sees_every_write_that_was_answered(store: OpenStore) -> None:
     async def writer_and_reader(opened: Any, name: str) -> None:
         for number in range(20):
             written = await opened.write(insert(f"{name}{number}"))
@@ -114,7 +114,7 @@ async def test_one_statement_alone_sees_every_write_that_was_answered(store: Ope
 
 
 @pytest.mark.parametrize("patience", [0, 1, 2, 3])
-async def test_a_reader_that_goes_away_disturbs_no_other(store: OpenStore, patience: int) -> None:
+async def test_cancelled_reads_do_not_disturb_other_reads(store: OpenStore, patience: int) -> None:
     async with store() as opened:
         await opened.write(insert("a"))
         leaving = [asyncio.create_task(opened.fetch_all("SELECT id FROM accounts")) for _ in range(20)]
@@ -127,7 +127,7 @@ async def test_a_reader_that_goes_away_disturbs_no_other(store: OpenStore, patie
             assert await opened.fetch_all("SELECT id FROM accounts") == [("a",)]
 
 
-async def test_reads_change_nothing(store: OpenStore) -> None:
+async def test_a_read_cannot_change_anything(store: OpenStore) -> None:
     async with store() as opened:
         with pytest.raises(Unavailable):
             await opened.read(insert("a"))
@@ -135,7 +135,7 @@ async def test_reads_change_nothing(store: OpenStore) -> None:
         assert await opened.write(insert("a")) == "a"
 
 
-async def test_a_read_passes_refusals_on(store: OpenStore) -> None:
+async def test_a_read_raises_the_errors_of_its_body(store: OpenStore) -> None:
     async def body(tx: Transaction) -> None:
         await ids(tx)
         raise Refused
@@ -147,7 +147,7 @@ async def test_a_read_passes_refusals_on(store: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("patience", [0, 1, 2, 3])
-async def test_a_caller_that_goes_away_disturbs_nobody(store: OpenStore, patience: int) -> None:
+async def test_a_cancelled_write_does_not_disturb_other_writes(store: OpenStore, patience: int) -> None:
     async with store() as opened:
         leaving = asyncio.create_task(opened.write(insert("leaving")))
         staying = [asyncio.create_task(opened.write(insert(name))) for name in "abc"]
@@ -161,7 +161,7 @@ async def test_a_caller_that_goes_away_disturbs_nobody(store: OpenStore, patienc
         assert await opened.write(insert("d")) == "d"
 
 
-async def test_closing_waits_for_what_is_under_way(store: OpenStore) -> None:
+async def test_closing_waits_for_writes_in_progress(store: OpenStore) -> None:
     async with store() as opened:
         writes = [asyncio.create_task(opened.write(insert(f"{number:03}"))) for number in range(100)]
         await asyncio.sleep(0)

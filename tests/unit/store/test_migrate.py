@@ -1,4 +1,4 @@
-"""Which migrations are left to do, and which databases are not touched."""
+"""Pending migrations, and databases that must not be changed."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def change(database: Path, sql: str) -> None:
         connection.execute(sql)
 
 
-def test_they_are_numbered_from_1_without_a_gap() -> None:
+def test_migrations_are_numbered_from_1_without_a_gap() -> None:
     assert [migration.version for migration in migrations()] == list(range(1, len(ALL) + 1))
 
 
-def test_all_are_pending_at_first_and_none_in_the_end() -> None:
+def test_all_migrations_are_pending_at_first_and_none_at_the_end() -> None:
     assert pending([]) == migrations()
     assert pending(ALL) == []
 
@@ -47,24 +47,24 @@ def test_all_are_pending_at_first_and_none_in_the_end() -> None:
         ([(2, ALL[0][1])], "schema version 2 of the database is not the one"),
     ],
 )
-def test_histories_of_others(applied: list[tuple[int, str]], message: str) -> None:
+def test_databases_with_another_history_are_refused(applied: list[tuple[int, str]], message: str) -> None:
     with pytest.raises(MigrationError, match=message):
         pending(applied)
 
 
-def test_statements() -> None:
+def test_comments_are_removed_and_statements_split() -> None:
     migration = Migration(1, "x", "-- a; comment\nCREATE TABLE a (b); -- more\n\nCREATE INDEX c\n ON a (b);\n--\n")
     assert migration.statements == ["CREATE TABLE a (b)", "CREATE INDEX c\n ON a (b)"]
 
 
-def test_what_engines_do_not_know_is_left_out() -> None:
+def test_syntax_of_the_other_engine_is_removed() -> None:
     statement = "CREATE TABLE a (id INTEGER PRIMARY KEY) WITHOUT ROWID"
     assert for_postgres(statement) == "CREATE TABLE a (id BIGINT PRIMARY KEY)"
     assert for_sqlite(statement) == statement
     assert for_sqlite("ALTER TABLE a DROP CONSTRAINT b") == ""
 
 
-async def test_opening_again_changes_nothing(database: Path) -> None:
+async def test_opening_a_current_database_changes_nothing(database: Path) -> None:
     for _ in range(2):
         await SQLiteStore(database).close()
         before = schema(database)
@@ -79,7 +79,7 @@ async def test_opening_again_changes_nothing(database: Path) -> None:
         "UPDATE schema_migrations SET sha256 = ''",
     ],
 )
-async def test_a_database_of_another_version_is_left_alone(database: Path, sql: str) -> None:
+async def test_a_database_of_another_version_is_not_changed(database: Path, sql: str) -> None:
     await SQLiteStore(database).close()
     change(database, sql)
     before = schema(database)
@@ -88,7 +88,7 @@ async def test_a_database_of_another_version_is_left_alone(database: Path, sql: 
     assert schema(database) == before
 
 
-async def test_a_migration_that_fails_leaves_nothing_behind(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_migration_changes_nothing(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Migration(1, "broken", "CREATE TABLE a (b); CREATE TABLE a (b);")
     monkeypatch.setattr(sqlite, "pending", lambda applied: [broken])
     with pytest.raises(sqlite3.OperationalError):
@@ -98,8 +98,8 @@ async def test_a_migration_that_fails_leaves_nothing_behind(database: Path, monk
     assert not [row for row in schema(database) if row[0] == "CREATE TABLE a (b)"]
 
 
-def test_what_is_no_database_is_left_alone(database: Path) -> None:
-    database.write_bytes(b"something else, and long enough to be looked at" * 100)
+def test_a_file_that_is_no_database_is_not_changed(database: Path) -> None:
+    database.write_bytes(b"some text that is long enough for SQLite to check" * 100)
     before = database.read_bytes()
     with pytest.raises(sqlite3.DatabaseError):
         SQLiteStore(database)

@@ -1,4 +1,4 @@
-"""Statements with numbered parameters, on the connection for the Pythons that warn of these."""
+"""Statements with numbered parameters, on the connection for Pythons that warn about them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def connection() -> Iterator[PlainParameters]:
         yield opened
 
 
-def test_which_pythons_use_it() -> None:
+def test_only_pythons_with_the_warning_use_plain_parameters() -> None:
     assert (CONNECTION is PlainParameters) is ((3, 12) <= sys.version_info[:3] <= (3, 12, 3))
 
 
@@ -38,7 +38,7 @@ def test_which_pythons_use_it() -> None:
         ("SELECT " + ", ".join(f"?{n}" for n in range(12, 0, -1)), tuple(range(12)), tuple(range(11, -1, -1))),
     ],
 )
-def test_parameters_are_those_of_their_numbers(
+def test_parameters_are_bound_by_number(
     connection: PlainParameters, sql: str, parameters: tuple[Any, ...], row: tuple[Any, ...]
 ) -> None:
     assert connection.execute(sql, parameters).fetchall() == [row]
@@ -46,13 +46,15 @@ def test_parameters_are_those_of_their_numbers(
 
 @pytest.mark.parametrize("sql", ["SELECT ?1, ?2", "SELECT ?2, ?1", "SELECT ?2"])
 @pytest.mark.parametrize("parameters", [(), ("a",), ("a", "b", "c")])
-def test_as_many_parameters_as_numbers(connection: PlainParameters, sql: str, parameters: tuple[str, ...]) -> None:
+def test_a_wrong_number_of_parameters_is_an_error(
+    connection: PlainParameters, sql: str, parameters: tuple[str, ...]
+) -> None:
     with pytest.raises(sqlite3.ProgrammingError):
         connection.execute(sql, parameters)
 
 
 @pytest.mark.parametrize("sql", ["INSERT INTO pairs VALUES (?1, ?2)", "INSERT INTO pairs (b, a) VALUES (?2, ?1)"])
-def test_many_rows(connection: PlainParameters, sql: str) -> None:
+def test_executemany_binds_parameters_by_number(connection: PlainParameters, sql: str) -> None:
     connection.execute("CREATE TABLE pairs (a, b)")
     connection.executemany(sql, [(1, 2), [3, 4]])
     connection.executemany(sql, ((n, n + 1) for n in (5, 7)))

@@ -1,4 +1,4 @@
-"""What PostgreSQL does that an embedded engine does not: conflicts, lost connections, other processes."""
+"""Behaviour of PostgreSQL that an embedded engine does not have: conflicts, lost connections, other processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def server() -> Iterator[Postgres]:
-    """One that a test may stop: what it has acknowledged it still has when it is started again."""
+    """A server that the test can stop: acknowledged changes are still there after it is started again."""
     try:
         own = Postgres({**QUICK, "synchronous_commit": "on"})
     except NoPostgres as error:
@@ -43,8 +43,8 @@ def server() -> Iterator[Postgres]:
         yield own
 
 
-def test_the_programs_are_of_use_where_they_are_copied_to(tmp_path: Path) -> None:
-    """As they are for root, in a clone whose folder is closed to others."""
+def test_copied_programs_of_postgresql_work(tmp_path: Path) -> None:
+    """They are copied if root runs the tests in a folder that other users cannot read."""
     try:
         copied = _copied(programs(), tmp_path)
     except NoPostgres as error:
@@ -70,17 +70,17 @@ async def execute(url: str, *statements: str) -> None:
 
 async def until_ready(store: PostgresStore) -> None:
     async with asyncio.timeout(20):
-        while not store.ready:  # noqa: ASYNC110 - nothing but the property tells
+        while not store.ready:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.02)
 
 
-async def until_said(logs: list[MutableMapping[str, Any]], event: str) -> None:
+async def until_logged(logs: list[MutableMapping[str, Any]], event: str) -> None:
     async with asyncio.timeout(20):
-        while all(line["event"] != event for line in logs):  # noqa: ASYNC110 - nothing but the log tells
+        while all(line["event"] != event for line in logs):  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.02)
 
 
-async def test_a_body_that_meets_another_is_run_again(postgres: str) -> None:
+async def test_a_body_is_run_again_after_a_conflict(postgres: str) -> None:
     runs = 0
 
     async def count_up(tx: Transaction) -> None:
@@ -98,8 +98,8 @@ async def test_a_body_that_meets_another_is_run_again(postgres: str) -> None:
         assert first.retries + second.retries == runs - 20 > 0
 
 
-async def test_bodies_that_insert_next_to_each_other_seldom_meet(postgres: str) -> None:
-    """Each looks for what is not there: in a small table, where the others insert."""
+async def test_bodies_that_insert_into_a_small_table_seldom_conflict(postgres: str) -> None:
+    """Each body first looks for a missing row. In a small table, that reads the place where the others insert."""
 
     def look_and_insert(id: str) -> Body[str]:
         async def body(tx: Transaction) -> str:
@@ -117,11 +117,11 @@ async def test_bodies_that_insert_next_to_each_other_seldom_meet(postgres: str) 
     async with opened(postgres) as store:
         await asyncio.gather(*(write_on() for _ in range(16)))
         assert len(await store.read(ids)) == 400
-        assert store.retries < 80  # 16 at once would meet 250 times
+        assert store.retries < 80  # 16 at the same time would conflict 250 times
 
 
-async def test_what_two_bodies_read_and_the_other_changed_counts_as_a_conflict(postgres: str) -> None:
-    """Each may add an account while there is only one: without SERIALIZABLE both would."""
+async def test_a_body_that_read_rows_which_another_changed_conflicts(postgres: str) -> None:
+    """Each adds an account if there is only one. Without SERIALIZABLE both would."""
 
     def add(id: str) -> Any:
         async def body(tx: Transaction) -> bool:
@@ -138,7 +138,7 @@ async def test_what_two_bodies_read_and_the_other_changed_counts_as_a_conflict(p
         assert sorted(await asyncio.gather(first.write(add("b")), second.write(add("c")))) == [False, True]
 
 
-async def test_processes_that_start_at_once_make_the_schema_once(server: Postgres) -> None:
+async def test_processes_that_start_together_make_the_schema_once(server: Postgres) -> None:
     await execute(server.url(), "CREATE DATABASE fresh")
     stores = await asyncio.gather(*(PostgresStore.open(server.url("fresh")) for _ in range(4)))
     made = await stores[0].read(lambda tx: tx.fetch_all("SELECT version FROM schema_migrations ORDER BY version"))
@@ -147,13 +147,13 @@ async def test_processes_that_start_at_once_make_the_schema_once(server: Postgre
         await store.close()
 
 
-async def test_a_database_of_another_encoding_is_not_used(server: Postgres) -> None:
+async def test_a_database_with_another_encoding_is_refused(server: Postgres) -> None:
     await execute(server.url(), "CREATE DATABASE other TEMPLATE template0 ENCODING 'SQL_ASCII'")
     with pytest.raises(MigrationError, match="LC_COLLATE 'C' and UTF8"):
         await PostgresStore.open(server.url("other"))
 
 
-async def test_it_goes_on_when_the_server_is_back(server: Postgres) -> None:
+async def test_the_store_recovers_when_the_server_is_back(server: Postgres) -> None:
     async with opened(server.url()) as store:
         await store.write(insert("a"))
         server.stop()
@@ -170,7 +170,7 @@ async def test_it_goes_on_when_the_server_is_back(server: Postgres) -> None:
         assert await store.read(ids) == ["a", "b"]
 
 
-async def test_a_single_lost_connection_is_replaced_at_once(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_single_lost_connection_is_replaced_immediately(postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHECK_EVERY", 3600.0)
     async with opened(postgres) as store:
         with pytest.raises(Unavailable):
@@ -180,7 +180,7 @@ async def test_a_single_lost_connection_is_replaced_at_once(postgres: str, monke
 
 
 async def read_again(store: PostgresStore) -> list[str]:
-    """The ids, also where the store is lost once more meanwhile."""
+    """The ids. Repeats the read if the connection is lost again meanwhile."""
     async with asyncio.timeout(20):
         while True:
             await until_ready(store)
@@ -189,10 +189,10 @@ async def read_again(store: PostgresStore) -> list[str]:
 
 
 @pytest.mark.parametrize("statements", [0, 1])
-async def test_a_server_that_does_not_answer_is_not_waited_for(
+async def test_a_transaction_fails_if_the_server_does_not_answer(
     server: Postgres, monkeypatch: pytest.MonkeyPatch, statements: int
 ) -> None:
-    """BEGIN is not answered, or the statement after it."""
+    """The server does not answer BEGIN, or the statement after it."""
     monkeypatch.setattr(module, "_BODY_TIMEOUT", 0.3)
     begun, frozen = asyncio.Event(), asyncio.Event()
 
@@ -217,7 +217,7 @@ async def test_a_server_that_does_not_answer_is_not_waited_for(
         assert await store.read(ids) == ["a"]
 
 
-async def test_a_statement_alone_that_is_not_answered_is_not_waited_for(
+async def test_a_single_statement_fails_if_the_server_does_not_answer(
     server: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_BODY_TIMEOUT", 0.3)
@@ -236,18 +236,18 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event IN ('SyncRep',
 
 async def until_found(server: Postgres, query: str) -> None:
     async with asyncio.timeout(20), connected(server.url()) as connection:
-        while not await connection.fetchval(query):  # noqa: ASYNC110 - it is the server that is asked
+        while not await connection.fetchval(query):  # noqa: ASYNC110 - each attempt is a query
             await asyncio.sleep(0.02)
 
 
 async def require_standby(server: Postgres) -> None:
-    """From now on COMMIT waits for one, and there is none."""
+    """Makes COMMIT wait for a standby, which does not exist."""
     await execute(server.url(), *STANDBY)
     await until_found(server, "SELECT current_setting('synchronous_standby_names') <> ''")
-    await execute(server.url(), "CHECKPOINT")  # COMMIT goes by what the checkpointer has read of it
+    await execute(server.url(), "CHECKPOINT")  # COMMIT uses the value that the checkpointer has read
 
 
-# COMMIT waits, until the server was ended by SIGQUIT: a table that is not logged is empty after that.
+# Makes COMMIT wait until the server is stopped by SIGQUIT, after which an unlogged table is empty.
 HOLD = """
 CREATE UNLOGGED TABLE holding AS SELECT 1;
 CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
@@ -261,7 +261,7 @@ NO_STANDBY = ("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_
 
 
 def marked(id: str, *, loses_connection: bool = False) -> Body[str]:
-    """Adds an account, and finds itself if it is run again; the second run may lose its connection."""
+    """A body that adds an account, and detects its earlier run. The second run can lose its connection."""
     runs = count(1)
 
     async def body(tx: Transaction) -> str:
@@ -275,8 +275,8 @@ def marked(id: str, *, loses_connection: bool = False) -> Body[str]:
 
 
 @pytest.mark.parametrize("settings", [{}, WITH_STANDBY])
-async def test_a_commit_without_an_answer_is_never_called_a_success(settings: dict[str, str]) -> None:
-    """The server ends while COMMIT waits: for a trigger before the change is kept, or for a standby after it is."""
+async def test_a_commit_without_an_answer_has_an_unknown_outcome(settings: dict[str, str]) -> None:
+    """The server stops while COMMIT waits: for a trigger before the change is durable, or for a standby after that."""
     with Postgres({**QUICK, **settings}) as server:
         async with opened(server.url()) as store:
             await (require_standby(server) if settings else execute(server.url(), HOLD))
@@ -288,8 +288,8 @@ async def test_a_commit_without_an_answer_is_never_called_a_success(settings: di
                 await write
 
 
-async def test_a_commit_that_no_standby_confirmed_is_not_called_a_success() -> None:
-    """PostgreSQL answers COMMIT with success and a warning when its wait for the standby was ended."""
+async def test_a_commit_that_no_standby_confirmed_has_an_unknown_outcome() -> None:
+    """PostgreSQL answers COMMIT with success and a warning if its wait for the standby is cancelled."""
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
             await require_standby(server)
@@ -301,7 +301,7 @@ async def test_a_commit_that_no_standby_confirmed_is_not_called_a_success() -> N
                 await write
 
 
-async def test_a_commit_goes_on_when_its_caller_does_not_wait(postgres: str) -> None:
+async def test_a_commit_continues_when_its_caller_is_cancelled(postgres: str) -> None:
     async with opened(postgres) as store:
         write = asyncio.create_task(store.write(insert("a")))
         await asyncio.sleep(0)
@@ -313,7 +313,7 @@ async def test_a_commit_goes_on_when_its_caller_does_not_wait(postgres: str) -> 
 
 
 @pytest.mark.parametrize("once_more", [False, True])
-async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_safe(once_more: bool) -> None:
+async def test_a_committed_change_without_an_answer_is_answered_when_a_standby_has_it(once_more: bool) -> None:
     with Postgres({**QUICK, **WITH_STANDBY}) as server:
         async with opened(server.url()) as store:
             await require_standby(server)
@@ -323,16 +323,16 @@ async def test_a_change_that_was_kept_without_an_answer_is_answered_once_it_is_s
                 await execute(
                     server.url(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
                 )
-                await until_said(logs, "store_reached")
+                await until_logged(logs, "store_reached")
             await asyncio.sleep(0.5)
             assert await read_again(store) == ["a"]
-            assert not write.done()  # as no standby has it yet
+            assert not write.done()  # because no standby has the change yet
             await execute(server.url(), *NO_STANDBY)
             assert await asyncio.wait_for(write, 10) == "a"
             assert await store.read(ids) == ["a"]
 
 
-async def test_a_change_that_is_not_confirmed_in_time_is_told_to_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_is_not_confirmed_in_time_has_an_unknown_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thingmint.store.postgres, "_WAIT_FOR_ANSWER", 2.0)
     monkeypatch.setattr(thingmint.store.postgres, "_COMMIT_TIMEOUT", 0.5)
     monkeypatch.setitem(postgres_pool.SETTINGS, "lock_timeout", "500")
@@ -342,10 +342,10 @@ async def test_a_change_that_is_not_confirmed_in_time_is_told_to_be_unknown(monk
             with pytest.raises(Unavailable, match="unknown"):
                 await store.write(marked("a"), once=True)
             await execute(server.url(), *NO_STANDBY)
-            await until_found(server, "SELECT count(*) FROM accounts")  # it was kept
+            await until_found(server, "SELECT count(*) FROM accounts")  # it was committed
 
 
-async def test_a_row_that_an_unconfirmed_change_has_is_not_waited_for_without_end(
+async def test_waiting_for_a_row_of_an_unconfirmed_change_has_a_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(postgres_pool.SETTINGS, "lock_timeout", "300")
@@ -362,7 +362,7 @@ async def test_a_row_that_an_unconfirmed_change_has_is_not_waited_for_without_en
             assert await first == 1
 
 
-async def test_a_change_that_was_lost_without_an_answer_is_made_again(server: Postgres) -> None:
+async def test_a_change_that_was_lost_without_an_answer_is_run_again(server: Postgres) -> None:
     async with opened(server.url()) as store:
         await execute(server.url(), HOLD)
         write = asyncio.create_task(store.write(marked("a"), once=True))

@@ -1,4 +1,4 @@
-"""A primary that was replaced and comes back is refused, by every process that has seen its successor."""
+"""A replaced primary that comes back is refused by every process that knows the new primary."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 async def until_ready(store: PostgresStore) -> None:
     async with asyncio.timeout(30):
-        while not store.ready:  # noqa: ASYNC110 - nothing but the property tells
+        while not store.ready:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("more", ["", "&target_session_attrs=primary", "&target_session_attrs=read-write"])
-async def test_the_successor_is_used_and_the_old_primary_is_not_when_it_comes_back(tmp_path: Path, more: str) -> None:
+async def test_a_replaced_primary_that_comes_back_is_refused(tmp_path: Path, more: str) -> None:
     file = tmp_path / "timelines"
     with servers() as (old, new):
         store = await PostgresStore.open(both(old, new, more=more), timelines=file)
@@ -41,7 +41,7 @@ async def test_the_successor_is_used_and_the_old_primary_is_not_when_it_comes_ba
         await promote(new)
         await until_ready(store)
         await store.write(insert("b"))
-        old.start()  # it is first in the URL, accepts connections and knows nothing of "b"
+        old.start()  # it is first in the URL, accepts connections, and does not have "b"
         for host in ([old, new], [new, old]):
             other = await PostgresStore.open(both(*host, more=more), timelines=file)
             assert await other.read(ids) == ["a", "b"]
@@ -52,7 +52,7 @@ async def test_the_successor_is_used_and_the_old_primary_is_not_when_it_comes_ba
         await store.close()
 
 
-async def test_a_process_that_has_seen_neither_takes_the_later_of_those_it_can_reach(tmp_path: Path) -> None:
+async def test_a_new_process_uses_the_primary_with_the_highest_timeline(tmp_path: Path) -> None:
     with servers() as (old, new):
         old.stop(signal.SIGQUIT)
         await promote(new)
@@ -65,8 +65,8 @@ async def test_a_process_that_has_seen_neither_takes_the_later_of_those_it_can_r
         assert {line["event"] for line in logs} <= {"primary_replaced", "database_server_refused"}
 
 
-async def test_connections_to_a_primary_that_was_replaced_are_given_up(tmp_path: Path) -> None:
-    """The old one lives on: nothing but the timelines tells."""
+async def test_connections_to_a_replaced_primary_are_closed(tmp_path: Path) -> None:
+    """The old primary is still running, so only the timelines show that it was replaced."""
     with servers() as (old, new):
         store = await PostgresStore.open(both(old, new), timelines=tmp_path / "timelines")
         await store.write(insert("a"))
@@ -76,7 +76,9 @@ async def test_connections_to_a_primary_that_was_replaced_are_given_up(tmp_path:
         await later.write(insert("b"))
         await later.close()
         store._connector.lost()  # as when any connection breaks
-        await asyncio.gather(*(store.read(slow) for _ in range(4)))  # more than are open: a new one is made
+        await asyncio.gather(
+            *(store.read(slow) for _ in range(4))
+        )  # more reads than open connections, so a new one is opened
         assert await store.read(ids) == ["a", "b"]
         await store.close()
 
@@ -85,7 +87,7 @@ async def slow(tx: Any) -> None:
     await tx.fetch_one("SELECT CAST(pg_sleep(0.2) AS TEXT)")
 
 
-async def test_a_standby_is_not_used() -> None:
+async def test_a_standby_is_refused() -> None:
     with servers() as (primary, standby):
         with pytest.raises(DatabaseError, match="is refused: it is a standby"):
             await Database(standby.url()).open()
@@ -94,7 +96,7 @@ async def test_a_standby_is_not_used() -> None:
         await store.close()
 
 
-async def test_a_role_without_privileges_sees_timelines(tmp_path: Path, postgres: str) -> None:
+async def test_a_role_without_privileges_can_read_timelines(tmp_path: Path, postgres: str) -> None:
     connection = await asyncpg.connect(postgres)
     await connection.execute("DROP ROLE IF EXISTS plain")
     await connection.execute("CREATE ROLE plain LOGIN IN ROLE thingmint")
@@ -104,7 +106,7 @@ async def test_a_role_without_privileges_sees_timelines(tmp_path: Path, postgres
     assert json.loads(file.read_bytes()).popitem()[1] == 1
 
 
-def test_the_highest_timeline_of_each_cluster_is_remembered(tmp_path: Path) -> None:
+def test_the_highest_timeline_of_each_cluster_is_stored(tmp_path: Path) -> None:
     file = tmp_path / "timelines"
     first = Timelines(file)
     assert [first.note("a", 1), first.note("a", 3), first.note("a", 3), first.note("b", 1)] == [
@@ -133,5 +135,5 @@ def test_the_highest_timeline_of_each_cluster_is_remembered(tmp_path: Path) -> N
         ("postgresql://u@%2Frun%2Fa/d", [("/run/a", None)]),
     ],
 )
-def test_the_hosts_of_a_url(url: str, hosts: list[tuple[str, int | None]]) -> None:
+def test_hosts_and_ports_are_read_from_the_url(url: str, hosts: list[tuple[str, int | None]]) -> None:
     assert hosts_of(url) == hosts

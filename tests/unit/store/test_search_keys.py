@@ -1,4 +1,4 @@
-"""Rows are found again by keys of texts, those from before the keys too, and along indexes."""
+"""Rows are found by search keys, with indexes."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_keys_of_a_certificate(serial: int, names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("end", range(0, 60, 7))
-def test_what_is_no_certificate_has_no_keys(end: int) -> None:
+def test_an_incomplete_certificate_has_no_keys(end: int) -> None:
     assert certificate_keys(OURS, der(7, "lamp")[:end]) in [
         (None, None),
         (search_key(" ".join(OURS), "serial", "7"), None),
@@ -55,7 +55,7 @@ def test_what_is_no_certificate_has_no_keys(end: int) -> None:
 
 
 @pytest.mark.parametrize("record", ["", "[]", "1", "{", '{"event":1,"resources":[[]]}'])
-def test_what_is_no_record_has_no_keys(record: str) -> None:
+def test_a_malformed_record_has_no_keys(record: str) -> None:
     assert audit_keys("1", record, ("event", "resource")) == [None, None]
 
 
@@ -93,7 +93,7 @@ def _pem(content: bytes) -> str:
         ),
     ],
 )
-async def test_searches_run_along_their_index(database: Path, query: str, index: str) -> None:
+async def test_searches_use_their_index(database: Path, query: str, index: str) -> None:
     await SQLiteStore(database).close()
     with contextlib.closing(sqlite3.connect(database)) as connection:
         plan: list[Any] = connection.execute(f"EXPLAIN QUERY PLAN {query.replace('$1', '1')}").fetchall()

@@ -1,4 +1,4 @@
-"""Group commit, and what happens when the disk or the engine fails."""
+"""Group commit, and failures of the disk or the engine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Tampered:
-    """A connection whose COMMIT does something else first. It runs in the committing thread."""
+    """A connection that calls a function before COMMIT, in the committing thread."""
 
     def __init__(self, connection: sqlite3.Connection, before_commit: Callable[[], None]) -> None:
         self._connection = connection
@@ -50,7 +50,7 @@ def tamper(store: SQLiteStore, before_commit: Callable[[], None]) -> None:
 
 async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for knows no event
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0)
 
 
@@ -59,7 +59,7 @@ def fail() -> None:
 
 
 class Gate:
-    """Holds a COMMIT until it is opened."""
+    """Blocks each COMMIT until the gate is opened."""
 
     def __init__(self) -> None:
         self._arrived, self._open = threading.Event(), threading.Event()
@@ -78,7 +78,7 @@ class Gate:
 
 
 class Disk:
-    """Whether new connections can be made."""
+    """A disk on which new connections can fail."""
 
     def __init__(self) -> None:
         self.works = True
@@ -130,7 +130,7 @@ class TestGroupCommit:
             await refusal
         await store.close()
 
-    async def test_the_next_batch_gathers_meanwhile(self, database: Path) -> None:
+    async def test_the_next_batch_is_collected_during_a_commit(self, database: Path) -> None:
         store = SQLiteStore(database)
         gate = Gate()
         tamper(store, gate)
@@ -143,7 +143,7 @@ class TestGroupCommit:
         assert gate.passed == 2
         await store.close()
 
-    async def test_a_caller_that_leaves_during_the_commit_is_too_late_to_undo_it(self, database: Path) -> None:
+    async def test_cancelling_during_the_commit_does_not_undo_the_change(self, database: Path) -> None:
         store = SQLiteStore(database)
         gate = Gate()
         tamper(store, gate)
@@ -158,7 +158,7 @@ class TestGroupCommit:
         assert await store.read(ids) == ["leaving", "staying"]
         await store.close()
 
-    async def test_a_caller_that_leaves_in_the_queue_changes_nothing(self, database: Path) -> None:
+    async def test_a_change_that_is_cancelled_in_the_queue_is_not_made(self, database: Path) -> None:
         store = SQLiteStore(database)
         gate = Gate()
         tamper(store, gate)
@@ -174,7 +174,9 @@ class TestGroupCommit:
         await store.close()
 
     @pytest.mark.parametrize("wait", [lambda: asyncio.sleep(0), asyncio.Event().wait, lambda: asyncio.sleep(60)])
-    async def test_a_body_that_suspends_is_an_error_and_harms_nobody(self, database: Path, wait: Any) -> None:
+    async def test_a_body_that_awaits_something_else_fails_without_harm_to_others(
+        self, database: Path, wait: Any
+    ) -> None:
         async def suspends(tx: Transaction) -> None:
             await insert("suspended")(tx)
             await wait()
@@ -196,7 +198,7 @@ class TestGroupCommit:
 
 
 class TestFailures:
-    async def test_a_full_disk(self, database: Path, disk: Disk) -> None:
+    async def test_changes_fail_on_a_full_disk_and_work_again_with_space(self, database: Path, disk: Disk) -> None:
         store = SQLiteStore(database)
         await store.write(insert("before"))
         disk.works = False
@@ -213,7 +215,7 @@ class TestFailures:
         assert not store.ready
         with pytest.raises(Unavailable):
             await store.write(insert("c"))
-        assert await store.read(ids) == ["before"], "reads go on"
+        assert await store.read(ids) == ["before"], "reads still work"
         disk.works = True
         await until(lambda: store.ready)
         assert await store.read(ids) == ["before"]
@@ -224,10 +226,12 @@ class TestFailures:
         "error",
         [
             sqlite3.OperationalError("disk I/O error"),
-            MemoryError(),  # what the sqlite3 module makes of SQLITE_NOMEM
+            MemoryError(),  # the sqlite3 module raises this for SQLITE_NOMEM
         ],
     )
-    async def test_a_commit_that_fails(self, database: Path, disk: Disk, error: Exception) -> None:
+    async def test_a_failed_commit_fails_the_batch_and_the_queue(
+        self, database: Path, disk: Disk, error: Exception
+    ) -> None:
         gate = Gate()
 
         def fail_behind_gate() -> None:
@@ -256,7 +260,7 @@ class TestFailures:
         assert await store.write(insert("a")) == "a"
         await store.close()
 
-    async def test_reopening_goes_on_until_it_works(self, database: Path, disk: Disk) -> None:
+    async def test_reopening_is_repeated_until_it_succeeds(self, database: Path, disk: Disk) -> None:
         store = SQLiteStore(database)
         await store.write(insert("a"))
         tamper(store, fail)
@@ -271,7 +275,7 @@ class TestFailures:
         assert await store.read(ids) == ["a"]
         await store.close()
 
-    async def test_closing_ends_the_reopening(self, database: Path, disk: Disk) -> None:
+    async def test_closing_stops_the_attempts_to_reopen(self, database: Path, disk: Disk) -> None:
         before = asyncio.all_tasks()
         store = SQLiteStore(database)
         tamper(store, fail)
@@ -282,7 +286,7 @@ class TestFailures:
         await until(lambda: asyncio.all_tasks() == before, seconds=1)
         assert not store.ready
 
-    async def test_closing_during_a_commit_that_fails(self, database: Path, disk: Disk) -> None:
+    async def test_closing_during_a_failing_commit(self, database: Path, disk: Disk) -> None:
         gate = Gate()
 
         def fail_behind_gate() -> None:
@@ -316,8 +320,8 @@ class TestFailures:
             (sqlite3.SQLITE_NOTADB, True),
         ],
     )
-    def test_which_errors_are_the_engines(self, code: int, of_engine: bool) -> None:
-        error = sqlite3.OperationalError("words of SQLite's")
+    def test_engine_failures_become_unavailable(self, code: int, of_engine: bool) -> None:
+        error = sqlite3.OperationalError("a text of SQLite")
         error.sqlite_errorcode = code
         if of_engine:
             assert isinstance(translated(error), Unavailable)
@@ -337,7 +341,7 @@ class Broken(sqlite3.Connection):
     [(SQLiteStore, 0), (SQLiteStore, 1), (SQLiteReader, 0)],
     ids=["the writer fails", "the reader fails", "a reader alone fails"],
 )
-def test_opening_that_fails_closes_every_connection(
+def test_a_failed_opening_closes_every_connection(
     database: Path, monkeypatch: pytest.MonkeyPatch, open_: Callable[[Path], object], working: int
 ) -> None:
     connect, opened = sqlite3.connect, list[sqlite3.Connection]()
@@ -358,12 +362,12 @@ def test_opening_that_fails_closes_every_connection(
 
 
 class TestFiles:
-    def test_none_is_made(self, tmp_path: Path) -> None:
+    def test_opening_creates_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(sqlite3.OperationalError):
             SQLiteStore(tmp_path / "thingmint.db")
         assert not list(tmp_path.iterdir())
 
-    async def test_all_are_private_and_the_wal_is_folded_in_at_the_end(self, database: Path) -> None:
+    async def test_all_files_are_private_and_closing_removes_the_wal(self, database: Path) -> None:
         store = SQLiteStore(database)
         await store.write(insert("a"))
         modes = {path.name: path.stat().st_mode & 0o777 for path in database.parent.iterdir()}
@@ -371,7 +375,7 @@ class TestFiles:
         await store.close()
         assert [path.name for path in database.parent.iterdir()] == ["thingmint.db"]
 
-    async def test_every_connection_waits_for_the_disk(self, database: Path) -> None:
+    async def test_connections_sync_each_commit(self, database: Path) -> None:
         store = SQLiteStore(database)
         assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert store._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -379,7 +383,7 @@ class TestFiles:
         await store.close()
 
 
-# What a process does until it is killed: 8 callers, each telling what was answered.
+# The program of a process that is killed: 8 callers write, and print each answer.
 KILLED = """
 import asyncio, os, pathlib, sys
 from tests.unit.store.bodies import insert
@@ -397,7 +401,7 @@ async def main():
 asyncio.run(main())
 """
 
-# The limit on the size of files makes the WAL's growth fail, which is where a COMMIT writes.
+# A limit on the size of files makes a COMMIT fail, because the WAL cannot grow.
 LIMITED = """
 import asyncio, json, pathlib, resource, signal, sys
 from tests.unit.store.bodies import ids, insert
@@ -433,7 +437,7 @@ asyncio.run(main())
 
 
 def _killed_after(answers: int, database: Path) -> list[bytes]:
-    """What a writing process told before it was killed."""
+    """The lines that a writing process printed before it was killed."""
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(database)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     answered = [process.stdout.readline() for _ in range(answers)]
@@ -446,7 +450,7 @@ def _killed_after(answers: int, database: Path) -> list[bytes]:
 
 class TestProcesses:
     @pytest.mark.parametrize("answers", [1, 300])
-    async def test_a_killed_one_leaves_every_write_that_was_answered(self, database: Path, answers: int) -> None:
+    async def test_a_killed_process_has_stored_every_answered_write(self, database: Path, answers: int) -> None:
         answered = _killed_after(answers, database)
         store = SQLiteStore(database)
         assert {line.decode().strip() for line in answered} <= set(await store.read(ids))
@@ -454,7 +458,7 @@ class TestProcesses:
         assert await store.write(insert("after")) == "after"
         await store.close()
 
-    def test_one_that_may_not_write_any_more(self, database: Path) -> None:
+    def test_a_process_that_can_no_longer_write_recovers(self, database: Path) -> None:
         command = [sys.executable, "-c", LIMITED, str(database)]
         finished = subprocess.run(command, capture_output=True, timeout=60, check=False, env=dict(os.environ))
         assert finished.returncode == 0, finished.stderr.decode()

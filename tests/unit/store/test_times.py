@@ -1,4 +1,4 @@
-"""Times are kept to the microsecond, whichever side of 1970 they lie on."""
+"""Times are exact to the microsecond, before and after 1970."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from thingmint.store.table import from_micros, to_micros
         (datetime(1970, 1, 1, 2, tzinfo=timezone(timedelta(hours=2))), 0),
     ],
 )
-def test_known_ones(time: datetime, micros: int) -> None:
+def test_known_times_are_converted_both_ways(time: datetime, micros: int) -> None:
     assert to_micros(time) == micros
     assert from_micros(micros) == time
 
 
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_all_come_back(time: datetime) -> None:
+def test_every_time_is_the_same_after_both_conversions(time: datetime) -> None:
     assert from_micros(to_micros(time)) == time

@@ -1,4 +1,4 @@
-"""A database of an earlier version, with what was in it, is opened by this one."""
+"""This version opens and migrates databases of earlier versions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """As version 2 of the schema left it: an administrator, somebody who may do little, and a service account."""
+    """A database with version 2 of the schema: an administrator, a user with one permission, a service account."""
     path = tmp_path / "thingmint.db"
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(HISTORY_TABLE)
@@ -71,7 +71,7 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-async def test_credentials_go_on_working(database: Path) -> None:
+async def test_credentials_work_after_the_upgrade(database: Path) -> None:
     for _ in range(2):
         store = SQLiteStore(database)
         try:
@@ -84,7 +84,7 @@ async def test_credentials_go_on_working(database: Path) -> None:
             assert await directory.find_authorized_key("ajeKey") == ("aje2", "public")
             assert isinstance((await directory.bearer_of_iam_token("x", "ajeKey")).decide(request), Allow)
             assert (await directory.developer()).principal == "aje0"
-            # Lists of permissions are gone: who had one begins without policies.
+            # Lists of permissions no longer exist: a user that had one starts without policies.
             caller, secret = await directory.find_access_key("AKIA1", None)
             assert (caller.name, secret, caller.policies) == ("elf", SECRET, ())
             assert await store.write(lambda tx: reseal(tx, VAULT)) == 2
@@ -92,7 +92,7 @@ async def test_credentials_go_on_working(database: Path) -> None:
             await store.close()
 
 
-async def test_there_is_nothing_left_of_the_old_form(database: Path) -> None:
+async def test_the_old_tables_and_columns_are_removed(database: Path) -> None:
     await SQLiteStore(database).close()
     with contextlib.closing(sqlite3.connect(database)) as connection:
         tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -104,7 +104,7 @@ async def test_there_is_nothing_left_of_the_old_form(database: Path) -> None:
 
 
 def at_version(path: Path, version: int) -> sqlite3.Connection:
-    """A database as that version of the schema left it, without a row."""
+    """A database with this version of the schema, and without rows."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(HISTORY_TABLE)
     for migration in migrations():
@@ -116,7 +116,7 @@ def at_version(path: Path, version: int) -> sqlite3.Connection:
     return connection
 
 
-async def test_members_claims_and_bindings_are_kept(tmp_path: Path) -> None:
+async def test_members_claims_and_bindings_are_migrated(tmp_path: Path) -> None:
     path = tmp_path / "thingmint.db"
     template = f"'{ACCOUNT}', 'r', 'p', 'JITP', NULL, 1, 'arn', NULL, NULL, 1, 1, 1, 1"
     with contextlib.closing(at_version(path, 7)) as connection:
@@ -150,8 +150,8 @@ async def test_members_claims_and_bindings_are_kept(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
 
 
-async def test_cas_have_owners(tmp_path: Path) -> None:
-    """Of two accounts that had one CA in DEFAULT mode the first keeps it, deleted or not, and settling is done once."""
+async def test_ca_owners_are_settled_once_and_other_accounts_become_sni_only(tmp_path: Path) -> None:
+    """If two accounts had the same CA in DEFAULT mode, the first one keeps it, even if the CA is deleted."""
     path, other = tmp_path / "thingmint.db", "222222222222"
     root = new_issuer(now=NOW)
     kept, gone = root.fingerprint, "9" * 64
@@ -166,7 +166,7 @@ async def test_cas_have_owners(tmp_path: Path) -> None:
     connection.execute("INSERT INTO certificates VALUES (?, ?, 0, 0)", (kept, der))
     for name in "abcd":
         connection.execute("INSERT INTO certificates VALUES (?, ?, 0, 0)", (name * 64, b"device"))
-    for age, account in enumerate((other, ACCOUNT)):  # the other one was first with the CA
+    for age, account in enumerate((other, ACCOUNT)):  # the other account registered the CA first
         connection.execute("INSERT INTO accounts VALUES (?, 'x', 1)", (account,))
         connection.execute(
             "INSERT INTO ca_certificates VALUES (?, 'r', ?, ?, 'ACTIVE', 'DEFAULT', 1, NULL, NULL, NULL, 'g', 1, ?, 1)",
@@ -192,7 +192,7 @@ async def test_cas_have_owners(tmp_path: Path) -> None:
         assert {(account, of.hex()[0]): mode for account, of, mode in rows} == {
             (other, "a"): "DEFAULT",
             (ACCOUNT, "b"): "SNI_ONLY",
-            (other, "c"): "SNI_ONLY",  # under the CA that is gone, the first account's oldest device is the younger one
+            (other, "c"): "SNI_ONLY",  # under the deleted CA, this account's oldest registration is the later one
             (ACCOUNT, "d"): "DEFAULT",
         }
         owners = await store.read(lambda tx: tx.fetch_all(f"SELECT account, {fingerprint} FROM ca_owners"))

@@ -1,4 +1,4 @@
-"""How many transactions are let in at once, and that those who wait are not forgotten."""
+"""The number of transactions that are admitted at the same time, and the order of those that wait."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from thingmint.store.write_limit import WriteLimit
 
 
-async def let_in(limit: WriteLimit, most: int = 100) -> int:
-    """How many can be within at once, all of which leave again without having met another one."""
+async def count_admitted(limit: WriteLimit, most: int = 100) -> int:
+    """The number of transactions that are admitted at the same time. All end without a conflict."""
     entered = 0
     leave = asyncio.Event()
 
@@ -26,12 +26,12 @@ async def let_in(limit: WriteLimit, most: int = 100) -> int:
     count = entered
     leave.set()
     await asyncio.gather(*tasks)
-    assert entered == most, "those who waited were let in then"
+    assert entered == most, "the waiting transactions were admitted later"
     return count
 
 
-async def meet(limit: WriteLimit, count: int) -> None:
-    """``count`` run at once and meet."""
+async def conflict(limit: WriteLimit, count: int) -> None:
+    """Runs ``count`` transactions at the same time, all of which conflict."""
     for _ in range(count):
         await limit.__aenter__()
     for _ in range(count):
@@ -39,42 +39,42 @@ async def meet(limit: WriteLimit, count: int) -> None:
         await limit.__aexit__()
 
 
-async def test_it_begins_with_few_and_grows_where_none_meet() -> None:
+async def test_the_limit_starts_at_4_and_grows_without_conflicts() -> None:
     limit = WriteLimit(16)
-    assert await let_in(limit) == 4
+    assert await count_admitted(limit) == 4
     for _ in range(500):
         limit.succeeded()
-    assert await let_in(limit) == 16
+    assert await count_admitted(limit) == 16
 
 
-async def test_those_who_met_at_the_same_time_count_once() -> None:
+async def test_simultaneous_conflicts_lower_the_limit_once() -> None:
     limit = WriteLimit(16)
     for _ in range(500):
         limit.succeeded()
-    await meet(limit, 16)
-    assert await let_in(limit) == 8
-    await meet(limit, 2)
-    assert await let_in(limit) == 4
+    await conflict(limit, 16)
+    assert await count_admitted(limit) == 8
+    await conflict(limit, 2)
+    assert await count_admitted(limit) == 4
 
 
-async def test_one_is_always_let_in() -> None:
+async def test_the_limit_is_never_below_1() -> None:
     limit = WriteLimit(2)
     for _ in range(10):
-        await meet(limit, 1)
-    assert await let_in(limit) == 1
+        await conflict(limit, 1)
+    assert await count_admitted(limit) == 1
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_one_that_is_cancelled_takes_no_place(late: bool) -> None:
+async def test_a_cancelled_waiter_takes_no_place(late: bool) -> None:
     limit = WriteLimit(1)
     await limit.__aenter__()
     waiting = asyncio.create_task(limit.__aenter__())
     await asyncio.sleep(0)
-    if late:  # it has been let in, and did not go on yet
+    if late:  # it has been admitted, but has not continued yet
         await limit.__aexit__()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     if not late:
         await limit.__aexit__()
-    assert await let_in(limit) == 1
+    assert await count_admitted(limit) == 1

@@ -1,4 +1,4 @@
-"""The Yandex API below both wires: in which order a call is checked, and what its audit record tells."""
+"""The Yandex API without its protocols: the order in which a call is checked, and its audit record."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_call_is_authenticated_before_anything_else(world: World) -> Non
             await Caller(world).call(label, token=False)
 
 
-async def test_a_call_is_throttled_before_it_is_found_to_be_unserved_or_invalid(world: World) -> None:
+async def test_a_call_is_throttled_before_it_is_checked_further(world: World) -> None:
     caller = Caller(world, burst=1)
     for label, error in (("DeviceService.ListPasswords", Unimplemented), ("DeviceService.Get", InvalidRequest)):
         with pytest.raises(error):
@@ -75,7 +75,7 @@ async def test_a_call_is_throttled_before_it_is_found_to_be_unserved_or_invalid(
             await caller.call(label)
 
 
-async def test_what_is_not_served_is_not_validated(world: World) -> None:
+async def test_requests_of_unserved_methods_are_not_validated(world: World) -> None:
     with pytest.raises(Unimplemented, match=r"DeviceService\.ListPasswords"):
         await Caller(world).call("DeviceService.ListPasswords", device_id="x" * 51)
 
@@ -86,7 +86,7 @@ async def test_a_call_is_validated_before_it_is_authorized(world: World) -> None
         await Caller(world).call("DeviceService.Get", device_id="x" * 51)
 
 
-async def test_open_methods_need_no_caller_and_are_checked_all_the_same(world: World) -> None:
+async def test_open_methods_need_no_token_but_are_validated(world: World) -> None:
     caller = Caller(world)
     answer = await caller.call("ApiEndpointService.Get", token=False, api_endpoint_id="iam")
     assert (answer.id, answer.address) == ("iam", "things.test:443")
@@ -98,7 +98,7 @@ async def test_open_methods_need_no_caller_and_are_checked_all_the_same(world: W
         await caller.call("IamTokenService.CreateForServiceAccount", token=False)
 
 
-async def test_who_got_or_revoked_a_token_is_told_by_the_outcome(world: World) -> None:
+async def test_the_outcome_has_the_caller_that_got_or_revoked_a_token(world: World) -> None:
     caller = Caller(world)
     made = await caller.call("IamTokenService.Create", token=False, yandex_passport_oauth_token=world.ours.token)
     assert caller.outcome.caller is not None
@@ -110,7 +110,7 @@ async def test_who_got_or_revoked_a_token_is_told_by_the_outcome(world: World) -
         await caller.tokens.authenticate(made.iam_token)
 
 
-async def test_the_record_of_a_change_names_what_it_changed(world: World) -> None:
+async def test_the_audit_record_of_a_change_names_the_changed_resource(world: World) -> None:
     caller = Caller(world)
     made = await caller.call("RegistryService.Create", folder_id=world.ours.folder, name="r")
     assert caller.outcome.recorded
@@ -121,7 +121,7 @@ async def test_the_record_of_a_change_names_what_it_changed(world: World) -> Non
     assert made.done
 
 
-async def test_the_record_of_a_refusal_that_is_told_later_says_so_at_once(world: World) -> None:
+async def test_a_refusal_in_a_pending_operation_is_audited_immediately(world: World) -> None:
     caller = Caller(world, pending=timedelta(seconds=5))
     made = await caller.call("RegistryService.Create", folder_id="b1g0")
     assert not made.done

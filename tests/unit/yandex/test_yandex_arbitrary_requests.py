@@ -1,4 +1,4 @@
-"""HTTP requests of any content end in a message or a refusal, and what json_format prints is read back."""
+"""HTTP requests with any content give a message or an error; JSON written by json_format is read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ JSON = st.recursive(
 )
 
 
-def only_refusals(method: Method, query: bytes, body: bytes) -> None:
+def read_or_refuse(method: Method, query: bytes, body: bytes) -> None:
     template = method.bindings[0].template
     names = [field.name for field in method.request_class.DESCRIPTOR.fields]
     bound = {name: "x" for name in names if f"{{{name}}}" in template}
@@ -46,16 +46,16 @@ def only_refusals(method: Method, query: bytes, body: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(HTTP_METHODS), st.binary(), st.binary())
-def test_arbitrary_bytes(method: Method, query: bytes, body: bytes) -> None:
-    only_refusals(method, query, body)
-    only_refusals(method, b"", body)
-    only_refusals(method, query, b"")
+def test_arbitrary_bytes_are_read_or_refused(method: Method, query: bytes, body: bytes) -> None:
+    read_or_refuse(method, query, body)
+    read_or_refuse(method, b"", body)
+    read_or_refuse(method, query, b"")
 
 
 @settings(deadline=None)
 @given(st.sampled_from(HTTP_METHODS), st.dictionaries(st.sampled_from(NAMES), JSON, max_size=5))
-def test_arbitrary_json(method: Method, value: dict[str, Any]) -> None:
-    only_refusals(method, b"", json.dumps(value).encode())
+def test_arbitrary_json_is_read_or_refused(method: Method, value: dict[str, Any]) -> None:
+    read_or_refuse(method, b"", json.dumps(value).encode())
 
 
 @settings(deadline=None)
@@ -63,13 +63,13 @@ def test_arbitrary_json(method: Method, value: dict[str, Any]) -> None:
     st.sampled_from(HTTP_METHODS),
     st.lists(st.tuples(st.sampled_from([n.encode() for n in NAMES]), st.binary()), max_size=4),
 )
-def test_arbitrary_query(method: Method, pairs: list[tuple[bytes, bytes]]) -> None:
-    only_refusals(method, b"&".join(b"=".join(pair) for pair in pairs), b"")
+def test_arbitrary_queries_are_read_or_refused(method: Method, pairs: list[tuple[bytes, bytes]]) -> None:
+    read_or_refuse(method, b"&".join(b"=".join(pair) for pair in pairs), b"")
 
 
 @settings(deadline=None)
 @given(st.sampled_from(HTTP_METHODS), JSON)
-def test_refusals_do_not_quote(method: Method, value: Any) -> None:
+def test_errors_do_not_quote_the_input(method: Method, value: Any) -> None:
     mark = "q7Zx"
     for key in (
         "folderId",
@@ -97,7 +97,7 @@ def refusal_of(method: Method, query: bytes, body: bytes) -> str:
 
 
 def messages(cls: Any) -> st.SearchStrategy[Any]:
-    """Messages of a request type with any subset of their fields."""
+    """Messages of a request type with any subset of its fields."""
     fields: dict[str, st.SearchStrategy[Any]] = {}
     for field in cls.DESCRIPTOR.fields:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -139,7 +139,7 @@ BODY_METHODS = [method for method in HTTP_METHODS if method.bindings[0].body]
 
 @settings(deadline=None)
 @given(st.data(), st.sampled_from(BODY_METHODS), st.booleans())
-def test_what_json_format_prints_is_read_back(data: st.DataObject, method: Method, snake_case: bool) -> None:
+def test_json_written_by_json_format_is_read(data: st.DataObject, method: Method, snake_case: bool) -> None:
     sent = data.draw(messages(method.request_class))
     body: dict[str, Any] = json.loads(json_format.MessageToJson(sent, preserving_proto_field_name=snake_case))
     bound = {}

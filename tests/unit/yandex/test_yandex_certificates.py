@@ -1,4 +1,4 @@
-"""AddCertificate takes what fleets really have, and nothing that is not one certificate."""
+"""AddCertificate accepts the certificates that fleets really use, and refuses anything but one certificate."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TAKEN = {
 
 
 @each_row("pem", TAKEN)
-async def test_taken(world: World, pem: str) -> None:
+async def test_usual_certificates_are_accepted(world: World, pem: str) -> None:
     device = await world.device(await world.registry())
     await world.yandex("DeviceService.AddCertificate", device_id=device, certificate_data=pem)
     [listed] = (await world.yandex("DeviceService.ListCertificates", device_id=device)).certificates
@@ -64,9 +64,9 @@ REFUSED = {
     "empty": "",
     "only spaces": " \n\t",
     "two certificates": certificate() + certificate(),
-    "the same one twice": certificate() * 2,
-    "a private key in front": private_key_pem() + certificate(),
-    "a private key behind": certificate() + private_key_pem(),
+    "the same certificate twice": certificate() * 2,
+    "a private key before it": private_key_pem() + certificate(),
+    "a private key after it": certificate() + private_key_pem(),
     "only a private key": private_key_pem(),
     "over 64 KiB": certificate().ljust(64 * 1024 + 1, "\n"),
     "NUL": certificate() + "\0",
@@ -84,7 +84,7 @@ REFUSED = {
 
 
 @each_row("pem", REFUSED)
-async def test_refused(world: World, pem: str) -> None:
+async def test_malformed_certificates_are_refused(world: World, pem: str) -> None:
     device = await world.device(await world.registry())
     with pytest.raises(InvalidCertificate) as caught:
         await world.yandex("DeviceService.AddCertificate", device_id=device, certificate_data=pem)

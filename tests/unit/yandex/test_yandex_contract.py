@@ -1,4 +1,4 @@
-"""The 54 methods: routes, operation types, and how a raw path is matched. The table is reference §1.1, by hand."""
+"""The 54 methods: routes, operation types, and matching of raw paths. The table was written by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EMPTY = "google.protobuf.Empty"
 
 
 def rows(service: str, package: str, root: str, noun: str, variable: str) -> list[tuple[str, ...]]:
-    """The methods that devices, registries and brokers have in common."""
+    """The methods that devices, registries and brokers share."""
     kind = noun.capitalize()
     item = f"{root}/{{{variable}}}"
     return [
@@ -78,14 +78,14 @@ TABLE: list[tuple[str, ...]] = [
 ]  # fmt: skip
 
 
-def test_table_is_complete() -> None:
+def test_the_table_has_every_method() -> None:
     assert len(TABLE) == 54
     assert {f"/{row[0]}/{row[1]}" for row in TABLE} == set(CONTRACT.methods)
     assert sum(method.operation is not None for method in CONTRACT.methods.values()) == 25
 
 
 @each_row(("service", "name", "http_method", "template", "body", "metadata", "response"), TABLE)
-def test_method(
+def test_each_method_has_its_routes_and_types(
     service: str, name: str, http_method: str, template: str, body: str, metadata: str, response: str
 ) -> None:
     method = CONTRACT.methods[f"/{service}/{name}"]
@@ -117,13 +117,13 @@ def test_method(
     assert {f.name: v for f, v in request.ListFields()} == variables
 
 
-def test_cancel_takes_post_too() -> None:
+def test_cancel_has_a_post_route_too() -> None:
     cancel = CONTRACT.methods["/yandex.cloud.operation.OperationService/Cancel"]
     for http_method in ("GET", "POST"):
         assert CONTRACT.match(http_method, b"/operations/are1:cancel") == (cancel, {"operation_id": "are1"})
 
 
-def test_roots() -> None:
+def test_the_first_path_segments_are_known() -> None:
     assert {b"iot-devices", b"iot-broker", b"operations", b"iam", b"endpoints"} == CONTRACT.roots
 
 
@@ -140,7 +140,7 @@ DEVICE_PATHS = [
 
 
 @pytest.mark.parametrize(("raw", "device_id"), DEVICE_PATHS)
-def test_variable(raw: bytes, device_id: str) -> None:
+def test_path_variables_are_decoded(raw: bytes, device_id: str) -> None:
     matched = CONTRACT.match("GET", raw)
     assert matched is not None
     assert matched[0].path == f"/{DEVICE}/Get"
@@ -166,12 +166,12 @@ NO_DEVICE = [
 
 
 @each_row("raw", NO_DEVICE)
-def test_no_match(raw: bytes) -> None:
+def test_malformed_paths_do_not_match(raw: bytes) -> None:
     assert CONTRACT.match("GET", raw) is None
 
 
 @pytest.mark.parametrize("http_method", ["POST", "PUT", "HEAD", "OPTIONS", "get", ""])
-def test_no_match_by_http_method(http_method: str) -> None:
+def test_other_http_methods_do_not_match(http_method: str) -> None:
     assert CONTRACT.match(http_method, b"/iot-devices/v1/devices/a") is None
 
 
@@ -185,13 +185,13 @@ def test_match_never_raises(tail: bytes) -> None:
 
 
 @pytest.mark.parametrize("template", ["a/b", "/a/{b=**}", "/a/{b.c}", "/a//b", "/a:b/c", "/{a}{b}", "/", "/a:b:c"])
-def test_templates_that_are_not_routed(template: str) -> None:
+def test_unsupported_templates_are_refused(template: str) -> None:
     with pytest.raises(ContractError):
         parse_template(template)
 
 
 @pytest.mark.parametrize(("first", "second"), [("/a/{b}", "/a/{c}"), ("/a/{b}", "/a/c"), ("/a/c", "/a/{b}")])
-def test_ambiguous_routes(first: str, second: str) -> None:
+def test_ambiguous_routes_are_refused(first: str, second: str) -> None:
     router: Router[int] = Router()
     router.add("GET", parse_template(first), 1)
     with pytest.raises(ContractError):

@@ -1,4 +1,4 @@
-"""The committed descriptor set against the SDK that it was taken from."""
+"""The descriptor set of this repository, compared with the SDK from which it was extracted."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def sdk_is_installed() -> bool:
 
 
 needs_sdk = pytest.mark.skipif(
-    not sdk_is_installed(), reason="yandexcloud, which carries the contract, is not installed"
+    not sdk_is_installed(), reason="yandexcloud, which contains the contract, is not installed"
 )
 
 
@@ -49,7 +49,7 @@ def script() -> Any:
 
 
 @needs_sdk
-def test_committed_set_is_what_the_sdk_carries() -> None:
+def test_the_committed_set_is_the_sdks() -> None:
     result = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
@@ -61,7 +61,7 @@ def test_extraction_is_deterministic() -> None:
     assert first == second
 
 
-def test_check_names_what_differs() -> None:
+def test_check_names_the_files_that_differ() -> None:
     module = script()
     changed = FileDescriptorSet.FromString(COMMITTED.read_bytes())
     files = {file.name: file for file in changed.file}
@@ -74,7 +74,7 @@ def test_check_names_what_differs() -> None:
     ]
 
 
-def test_set_has_no_comments_and_no_order_to_guess() -> None:
+def test_the_set_has_no_comments_and_a_fixed_order() -> None:
     seen: set[str] = set()
     for file in FileDescriptorSet.FromString(COMMITTED.read_bytes()).file:
         assert not file.HasField("source_code_info")
@@ -82,7 +82,7 @@ def test_set_has_no_comments_and_no_order_to_guess() -> None:
         seen.add(file.name)
 
 
-def test_contract_needs_neither_sdk_nor_common_protos() -> None:
+def test_the_contract_loads_without_the_sdk() -> None:
     code = (
         "import sys\n"
         "for name in ('yandex', 'yandexcloud', 'google.rpc', 'google.api', 'grpc'): sys.modules[name] = None\n"
@@ -110,7 +110,7 @@ def sdk_class(name: str) -> Any:
 
 
 def fill(message: Any, descriptor: Descriptor, depth: int = 0) -> Any:
-    """Set every field of a message, the last member of each oneof."""
+    """Set every field of a message; of a oneof, its last member."""
     for field in descriptor.fields:
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             getattr(message, field.name)["ключ"] = "value"
@@ -139,7 +139,7 @@ def scalar(field: FieldDescriptor) -> Any:
 
 @needs_sdk
 @each_row("name", OUR_MESSAGES)
-def test_round_trip_with_the_sdk_both_ways(name: str) -> None:
+def test_messages_of_the_sdk_and_ours_are_interchangeable(name: str) -> None:
     ours: Any = CONTRACT.messages[name]
     theirs = sdk_class(name)
     sent = fill(theirs(), theirs.DESCRIPTOR).SerializeToString(deterministic=True)
@@ -164,6 +164,6 @@ def test_sdk_unpacks_our_details() -> None:
     assert request_info.request_id == "r-1"
 
 
-def test_unknown_names_are_contract_errors() -> None:
+def test_unknown_message_names_raise_contract_errors() -> None:
     with pytest.raises(ContractError, match="no message Nothing"):
         Descriptors.load().resolve("Nothing", "yandex.cloud.iot.devices.v1")

@@ -1,4 +1,4 @@
-"""What is declared of the contract's methods."""
+"""The declarations of the contract's methods."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_every_declared_method_is_one_of_the_contract() -> None:
     assert not OPERATIONS.keys() & OPEN.keys()
 
 
-def test_changes_are_the_methods_that_answer_operations() -> None:
+def test_exactly_the_methods_that_return_operations_are_writes() -> None:
     platform = {path for path in OPERATIONS if "OperationService" in path}
     assert len(platform) == 2
     for path in OPERATIONS.keys() - platform:
         assert OPERATIONS[path].writes == (METHODS[path].operation is not None), path
 
 
-async def test_what_was_allowed_is_not_asked_again_and_anything_else_is(world: World) -> None:
+async def test_each_resource_is_authorized_once_in_a_call(world: World) -> None:
     nothing = cast("Any", None)
     method = METHODS["/yandex.cloud.iot.devices.v1.DeviceService/Get"]
     call = YandexCall(parts=nothing, method=method, request=nothing, principal="aje1", port=443, request_id="r")

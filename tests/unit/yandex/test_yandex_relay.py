@@ -1,4 +1,4 @@
-"""When a relayed TLS handshake is over, by the headers of the records that pass."""
+"""The end of a relayed TLS handshake, found by the headers of TLS records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FINISHED = b"\x17\x03\x03\x00\x03abc"
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 7, 100])
-def test_the_first_encrypted_record(size: int) -> None:
+def test_the_first_record_with_application_data_is_found(size: int) -> None:
     records = _Records()
     sent = HELLO + CHANGE + FINISHED
     seen = []
@@ -25,7 +25,7 @@ def test_the_first_encrypted_record(size: int) -> None:
 
 
 @pytest.mark.parametrize("sent", [b"", HELLO, HELLO[:-1] + b"\x17", HELLO + CHANGE, b"\x17\x03\x03\x00", HELLO * 1000])
-def test_none_yet(sent: bytes) -> None:
+def test_other_records_have_no_application_data(sent: bytes) -> None:
     records = _Records()
     records.read(sent)
     assert not records.has_application_data

@@ -1,4 +1,4 @@
-"""Replies: JSON, Status, operations, ids."""
+"""Responses: JSON, Status, operations, ids."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ HEAD: dict[str, Any] = {
 }
 
 
-def test_pending_operation_prints_done() -> None:
+def test_a_pending_operation_has_done_false() -> None:
     assert json.loads(CONTRACT.response_to_json(pending())) == HEAD | {"done": False}
 
 
-def test_finished_operation() -> None:
+def test_a_finished_operation_has_its_response() -> None:
     response = {
         "@type": f"type.googleapis.com/{DEVICES}.DeviceCertificate",
         "deviceId": "d",
@@ -79,7 +79,7 @@ def test_finished_operation() -> None:
     assert built.metadata.Is(CONTRACT.messages[f"{DEVICES}.AddDeviceCertificateMetadata"].DESCRIPTOR)
 
 
-def test_failed_operation() -> None:
+def test_a_failed_operation_has_its_error() -> None:
     error = CONTRACT.statuses.build(Code.ALREADY_EXISTS, "is there", request_id="r")
     detail = {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "r"}
     assert json.loads(CONTRACT.response_to_json(operation(error=error))) == HEAD | {
@@ -88,7 +88,7 @@ def test_failed_operation() -> None:
     }
 
 
-def test_empty_response() -> None:
+def test_an_operation_can_have_an_empty_response() -> None:
     built = CONTRACT.operations.build(
         DELETE.operation, id="x", description="", created_at=NOW, created_by="", metadata={}, response={}
     )
@@ -97,12 +97,12 @@ def test_empty_response() -> None:
     }
 
 
-def test_operation_takes_the_methods_own_fields_only() -> None:
+def test_an_operation_accepts_only_fields_of_its_types() -> None:
     with pytest.raises(ValueError, match="registry_id"):
         operation(response={"registry_id": "r"})
 
 
-def test_operations_in_lists_print_done() -> None:
+def test_pending_operations_in_lists_have_done_false() -> None:
     lists = [m.response_class for m in CONTRACT.methods.values() if m.name == "ListOperations"]
     assert len(lists) == 3
     for cls in lists:
@@ -112,8 +112,8 @@ def test_operations_in_lists_print_done() -> None:
         assert CONTRACT.response_to_json(cls()) == b"{}"
 
 
-def test_operations_are_nowhere_else() -> None:
-    """The writer looks for them in replies and one level down."""
+def test_no_other_message_contains_operations() -> None:
+    """The JSON writer expects operations in responses and one level below, nowhere else."""
     operation_name = "yandex.cloud.operation.Operation"
     holders = {
         name
@@ -128,7 +128,7 @@ def test_operations_are_nowhere_else() -> None:
             assert field.message_type is None or field.message_type.full_name not in holders, name
 
 
-def test_form_of_json() -> None:
+def test_responses_are_indented_camel_case_without_defaults() -> None:
     device = make(f"{DEVICES}.Device", id="я", topic_aliases={"a": "b"}, labels={})
     assert CONTRACT.response_to_json(device) == ('{\n "id": "я",\n "topicAliases": {\n  "a": "b"\n }\n}'.encode())
 
@@ -143,12 +143,12 @@ def test_form_of_json() -> None:
         (datetime(1969, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC), "1969-12-31T23:59:59.500Z"),
     ],
 )
-def test_timestamp(time: datetime, printed: str) -> None:
+def test_timestamps_are_written_in_rfc_3339(time: datetime, printed: str) -> None:
     message = make("google.protobuf.Timestamp", **timestamp(time))
     assert message.ToJsonString() == printed
 
 
-def test_status_with_all_details() -> None:
+def test_a_status_has_all_details_in_order() -> None:
     status = CONTRACT.statuses.build(
         Code.INVALID_ARGUMENT,
         "Request validation error",
@@ -180,12 +180,12 @@ def test_status_with_all_details() -> None:
     }
 
 
-def test_bare_status() -> None:
+def test_a_status_without_details() -> None:
     status = CONTRACT.statuses.build(Code.UNAUTHENTICATED, "Token is invalid or has expired.")
     assert CONTRACT.status_to_json(status) == b'{\n "code": 16,\n "message": "Token is invalid or has expired."\n}'
 
 
-def test_http_statuses() -> None:
+def test_codes_have_googles_http_statuses() -> None:
     assert [HTTP_STATUS[Code(number)] for number in range(17)] == [
         200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401,
     ]  # fmt: skip
@@ -193,7 +193,7 @@ def test_http_statuses() -> None:
 
 
 @pytest.mark.parametrize("prefix", [IOT, PRINCIPAL, FOLDER])
-def test_ids(prefix: str) -> None:
+def test_new_ids_have_the_prefix_and_are_unique(prefix: str) -> None:
     ids = {new_id(prefix) for _ in range(1000)}
     assert len(ids) == 1000
     assert all(re.fullmatch(prefix + "[0-9a-v]{17}", each) for each in ids)
@@ -201,6 +201,6 @@ def test_ids(prefix: str) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["", "ar", "area"])
-def test_prefixes_have_three_characters(prefix: str) -> None:
+def test_prefixes_must_have_three_characters(prefix: str) -> None:
     with pytest.raises(ValueError, match="three"):
         new_id(prefix)

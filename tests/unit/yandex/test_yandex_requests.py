@@ -1,4 +1,4 @@
-"""HTTP requests to messages: what is taken, and every refusal."""
+"""Conversion of HTTP requests into messages: valid requests, and every error."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ TAKEN: list[tuple[Method, bytes | dict[str, Any], bytes, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("method", "body", "query", "fields"), TAKEN)
-def test_taken(method: Method, body: bytes | dict[str, Any], query: bytes, fields: dict[str, Any]) -> None:
+def test_valid_requests_are_read(
+    method: Method, body: bytes | dict[str, Any], query: bytes, fields: dict[str, Any]
+) -> None:
     make: Any = method.request_class
     assert read(method, body, query) == make(**fields)
 
@@ -81,7 +83,7 @@ Row = tuple[Method, bytes | dict[str, Any], bytes, str, str]
 
 
 def bodies(method: Method, keys: str, values: Iterable[Any], field: str, reason: str) -> list[Row]:
-    """A row for each value, which lies under ``keys`` (with dots between them)."""
+    """A row for each value, with the value under ``keys`` (separated by dots)."""
     rows: list[Row] = []
     for value in values:
         body = value
@@ -97,7 +99,7 @@ def queries(method: Method, prefix: bytes, values: Iterable[bytes], field: str, 
 
 NOT_JSON = ("body", "is not well-formed JSON")
 MASK = "must be a string of field names with commas between them"
-# Method, body or query, what is refused and why.
+# Method, body or query, the field of the error and its reason.
 REFUSED: list[Row] = [
     (ADD, b"", b"", "body", "must be a JSON object"),
     (ADD, b"[]", b"", "body", "must be a JSON object"),
@@ -181,7 +183,9 @@ REFUSED: list[Row] = [
 
 
 @each_row(("method", "body", "query", "field", "reason"), REFUSED)
-def test_refused(method: Method, body: bytes | dict[str, Any], query: bytes, field: str, reason: str) -> None:
+def test_invalid_requests_are_refused(
+    method: Method, body: bytes | dict[str, Any], query: bytes, field: str, reason: str
+) -> None:
     with pytest.raises(Invalid) as refused:
         read(method, body, query)
     assert (refused.value.field, refused.value.reason) == (field, reason)
@@ -194,13 +198,13 @@ LIST_FIELDS = compile_fields(DESCRIPTORS, DESCRIPTORS.pool.FindMessageTypeByName
 
 
 @pytest.mark.parametrize("value", [20, "20", 20.0])
-def test_integer_in_json(value: Any) -> None:
-    """No body of the contract has an integer so far; a later one may."""
+def test_integers_in_json_are_read(value: Any) -> None:
+    """No body in the present contract has an integer, but one in a later contract can."""
     assert read_fields(LIST_FIELDS, {"pageSize": value}) == {"page_size": 20}
 
 
 @pytest.mark.parametrize("value", [True, 1.5, float("inf"), 1e30, 2**63, "1_0", " 1", "1\n", "", [], {}])
-def test_integer_in_json_refused(value: Any) -> None:
+def test_malformed_integers_in_json_are_refused(value: Any) -> None:
     with pytest.raises(Invalid, match="page_size must be a 64-bit integer"):
         read_fields(LIST_FIELDS, {"pageSize": value})
 
@@ -213,7 +217,7 @@ def test_a_method_without_a_body_takes_an_empty_object(method: Method, body: byt
 
 @settings(deadline=None)
 @given(st.binary())
-def test_base64_of_every_spelling(data: bytes) -> None:
+def test_base64_of_each_alphabet_and_padding_is_read(data: bytes) -> None:
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         text = encode(data).decode()
         for spelling in (text, text.rstrip("=")):
@@ -222,5 +226,5 @@ def test_base64_of_every_spelling(data: bytes) -> None:
 
 @settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
-def test_integers(number: int) -> None:
+def test_every_64_bit_integer_is_read(number: int) -> None:
     assert read(LIST, query=b"pageSize=%d" % number).page_size == number

@@ -1,4 +1,4 @@
-"""Every rule of the contract's options, on the messages that carry it."""
+"""Every rule of the contract's options, on the messages that have it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LABEL = "Field does not match the pattern /[-_0-9a-z]*/"
 LABEL_KEY = "Field does not match the pattern /[a-z][-_0-9a-z]*/"
 LOG_GROUP = "Field does not match the pattern /([a-zA-Z][-a-zA-Z0-9_.]{0,63})?/"
 
-# Method, the request's fields, the violations in full.
+# Method, the request's fields, all violations.
 CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
     (f"{DEVICES}/AddCertificate", {"device_id": "d"}, []),
     (f"{DEVICES}/AddCertificate", {}, [("device_id", "Field is required")]),
@@ -43,7 +43,7 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {f"k{i}": "v" for i in range(65)}},
      [("labels", "Field size must be <=64")]),
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {f"K{i}": "V" for i in range(65)}},
-     [("labels", "Field size must be <=64")]),  # each of them is not looked at
+     [("labels", "Field size must be <=64")]),  # the single labels are not checked then
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {"": "v"}},
      [("labels.key", LABEL_KEY), ("labels.key", "Field length must be 1-63")]),
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {"k" * 64: ""}},
@@ -80,7 +80,9 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
 
 
 @each_row(("path", "fields", "violations"), CASES)
-def test_rule(path: str, fields: dict[str, Any], violations: list[tuple[str, str]]) -> None:
+def test_violations_of_each_rule_are_listed(
+    path: str, fields: dict[str, Any], violations: list[tuple[str, str]]
+) -> None:
     method = CONTRACT.methods[f"/{path}"]
     make: Any = method.request_class
     request = make(**fields)
@@ -94,7 +96,7 @@ def test_rule(path: str, fields: dict[str, Any], violations: list[tuple[str, str
     assert str(refused.value).startswith(f"{violations[0][0]}: {violations[0][1]}")
 
 
-def test_every_fingerprint_admits_64() -> None:
+def test_every_fingerprint_can_have_64_characters() -> None:
     paths = [path for path in CONTRACT.methods if path.endswith("/DeleteCertificate")]
     assert len(paths) == 3
     for path in paths:
@@ -120,14 +122,14 @@ def test_every_fingerprint_admits_64() -> None:
         ("1-3,5,8-9", (1, 3, 5, 8, 9), (0, 4, 6, 10)),
     ],
 )
-def test_bounds(spec: str, inside: tuple[int, ...], outside: tuple[int, ...]) -> None:
+def test_bounds_are_compiled(spec: str, inside: tuple[int, ...], outside: tuple[int, ...]) -> None:
     within = compile_bounds(spec)
     assert all(map(within, inside))
     assert not any(map(within, outside))
 
 
 @pytest.mark.parametrize("spec", ["", "a", "<=", "<= 5", ">0,<=5", "1m-2h", "5-", "1,", "=5"])
-def test_bounds_that_are_not_known(spec: str) -> None:
+def test_unsupported_bounds_are_refused(spec: str) -> None:
     with pytest.raises(ContractError):
         compile_bounds(spec)
 
@@ -137,7 +139,7 @@ ONE, MANY = FieldDescriptorProto.LABEL_OPTIONAL, FieldDescriptorProto.LABEL_REPE
 
 
 def with_field(kind: Any, label: Any, option: str, value: object, *, oneof: bool = False) -> tuple[Descriptors, Any]:
-    """A set with a message ``t.M`` whose one field ``f`` has one option."""
+    """A descriptor set with a message ``t.M``, whose only field ``f`` has one option."""
     committed = Descriptors.load()
     options: Any = committed.messages["google.protobuf.FieldOptions"]()
     options.Extensions[committed.pool.FindExtensionByName(f"yandex.cloud.{option}")] = value
@@ -167,13 +169,13 @@ def with_field(kind: Any, label: Any, option: str, value: object, *, oneof: bool
         (STRING, ONE, "length", "about 5"),
     ],
 )
-def test_rules_that_are_not_known_stop_the_start(kind: Any, label: Any, option: str, value: object) -> None:
+def test_unsupported_rules_fail_at_load_time(kind: Any, label: Any, option: str, value: object) -> None:
     descriptors, message = with_field(kind, label, option, value)
     with pytest.raises(ContractError):
         compile_validator(descriptors, message)
 
 
-def test_unset_member_of_a_oneof_is_passed_over() -> None:
+def test_unset_members_of_a_oneof_are_not_checked() -> None:
     descriptors, message = with_field(STRING, ONE, "length", ">=5", oneof=True)
     make: Any = descriptors.messages["t.M"]
     validator = compile_validator(descriptors, message)
