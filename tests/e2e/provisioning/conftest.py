@@ -1,4 +1,4 @@
-"""A server with a fleet to be provisioned, and a hook that says what a test wants it to say."""
+"""A server with a fleet to be provisioned, and a pre-provisioning hook whose answers the test sets."""
 
 from __future__ import annotations
 

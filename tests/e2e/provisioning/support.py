@@ -1,4 +1,4 @@
-"""A fleet that is to be provisioned: role, template, claims, a hook on a port of its own, and devices that ask."""
+"""A fleet to be provisioned: role, template, claim certificates, a pre-provisioning hook, and devices."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-__all__ = ["CREATE", "CREATE_FROM_CSR", "LAMBDA", "Device", "Fleet", "HookServer", "Identity", "refusing", "template"]
+__all__ = ["CREATE", "CREATE_FROM_CSR", "LAMBDA", "Device", "Fleet", "HookServer", "Identity", "rejection", "template"]
 
 CREATE = "$aws/certificates/create"
 CREATE_FROM_CSR = "$aws/certificates/create-from-csr"
 LAMBDA = "arn:aws:lambda:us-east-1:123456789012:function:may-it"
-PATIENCE = 20.0  # seconds, for what should happen at once
+PATIENCE = 20.0  # seconds, for what should take no time
 
 TRUST = document(
     {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "iot.amazonaws.com"}},
@@ -42,7 +42,7 @@ CERTIFICATE = {
 
 
 def template(*, policy: str = "fleet-device", **thing: Any) -> str:
-    """A thing, named by its serial number, with a policy that is there."""
+    """Returns a template for a thing, named by its serial number, with an existing policy."""
     return json.dumps(
         {
             "Parameters": {"SerialNumber": {"Type": "String"}, "Site": {"Type": "String", "Default": "home"}},
@@ -65,7 +65,7 @@ def template(*, policy: str = "fleet-device", **thing: Any) -> str:
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate and its key, in files as clients want them."""
+    """A certificate and its key, in files for clients."""
 
     fingerprint: str
     certificate: Path
@@ -80,7 +80,7 @@ class Identity:
 
 
 class Device:
-    """paho, on MQTT 5 or 3.1.1. Replies are in ``replies``, as topic and payload."""
+    """A device with paho, on MQTT 5 or 3.1.1. ``replies``: topic and payload of the received messages."""
 
     def __init__(self, server: RunningServer, identity: Identity, client_id: str, version: int = 5) -> None:
         protocol = MQTTProtocolVersion.MQTTv5 if version == 5 else MQTTProtocolVersion.MQTTv311
@@ -120,14 +120,14 @@ class Device:
         self._client.publish(topic, payload, qos=1)
 
     def ask(self, topic: str, payload: bytes = b"") -> tuple[bool, Any]:
-        """Whether it was accepted, and what was said."""
+        """Sends a request. Returns whether it was accepted, and the document of the reply."""
         self.send(topic, payload)
         answered, reply = self.replies.get(timeout=PATIENCE)
         assert answered in (f"{topic}/accepted", f"{topic}/rejected")
         return answered.endswith("accepted"), cbor2.loads(reply) if topic.endswith("cbor") else json.loads(reply)
 
     def certificate(self, kind: str = "secp256r1") -> dict[str, Any]:
-        """One for ``key(kind)``."""
+        """Requests a certificate for ``key(kind)``."""
         payload = json.dumps({"certificateSigningRequest": csr_pem(kind)}).encode()
         accepted, reply = self.ask(f"{CREATE_FROM_CSR}/json", payload)
         assert accepted, reply
@@ -141,8 +141,8 @@ class Device:
         return self.ask(f"$aws/provisioning-templates/{template}/provision/json", json.dumps(asked).encode())
 
 
-def refusing(device: Device, template: str, token: str | None, **parameters: str) -> tuple[int, str, str]:
-    """Status, code and message of the rejection."""
+def rejection(device: Device, template: str, token: str | None, **parameters: str) -> tuple[int, str, str]:
+    """Registers a thing, which must be rejected. Returns status, code and message."""
     accepted, reply = device.register(template, token, **parameters)
     assert not accepted, reply
     assert set(reply) == {"statusCode", "errorCode", "errorMessage"}
@@ -151,13 +151,13 @@ def refusing(device: Device, template: str, token: str | None, **parameters: str
 
 @dataclass
 class HookServer:
-    """``answer`` gives status, headers and body; ``asked`` are the questions."""
+    """``answer`` returns status, headers and body. ``asked``: the requests."""
 
     answer: Callable[[dict[str, Any]], tuple[int, Mapping[str, str], bytes]] = lambda _: (200, {}, b"")
     asked: list[dict[str, Any]] = field(default_factory=list)
     port: int = 0
 
-    def says(self, document: Any, status: int = 200, **headers: str) -> None:
+    def set_answer(self, document: Any, status: int = 200, **headers: str) -> None:
         body = document if isinstance(document, bytes) else json.dumps(document).encode()
         self.answer = lambda _: (status, headers, body)
         self.asked.clear()
@@ -171,7 +171,7 @@ class HookServer:
                 question = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 hook.asked.append(question)
                 status, headers, body = hook.answer(question)
-                with contextlib.suppress(OSError):  # whoever asked did not want to wait
+                with contextlib.suppress(OSError):  # the caller may have timed out
                     self.send_response(status)
                     for name, value in headers.items():
                         self.send_header(name, value)
@@ -195,7 +195,7 @@ class HookServer:
 
 @dataclass
 class Fleet:
-    """``role`` may do everything, ``claim`` provision by every template."""
+    """``role`` may do everything; ``claim`` may provision by all templates."""
 
     server: RunningServer
     iot: Any
@@ -230,7 +230,7 @@ class Fleet:
         return name
 
     def identity(self, made: Mapping[str, Any]) -> Identity:
-        """Of what a device was answered."""
+        """Returns the identity in a reply to a device."""
         private = made.get("privateKey") or key_pem(key("secp256r1"))
         return Identity.kept(self.folder, made["certificateId"], made["certificatePem"], private)
 

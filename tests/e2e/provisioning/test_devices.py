@@ -1,4 +1,4 @@
-"""From a claim to a thing that connects, with clients that know nothing of Thingmint."""
+"""From a claim certificate to a thing that connects, with clients that were made for AWS."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.e2e.material import csr_pem
-from tests.e2e.provisioning.support import CREATE, CREATE_FROM_CSR, PATIENCE, Identity, refusing, serial
+from tests.e2e.provisioning.support import CREATE, CREATE_FROM_CSR, PATIENCE, Identity, rejection, serial
 
 if TYPE_CHECKING:
     from tests.e2e.provisioning.support import Fleet
@@ -140,7 +140,7 @@ def result(future: Future[Any]) -> Any:
 
 @pytest.mark.parametrize("way", ["keys", "csr"])
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-def test_the_sdks_v2_identity_client(fleet: Fleet, protocol: str, way: str) -> None:
+def test_the_v2_identity_client_of_the_sdk_works(fleet: Fleet, protocol: str, way: str) -> None:
     name, number, client_id = fleet.new_template(), serial(), f"sdk-{serial()}"
     client5 = Client5(fleet, fleet.claim, client_id) if protocol == "5" else None
     connection = connection_311(fleet, fleet.claim, client_id) if client5 is None else None
@@ -186,7 +186,7 @@ def test_the_sdks_v2_identity_client(fleet: Fleet, protocol: str, way: str) -> N
 
 
 @pytest.mark.parametrize("protocol", ["3.1.1", "5"])
-def test_the_sdks_v1_identity_client(fleet: Fleet, protocol: str) -> None:
+def test_the_v1_identity_client_of_the_sdk_works(fleet: Fleet, protocol: str) -> None:
     name, number, client_id = fleet.new_template(), serial(), f"sdk-{serial()}"
     client5 = None
     if protocol == "5":
@@ -228,8 +228,8 @@ def test_the_sdks_v1_identity_client(fleet: Fleet, protocol: str) -> None:
 
 
 @pytest.mark.sqlite
-def test_fifty_claim_holders_see_their_own_keys_only(fleet: Fleet) -> None:
-    """All of them subscribed to where the others' replies would come by, were they published."""
+def test_fifty_devices_with_one_claim_get_only_their_own_keys(fleet: Fleet) -> None:
+    """All devices subscribe to the topics of the replies, where they must get only the replies to themselves."""
     name = fleet.new_template()
     devices = [fleet.device(version=5 if number % 2 else 4) for number in range(50)]
 
@@ -250,7 +250,7 @@ def test_fifty_claim_holders_see_their_own_keys_only(fleet: Fleet) -> None:
         for device in devices:
             connections.enter_context(device)
         made = list(threads.map(provision, range(50)))
-        assert all(device.replies.empty() for device in devices), "somebody heard what was not theirs"
+        assert all(device.replies.empty() for device in devices), "a device got the reply to another device"
     assert len({reply["certificateId"] for reply, _ in made}) == 50
     assert len({reply["certificateOwnershipToken"] for reply, _ in made}) == 50
     for reply, thing in made[:5]:
@@ -260,7 +260,7 @@ def test_fifty_claim_holders_see_their_own_keys_only(fleet: Fleet) -> None:
 # -- claims by a trusted user -------------------------------------------------------------------------------------
 
 
-def test_a_provisioning_claim(fleet: Fleet) -> None:
+def test_a_provisioning_claim_provisions_only_by_its_template(fleet: Fleet) -> None:
     name, other, number = fleet.new_template(), fleet.new_template(), serial()
     issued = fleet.iot.create_provisioning_claim(templateName=name)
     claim = Identity.kept(
@@ -271,6 +271,6 @@ def test_a_provisioning_claim(fleet: Fleet) -> None:
         token = device.certificate()["certificateOwnershipToken"]
         accepted, thing = device.register(name, token, SerialNumber=number)
         assert accepted, thing
-        # What it may not publish to is not answered either.
+        # A request that the policy denies gets no reply.
         device.send(f"$aws/provisioning-templates/{other}/provision/json", b"{}")
-        assert refusing(device, name, None)[1] == "InvalidCertificateOwnershipToken"
+        assert rejection(device, name, None)[1] == "InvalidCertificateOwnershipToken"

@@ -1,4 +1,4 @@
-"""What fleets bring along from AWS: its own template under the managed policy, and firmware that is not exact."""
+"""Fleets that come from AWS: AWS's example template with the managed policy, and firmware with deviations."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ AWS_TEMPLATE = {
 }
 
 
-def test_the_managed_policy_runs_aws_s_own_template(fleet: Fleet) -> None:
+def test_the_managed_policy_allows_the_template_of_aws(fleet: Fleet) -> None:
     role = f"r-{serial()}"
     fleet.local_admin.ask("role.create", name=role, trust_policy=TRUST)
     fleet.local_admin.ask("policy.attach", principal=f"role/{role}", policy="thingmint/ProvisioningOnly")
@@ -81,7 +81,7 @@ def test_the_managed_policy_runs_aws_s_own_template(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("format", ["json", "cbor"])
-def test_parameters_may_be_numbers(fleet: Fleet, format: str) -> None:
+def test_numeric_parameters_become_text(fleet: Fleet, format: str) -> None:
     number, name = int(serial(), 16) % 10**9, fleet.new_template()
     size = fleet.server.output.stat().st_size
     with fleet.device() as device:
@@ -98,7 +98,7 @@ def test_parameters_may_be_numbers(fleet: Fleet, format: str) -> None:
     )
 
 
-def test_a_parameter_that_is_neither_is_refused_by_name(fleet: Fleet) -> None:
+def test_other_parameters_are_refused_with_their_name(fleet: Fleet) -> None:
     name = fleet.new_template()
     with fleet.device() as device:
         token = device.certificate()["certificateOwnershipToken"]
@@ -108,7 +108,7 @@ def test_a_parameter_that_is_neither_is_refused_by_name(fleet: Fleet) -> None:
     assert reply["errorMessage"] == "The value of SerialNumber must be text, a number or a boolean"
 
 
-def test_the_nul_at_the_end_of_a_c_string_is_ignored(fleet: Fleet) -> None:
+def test_a_trailing_nul_is_ignored(fleet: Fleet) -> None:
     name = fleet.new_template(template())
     size = fleet.server.output.stat().st_size
     with fleet.device() as device:

@@ -1,4 +1,4 @@
-"""What a server keeps of provisioning, and what it does not: tokens, unclaimed certificates, switches, keys."""
+"""What provisioning stores, and what it deletes: tokens, unclaimed certificates, settings, keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.e2e.access.local_admin import database
 from tests.e2e.commands import thingmint
 from tests.e2e.conftest import iot_client
-from tests.e2e.provisioning.support import CREATE, Fleet, refusing, serial, wait_until
+from tests.e2e.provisioning.support import CREATE, Fleet, rejection, serial, wait_until
 from tests.e2e.test_durability_and_secrecy import places_of, search
 from thingmint.testing import running_server
 
@@ -21,7 +21,7 @@ INVALID_TOKEN = (400, "InvalidCertificateOwnershipToken", "Certificate ownership
 
 @contextlib.contextmanager
 def own_fleet(tmp_path: Path, known: Fleet | None = None) -> Iterator[Fleet]:
-    """A server of its own; with ``known``, the same one after a restart."""
+    """A separate server; with ``known``, the same server after a restart."""
     with (
         running_server(tmp_path / "data", arguments=["--log-format=json"]) as server,
         contextlib.closing(iot_client(server)) as iot,
@@ -50,7 +50,7 @@ def test_unclaimed_certificates_are_deleted_at_start(tmp_path: Path) -> None:
         assert fleet.server.stop() == 0
     with database(tmp_path / "data") as db:
         assert db.execute("SELECT count(*) FROM ownership_tokens").fetchone() == (5,)
-        # What is kept of a token is its hash.
+        # Only the hash of a token is stored.
         assert not any(token.encode() in (tmp_path / "data" / "thingmint.db").read_bytes() for token in tokens.values())
         fresh = bytes.fromhex(ids["fresh"])
         db.execute("UPDATE ownership_tokens SET expires_at = 1 WHERE fingerprint != ?", (fresh,))
@@ -60,11 +60,11 @@ def test_unclaimed_certificates_are_deleted_at_start(tmp_path: Path) -> None:
         def known() -> set[str]:
             return {each["certificateId"] for each in fleet.iot.list_certificates(pageSize=250)["certificates"]}
 
-        wait_until(lambda: ids["unclaimed"] not in known(), "it is still there")
+        wait_until(lambda: ids["unclaimed"] not in known(), "the unclaimed certificate still exists")
         assert set(ids.values()) - known() == {ids["unclaimed"]}
         with fleet.device() as device:
             for what in ("unclaimed", "activated", "attached", "claimed"):
-                assert refusing(device, name, tokens[what], SerialNumber=serial()) == INVALID_TOKEN
+                assert rejection(device, name, tokens[what], SerialNumber=serial()) == INVALID_TOKEN
             assert device.register(name, tokens["fresh"], SerialNumber=serial())[0]
         assert fleet.server.stop() == 0
     with database(tmp_path / "data") as db:
@@ -74,7 +74,7 @@ def test_unclaimed_certificates_are_deleted_at_start(tmp_path: Path) -> None:
         assert kept.fetchone() == (0,)
 
 
-def test_an_answer_that_was_lost_survives_a_power_cut(tmp_path: Path) -> None:
+def test_a_lost_answer_is_repeated_after_a_power_failure(tmp_path: Path) -> None:
     with own_fleet(tmp_path) as fleet:
         name, number = fleet.new_template(), serial()
         with fleet.device() as device:
@@ -100,7 +100,7 @@ def test_an_account_can_forbid_keys_over_mqtt(tmp_path: Path) -> None:
             "errorMessage": "This account makes no keys over MQTT: send a certificate signing request",
         }
         assert device.certificate()["certificateId"]
-        assert fleet.iot.create_keys_and_certificate()["certificateId"], "the control plane's keys are another matter"
+        assert fleet.iot.create_keys_and_certificate()["certificateId"], "the control plane still makes keys"
         fleet.local_admin.ask("account.set", name="keys_over_mqtt", value="true")
         assert device.ask(f"{CREATE}/json")[0]
     with database(tmp_path / "data") as db:
@@ -123,7 +123,7 @@ def test_requests_are_throttled(tmp_path: Path) -> None:
         assert throttled[0] == {"statusCode": 429, "errorCode": "Throttling", "errorMessage": "Rate exceeded"}
 
 
-def test_keys_made_over_mqtt_are_kept_nowhere(tmp_path: Path) -> None:
+def test_keys_made_over_mqtt_are_not_stored(tmp_path: Path) -> None:
     keys: list[str] = []
     tokens: list[bytes] = []
 
@@ -132,7 +132,7 @@ def test_keys_made_over_mqtt_are_kept_nowhere(tmp_path: Path) -> None:
         assert accepted
         keys.append(made["privateKey"])
         tokens.append(made["certificateOwnershipToken"].encode())
-        refusing(device, name, made["certificateOwnershipToken"])
+        rejection(device, name, made["certificateOwnershipToken"])
         assert device.register(name, made["certificateOwnershipToken"], SerialNumber=serial())[0]
 
     with own_fleet(tmp_path) as fleet:
@@ -140,11 +140,11 @@ def test_keys_made_over_mqtt_are_kept_nowhere(tmp_path: Path) -> None:
         for format in ("json", "cbor"):
             with fleet.device() as device:
                 provision(device, name, format)
-        with fleet.device() as device:  # is gone before its answer
+        with fleet.device() as device:  # disconnects before the reply
             device.send(f"{CREATE}/json", b"")
         search(fleet.server, *keys)
         assert places_of(fleet.server, tokens) == set()
-        assert places_of(fleet.server, [fleet.claim.fingerprint.encode()]), "the search sees what is kept"
+        assert places_of(fleet.server, [fleet.claim.fingerprint.encode()]), "the search finds stored text"
         fleet.server.kill()
         search(fleet.server, *keys)
     with own_fleet(tmp_path, fleet):

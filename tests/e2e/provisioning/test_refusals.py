@@ -1,4 +1,4 @@
-"""What is not provisioned, and what the device and the operator are told of it."""
+"""Rejected provisioning requests: the replies to the device, and the log for the operator."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.e2e.provisioning.support import (
     CREATE_FROM_CSR,
     LAMBDA,
     TRUST,
-    refusing,
+    rejection,
     serial,
     template,
     wait_until,
@@ -40,7 +40,7 @@ def device(fleet: Fleet) -> Iterator[Device]:
         yield device
 
 
-def told(reply: tuple[bool, Any]) -> tuple[int, str, str]:
+def rejected(reply: tuple[bool, Any]) -> tuple[int, str, str]:
     accepted, document = reply
     assert not accepted, document
     return document["statusCode"], document["errorCode"], document["errorMessage"]
@@ -50,15 +50,15 @@ def told(reply: tuple[bool, Any]) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(("format", "payload"), [("json", b'{"a": 1, "a": 1}'), ("cbor", b"\xd9\xd9\xf7\xa0")])
-def test_a_payload_that_cannot_be_read_is_rejected(device: Device, format: str, payload: bytes) -> None:
+def test_unreadable_payloads_are_rejected(device: Device, format: str, payload: bytes) -> None:
     for topic in (CREATE, CREATE_FROM_CSR, "$aws/provisioning-templates/any/provision"):
-        assert told(device.ask(f"{topic}/{format}", payload)) == UNREADABLE
+        assert rejected(device.ask(f"{topic}/{format}", payload)) == UNREADABLE
 
 
 @pytest.mark.parametrize("csr", ["nonsense", csr_pem("secp256k1")], ids=["nonsense", "curve"])
-def test_a_bad_signing_request_is_rejected(device: Device, csr: str) -> None:
+def test_invalid_csrs_are_rejected(device: Device, csr: str) -> None:
     payload = json.dumps({"certificateSigningRequest": csr}).encode()
-    status, code, message = told(device.ask(f"{CREATE_FROM_CSR}/json", payload))
+    status, code, message = rejected(device.ask(f"{CREATE_FROM_CSR}/json", payload))
     assert (status, code) == (400, "InvalidCertificateSigningRequest")
     assert message.startswith("CSR violates constraints: ")
 
@@ -66,18 +66,18 @@ def test_a_bad_signing_request_is_rejected(device: Device, csr: str) -> None:
 # -- templates and tokens -----------------------------------------------------------------------------------------
 
 
-def test_a_token_is_good_once_and_for_its_own_claim(fleet: Fleet) -> None:
+def test_a_token_is_valid_once_and_for_its_claim(fleet: Fleet) -> None:
     name, number = fleet.new_template(), serial()
     with fleet.device() as device, fleet.device(fleet.new_claim()) as thief:
         made = device.certificate()
         token = made["certificateOwnershipToken"]
-        assert refusing(thief, name, token, SerialNumber=number) == INVALID_TOKEN
+        assert rejection(thief, name, token, SerialNumber=number) == INVALID_TOKEN
         assert fleet.status(made["certificateId"]) == "PENDING_ACTIVATION"
         first = device.register(name, token, SerialNumber=number)
         assert first[0]
-        assert refusing(thief, name, token, SerialNumber=number) == INVALID_TOKEN
+        assert rejection(thief, name, token, SerialNumber=number) == INVALID_TOKEN
         version = fleet.iot.describe_thing(thingName=f"lamp-{number}")["version"]
-        # Its answer may have been lost: the same once more, in either format, and by another connection of the claim.
+        # The reply may have been lost: a repeated request, in both formats and over another connection, gets the same.
         with fleet.device() as again:
             assert again.register(name, token, SerialNumber=number) == first
             topic = f"$aws/provisioning-templates/{name}/provision/cbor"
@@ -85,12 +85,12 @@ def test_a_token_is_good_once_and_for_its_own_claim(fleet: Fleet) -> None:
             assert again.ask(topic, cbor2.dumps(asked)) == first
         assert fleet.iot.describe_thing(thingName=f"lamp-{number}")["version"] == version
         for changed in ({"SerialNumber": f"{number}-2"}, {"SerialNumber": number, "Site": "attic"}, {}):
-            assert refusing(device, name, token, **changed) == INVALID_TOKEN
-        assert refusing(device, fleet.new_template(), token, SerialNumber=number) == INVALID_TOKEN
+            assert rejection(device, name, token, **changed) == INVALID_TOKEN
+        assert rejection(device, fleet.new_template(), token, SerialNumber=number) == INVALID_TOKEN
 
 
-def test_a_token_counts_in_one_account(fleet: Fleet) -> None:
-    """The very same claim, registered in both: the token is still the first one's."""
+def test_a_token_is_valid_in_one_account(fleet: Fleet) -> None:
+    """A token of one account is invalid in another account, and the other way round."""
     new = fleet.local_admin.ask("account.create", name=f"other-{serial()}")
     other = LocalAdmin(fleet.server, new["account"])
     other.ask("role.create", name="fleet", trust_policy=TRUST)
@@ -106,9 +106,9 @@ def test_a_token_counts_in_one_account(fleet: Fleet) -> None:
     )
     with fleet.device() as ours, fleet.device(fleet.identity(made)) as theirs:
         token = ours.certificate()["certificateOwnershipToken"]
-        assert refusing(theirs, name, token, SerialNumber=serial()) == INVALID_TOKEN
+        assert rejection(theirs, name, token, SerialNumber=serial()) == INVALID_TOKEN
         own = theirs.certificate()["certificateOwnershipToken"]
-        assert refusing(ours, name, own, SerialNumber=serial()) == INVALID_TOKEN
+        assert rejection(ours, name, own, SerialNumber=serial()) == INVALID_TOKEN
         number = serial()
         assert theirs.register(name, own, SerialNumber=number)[0]
         assert ours.register(name, token, SerialNumber=number)[0]
@@ -117,7 +117,7 @@ def test_a_token_counts_in_one_account(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("fate", ["deleted", "REVOKED", "INACTIVE"])
-def test_what_an_operator_did_to_a_certificate_meanwhile_counts(fleet: Fleet, device: Device, fate: str) -> None:
+def test_changes_of_a_certificate_before_registration_are_kept(fleet: Fleet, device: Device, fate: str) -> None:
     name, number = fleet.new_template(), serial()
     made = device.certificate()
     if fate == "deleted":
@@ -125,10 +125,10 @@ def test_what_an_operator_did_to_a_certificate_meanwhile_counts(fleet: Fleet, de
     else:
         fleet.iot.update_certificate(certificateId=made["certificateId"], newStatus=fate)
     accepted, reply = device.register(name, made["certificateOwnershipToken"], SerialNumber=number)
-    if fate == "INACTIVE":  # the template has no word on a status that was set: it stays
+    if fate == "INACTIVE":  # the template does not change a status that was set
         assert accepted
     else:
-        assert told((accepted, reply)) == INVALID_TOKEN
+        assert rejected((accepted, reply)) == INVALID_TOKEN
     if fate != "deleted":
         assert fleet.status(made["certificateId"]) == fate
 
@@ -142,46 +142,46 @@ FAILURE = re.compile(
 
 
 def failing(device: Device, name: str, **parameters: str) -> tuple[str, ...]:
-    """What the workflow terminated due to, with a status and a code."""
+    """Registers a thing, which must fail. Returns the reason, status and code in the message."""
     token = device.certificate()["certificateOwnershipToken"]
-    status, code, message = refusing(device, name, token, **parameters)
+    status, code, message = rejection(device, name, token, **parameters)
     assert (status, code) == (400, "ProvisioningFailed")
     match = FAILURE.fullmatch(message)
     assert match, message
     return match.groups()
 
 
-def test_nothing_is_left_of_a_template_that_fails(fleet: Fleet, device: Device) -> None:
-    """The thing would come after the policy that is not there, and a certificate's status before."""
+def test_a_failed_template_leaves_no_effects(fleet: Fleet, device: Device) -> None:
+    """The missing policy fails after the effect on the certificate's status, and before the thing."""
     number = serial()
     name = fleet.new_template(template(policy="not-there"))
     made = device.certificate()
-    _, _, message = refusing(device, name, made["certificateOwnershipToken"], SerialNumber=number)
+    _, _, message = rejection(device, name, made["certificateOwnershipToken"], SerialNumber=number)
     match = FAILURE.fullmatch(message)
     assert match
     assert match.groups() == ("Policy default version not found", "400", "ResourceRegistrationFailureException")
     assert fleet.status(made["certificateId"]) == "PENDING_ACTIVATION"
     assert f"lamp-{number}" not in {thing["thingName"] for thing in fleet.iot.list_things()["things"]}
-    # The token was not used up.
+    # The token is still valid.
     good = fleet.new_template()
     assert device.register(good, made["certificateOwnershipToken"], SerialNumber=number)[0]
 
 
 @pytest.mark.parametrize("hostile", ['x"},{"Action":"iot:*","Resource":"*"},{"a":"', "*", "${iot:ClientId}"])
-def test_a_parameter_is_no_part_of_a_policys_text(fleet: Fleet, device: Device, hostile: str) -> None:
+def test_parameters_cannot_change_the_structure_of_a_policy(fleet: Fleet, device: Device, hostile: str) -> None:
     body = json.loads(template())
     topic = "arn:aws:iot:us-east-1:1:topic/${SerialNumber}"
     body["Resources"]["policy"]["Properties"] = {"PolicyDocument": {"Fn::Sub": document(allow("iot:Publish", topic))}}
     name, made = fleet.new_template(json.dumps(body)), device.certificate()
     policies = fleet.iot.list_policies(pageSize=250)["policies"]
-    told = refusing(device, name, made["certificateOwnershipToken"], SerialNumber=hostile)
-    assert told == (400, "InvalidParameters", "Parameter SerialNumber cannot be used in a policy")
+    rejected = rejection(device, name, made["certificateOwnershipToken"], SerialNumber=hostile)
+    assert rejected == (400, "InvalidParameters", "Parameter SerialNumber cannot be used in a policy")
     assert fleet.status(made["certificateId"]) == "PENDING_ACTIVATION"
     assert fleet.iot.list_policies(pageSize=250)["policies"] == policies
     assert device.register(name, made["certificateOwnershipToken"], SerialNumber=serial())[0]
 
 
-def test_what_a_role_lacks_is_told_to_the_operator_only(fleet: Fleet, device: Device) -> None:
+def test_missing_permissions_of_a_role_are_only_in_the_log(fleet: Fleet, device: Device) -> None:
     number, role, lacking = serial(), f"r-{serial()}", "AttachThingPrincipal"
     fleet.local_admin.ask("role.create", name=role, trust_policy=TRUST)
     fleet.local_admin.ask("policy.attach", principal=f"role/{role}", policy="thingmint/FullAccess")
@@ -202,7 +202,7 @@ def test_what_a_role_lacks_is_told_to_the_operator_only(fleet: Fleet, device: De
     assert device.register(name, token, SerialNumber=number)[0]
 
 
-def test_a_role_that_cannot_be_assumed_is_told_to_the_operator_only(fleet: Fleet, device: Device) -> None:
+def test_a_role_that_cannot_be_assumed_is_only_in_the_log(fleet: Fleet, device: Device) -> None:
     role = f"r-{serial()}"
     fleet.local_admin.ask(
         "role.create", name=role, trust_policy=TRUST.replace("iot.amazonaws.com", "ec2.amazonaws.com")
@@ -224,10 +224,10 @@ def hooked(fleet: Fleet, target: str = LAMBDA, body: str | None = None) -> str:
     return fleet.new_template(body, preProvisioningHook={"targetArn": target})
 
 
-def test_a_hook_is_asked_and_overrides_parameters(fleet: Fleet, device: Device, hook: HookServer) -> None:
+def test_a_hook_is_called_and_overrides_parameters(fleet: Fleet, device: Device, hook: HookServer) -> None:
     name, number = hooked(fleet), serial()
     made = device.certificate()
-    hook.says({"allowProvisioning": True, "parameterOverrides": {"Site": "attic", "Unknown": "x"}})
+    hook.set_answer({"allowProvisioning": True, "parameterOverrides": {"Site": "attic", "Unknown": "x"}})
     accepted, thing = device.register(name, made["certificateOwnershipToken"], SerialNumber=number, Extra="y")
     assert (accepted, thing) == (
         True,
@@ -243,8 +243,8 @@ def test_a_hook_is_asked_and_overrides_parameters(fleet: Fleet, device: Device, 
             "parameters": {"SerialNumber": number, "Extra": "y"},
         }
     ]
-    # A retry is not asked about again.
-    hook.says({"allowProvisioning": False})
+    # The hook is not called for a retry.
+    hook.set_answer({"allowProvisioning": False})
     assert device.register(name, made["certificateOwnershipToken"], SerialNumber=number, Extra="y") == (True, thing)
     assert hook.asked == []
 
@@ -254,7 +254,7 @@ NOT_EXECUTED = (400, "InvocationError", "The provisioning hook was not executed 
 NOT_REACHED = (400, "InvocationError", "A failure occurred while invoking the provisioning hook.")
 NOT_ALLOWED = (400, "InvocationError", "Access denied while invoking Lambda function")
 NO_RESULT = (400, "InvalidResult", "The provisioning hook did not return a response.")
-RUBBISH = (400, "InvalidResult", "Provisioning hook result is in an invalid format.")
+INVALID_RESULT = (400, "InvalidResult", "Provisioning hook result is in an invalid format.")
 
 
 @pytest.mark.parametrize(
@@ -262,17 +262,17 @@ RUBBISH = (400, "InvalidResult", "Provisioning hook result is in an invalid form
     [
         ({"allowProvisioning": False}, 200, DENIED),
         ({"allowProvisioning": False, "parameterOverrides": {"Site": "x"}}, 200, DENIED),
-        ({}, 200, RUBBISH),
-        ({"allowProvisioning": "true"}, 200, RUBBISH),
-        ({"allowProvisioning": 1}, 200, RUBBISH),
-        ({"allowProvisioning": None}, 200, RUBBISH),
-        ({"allowProvisioning": True, "parameterOverrides": []}, 200, RUBBISH),
-        ({"allowProvisioning": True, "parameterOverrides": {"Site": 1}}, 200, RUBBISH),
-        ([], 200, RUBBISH),
-        (b"<html>", 200, RUBBISH),
-        (b"\xff\xfe", 200, RUBBISH),
-        (b"[" * 60_000, 200, RUBBISH),
-        (json.dumps({"allowProvisioning": True, "pad": "x" * 70_000}).encode(), 200, RUBBISH),
+        ({}, 200, INVALID_RESULT),
+        ({"allowProvisioning": "true"}, 200, INVALID_RESULT),
+        ({"allowProvisioning": 1}, 200, INVALID_RESULT),
+        ({"allowProvisioning": None}, 200, INVALID_RESULT),
+        ({"allowProvisioning": True, "parameterOverrides": []}, 200, INVALID_RESULT),
+        ({"allowProvisioning": True, "parameterOverrides": {"Site": 1}}, 200, INVALID_RESULT),
+        ([], 200, INVALID_RESULT),
+        (b"<html>", 200, INVALID_RESULT),
+        (b"\xff\xfe", 200, INVALID_RESULT),
+        (b"[" * 60_000, 200, INVALID_RESULT),
+        (json.dumps({"allowProvisioning": True, "pad": "x" * 70_000}).encode(), 200, INVALID_RESULT),
         (b"", 200, NO_RESULT),
         (b"null", 200, NO_RESULT),
         ({"allowProvisioning": True}, 201, NOT_EXECUTED),
@@ -282,38 +282,38 @@ RUBBISH = (400, "InvalidResult", "Provisioning hook result is in an invalid form
         ({"allowProvisioning": True}, 403, NOT_ALLOWED),
     ],
 )
-def test_a_hook_that_does_not_say_yes_is_a_no(
+def test_a_hook_without_valid_permission_rejects(
     fleet: Fleet, device: Device, hook: HookServer, answer: Any, status: int, expected: tuple[int, str, str]
 ) -> None:
     name, number = hooked(fleet), serial()
     made = device.certificate()
-    hook.says(answer, status)
-    assert refusing(device, name, made["certificateOwnershipToken"], SerialNumber=number) == expected
+    hook.set_answer(answer, status)
+    assert rejection(device, name, made["certificateOwnershipToken"], SerialNumber=number) == expected
     assert len(hook.asked) == 1
     assert fleet.status(made["certificateId"]) == "PENDING_ACTIVATION"
-    # Once it says yes, all is well.
-    hook.says({"allowProvisioning": True, "parameterOverrides": None})
+    # When the hook allows it, the token is still valid.
+    hook.set_answer({"allowProvisioning": True, "parameterOverrides": None})
     assert device.register(name, made["certificateOwnershipToken"], SerialNumber=number)[0]
 
 
-def test_a_redirect_is_not_followed(fleet: Fleet, device: Device, hook: HookServer) -> None:
-    hook.says(b"", 307, location=f"http://127.0.0.1:{hook.port}/elsewhere")
+def test_redirects_of_a_hook_are_not_followed(fleet: Fleet, device: Device, hook: HookServer) -> None:
+    hook.set_answer(b"", 307, location=f"http://127.0.0.1:{hook.port}/elsewhere")
     token = device.certificate()["certificateOwnershipToken"]
-    assert refusing(device, hooked(fleet), token, SerialNumber=serial()) == NOT_EXECUTED
+    assert rejection(device, hooked(fleet), token, SerialNumber=serial()) == NOT_EXECUTED
     assert len(hook.asked) == 1
 
 
 @pytest.mark.parametrize(
     ("suffix", "expected"), [("-dead", NOT_REACHED), ("-missing", NOT_ALLOWED), ("-unknown", NOT_ALLOWED)]
 )
-def test_a_hook_that_is_not_there_is_told_apart(
+def test_missing_and_unreachable_hooks_have_different_errors(
     fleet: Fleet, device: Device, suffix: str, expected: tuple[int, str, str]
 ) -> None:
     token = device.certificate()["certificateOwnershipToken"]
-    assert refusing(device, hooked(fleet, f"{LAMBDA}{suffix}"), token, SerialNumber=serial()) == expected
+    assert rejection(device, hooked(fleet, f"{LAMBDA}{suffix}"), token, SerialNumber=serial()) == expected
 
 
-def test_a_hook_has_five_seconds(fleet: Fleet, device: Device, hook: HookServer) -> None:
+def test_a_hook_times_out_after_five_seconds(fleet: Fleet, device: Device, hook: HookServer) -> None:
     def slowly(_: Any) -> tuple[int, dict[str, str], bytes]:
         time.sleep(7)
         return 200, {}, b'{"allowProvisioning": true}'
@@ -321,15 +321,15 @@ def test_a_hook_has_five_seconds(fleet: Fleet, device: Device, hook: HookServer)
     token = device.certificate()["certificateOwnershipToken"]
     hook.answer = slowly
     began = time.monotonic()
-    assert refusing(device, hooked(fleet), token, SerialNumber=serial()) == NOT_EXECUTED
+    assert rejection(device, hooked(fleet), token, SerialNumber=serial()) == NOT_EXECUTED
     assert 4.5 < time.monotonic() - began < 6.5
 
 
-# -- the record ---------------------------------------------------------------------------------------------------
+# -- audit log ----------------------------------------------------------------------------------------------------
 
 
 def test_requests_are_audited(fleet: Fleet) -> None:
-    claim = fleet.new_claim()  # of which nothing was counted yet
+    claim = fleet.new_claim()  # a new one, whose requests are not counted yet
     with fleet.device(claim) as device:
         check_audited(fleet, claim, device)
 
@@ -337,7 +337,7 @@ def test_requests_are_audited(fleet: Fleet) -> None:
 def check_audited(fleet: Fleet, claim: Identity, device: Device) -> None:
     name, number = fleet.new_template(), serial()
     made = device.certificate()
-    assert refusing(device, name, "nonsense", SerialNumber=number) == INVALID_TOKEN
+    assert rejection(device, name, "nonsense", SerialNumber=number) == INVALID_TOKEN
     assert device.register(name, made["certificateOwnershipToken"], SerialNumber=number)[0]
 
     def records() -> list[dict[str, Any]]:
@@ -346,7 +346,7 @@ def check_audited(fleet: Fleet, claim: Identity, device: Device) -> None:
         found = [entry.get("record", entry) for entry in found]
         return [entry for entry in found if entry.get("clientId") == device.client_id]
 
-    wait_until(lambda: len([r for r in records() if r["event"] != "Connect"]) >= 3, "not all was recorded")
+    wait_until(lambda: len([r for r in records() if r["event"] != "Connect"]) >= 3, "not all records are written")
     created, refused, registered = sorted(
         (entry for entry in records() if entry["event"] != "Connect"), key=lambda entry: entry["time"]
     )

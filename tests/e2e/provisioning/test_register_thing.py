@@ -1,4 +1,4 @@
-"""RegisterThing over REST: a template that the caller sends along, and the caller's own permissions."""
+"""RegisterThing over REST: the template is in the request, and the caller's permissions apply."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def things(fleet: Fleet) -> set[str]:
     return {thing["thingName"] for page in pages for thing in page["things"]}
 
 
-def test_a_certificate_for_a_csr_and_a_new_policy_are_made(fleet: Fleet) -> None:
+def test_a_csr_and_a_policy_document_are_registered(fleet: Fleet) -> None:
     name = f"rest-{serial()}"
     written = {"Version": "2012-10-17", "Statement": [allow("iot:Connect", f"arn:aws:iot:*:*:client/{name}")]}
     made = fleet.iot.register_thing(
@@ -63,7 +63,7 @@ def test_a_certificate_for_a_csr_and_a_new_policy_are_made(fleet: Fleet) -> None
     assert fleet.iot.list_thing_principals(thingName=name)["principals"] == [arn(fleet, f"cert/{id}")]
     with fleet.device(fleet.identity({"certificateId": id, **made}), name):
         pass
-    # The same text has the same name: it is there, and attached to another certificate too.
+    # The same policy document has the same name: the existing policy is attached to another certificate too.
     again = fleet.iot.register_thing(
         templateBody=body({"CertificateSigningRequest": csr_pem()}, new={"PolicyDocument": written}),
         parameters={"Name": name},
@@ -71,7 +71,7 @@ def test_a_certificate_for_a_csr_and_a_new_policy_are_made(fleet: Fleet) -> None
     assert again["resourceArns"]["new"] == new
 
 
-def test_a_certificate_that_the_device_has_is_registered(fleet: Fleet) -> None:
+def test_an_existing_certificate_is_registered(fleet: Fleet) -> None:
     text, name = self_signed_pem(), f"rest-{serial()}"
     given = {"CertificatePem": text, "Status": "INACTIVE", "ThingPrincipalType": "EXCLUSIVE_THING"}
     made = fleet.iot.register_thing(templateBody=body(given), parameters={"Name": name})
@@ -81,16 +81,16 @@ def test_a_certificate_that_the_device_has_is_registered(fleet: Fleet) -> None:
     assert described["certificateMode"] == "SNI_ONLY"
     (principal,) = fleet.iot.list_thing_principals_v2(thingName=name)["thingPrincipalObjects"]
     assert principal["thingPrincipalType"] == "EXCLUSIVE_THING"
-    # It is registered now, and its status is somebody's decision.
+    # The certificate is registered now, and the template does not change its status.
     fleet.iot.register_thing(templateBody=body({"CertificateId": id}), parameters={"Name": name})
     assert fleet.status(id) == "INACTIVE"
-    told = refusal(fleet.iot.register_thing, templateBody=body(given), parameters={"Name": f"{name}-2"})
-    assert told[:2] == FAILED
-    assert "exclusive" in told[2]
+    error = refusal(fleet.iot.register_thing, templateBody=body(given), parameters={"Name": f"{name}-2"})
+    assert error[:2] == FAILED
+    assert "exclusive" in error[2]
     assert f"{name}-2" not in things(fleet)
 
 
-def test_a_thing_without_a_certificate_is_made(fleet: Fleet) -> None:
+def test_a_thing_without_certificate_is_registered(fleet: Fleet) -> None:
     name = f"rest-{serial()}"
     made = fleet.iot.register_thing(templateBody=body(None), parameters={"Name": name})
     assert "certificatePem" not in made
@@ -109,12 +109,12 @@ UNREGISTRABLE: list[tuple[str, dict[str, str], str, str]] = [
 @pytest.mark.parametrize(
     ("template", "parameters", "code", "message"), UNREGISTRABLE, ids=map(str, range(len(UNREGISTRABLE)))
 )
-def test_what_cannot_be_registered_leaves_nothing(
+def test_failed_registrations_leave_no_thing(
     fleet: Fleet, template: str, parameters: dict[str, str], code: str, message: str
 ) -> None:
     before = things(fleet)
-    told = refusal(fleet.iot.register_thing, templateBody=template, parameters=parameters)
-    assert told == (400, code, message)
+    error = refusal(fleet.iot.register_thing, templateBody=template, parameters=parameters)
+    assert error == (400, code, message)
     assert things(fleet) == before
 
 
@@ -126,8 +126,7 @@ EFFECTS = [
 
 
 @pytest.mark.parametrize(("action", "resource"), EFFECTS)
-def test_effects_are_authorized_as_the_callers_own(fleet: Fleet, action: str, resource: str) -> None:
-    """As the caller's own: RegisterThing alone allows nothing."""
+def test_effects_need_permissions_of_the_caller(fleet: Fleet, action: str, resource: str) -> None:
     user, name, group = fleet.local_admin.user("thingmint/FullAccess"), f"rest-{serial()}", f"g-{serial()}"
     fleet.iot.create_thing_group(thingGroupName=group)
     kind = resource.format(name=name, group=group)
@@ -156,7 +155,7 @@ def test_register_thing_alone_allows_nothing(fleet: Fleet) -> None:
     fleet.local_admin.ask("policy.put", name=name, document=document(allow("iot:RegisterThing")))
     user = fleet.local_admin.user(name)
     client = iot_client(fleet.server, **keys_of(fleet.local_admin.ask("key.create", principal=user)))
-    told = refusal(client.register_thing, templateBody=body(None), parameters={"Name": name})
-    assert told[1] == "AccessDeniedException"
-    assert "iot:CreateThing" in told[2]
+    error = refusal(client.register_thing, templateBody=body(None), parameters={"Name": name})
+    assert error[1] == "AccessDeniedException"
+    assert "iot:CreateThing" in error[2]
     client.close()

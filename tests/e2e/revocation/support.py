@@ -1,4 +1,4 @@
-"""An account with devices that are connected, whose access the calls of every API end."""
+"""An account with connected devices, whose access calls of all APIs can end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL = allow(["iot:Connect", "iot:Publish", "iot:Receive", "iot:Subscribe"])
 
 @dataclass(frozen=True)
 class AllApis:
-    """The same account over every API."""
+    """One account, over all APIs."""
 
     fleet: Fleet
     cloud: Cloud
@@ -42,7 +42,7 @@ class AllApis:
         return f"arn:aws:iot:us-east-1:{self.fleet.account}:{resource}"
 
     def certificate(self, **facts: Any) -> Credential:
-        """A registered one without a policy."""
+        """Returns a registered certificate without a policy."""
         made = credential(self.folder, **facts)
         self.iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")
         return made
@@ -58,7 +58,7 @@ class AllApis:
         return policy
 
     def connected(self, *statements: Any, client_id: str | None = None, **facts: Any) -> Connected:
-        """A device with a policy of its own, which allows everything unless it is given."""
+        """Returns a connected device with a new policy, which allows everything unless ``statements`` are given."""
         made = self.certificate(**facts)
         policy = self.attach(self.policy(*(statements or (ALL,))), made)
         return self.connect(made, client_id, policy)
@@ -84,14 +84,14 @@ class AllApis:
         return name
 
     def of_group(self) -> tuple[Connected, str]:
-        """A device that may connect because its thing is in that group."""
+        """Returns a device that may connect because its thing is in a group, and the group."""
         group = self.group(self.policy(ALL))
         thing, made = self.thing(group), self.certificate()
         self.iot.attach_thing_principal(thingName=thing, principal=self.arn(f"cert/{made.fingerprint}"))
         return self.connect(made, thing), group
 
     def with_attribute(self) -> Connected:
-        """A device that may connect as long as its thing's attribute ``may`` is "yes"."""
+        """Returns a device that may connect while the attribute ``may`` of its thing is "yes"."""
         thing = self.thing(may="yes")
         made = self.certificate()
         only = allow("iot:Connect", Condition={"StringEquals": {"iot:Connection.Thing.Attributes[may]": "yes"}})
@@ -104,14 +104,14 @@ class AllApis:
         done(self.cloud.grpc.call(method, request), Empty)
 
     def template(self, resources: Any = None, **parts: Any) -> str:
-        """The name of a fleet provisioning template."""
+        """Returns the name of a new provisioning template."""
         body = template() if resources is None else document_of(resources)
         return self.fleet.new_template(body, **parts)
 
 
 @dataclass(frozen=True)
 class Connected:
-    """A device that was let in as ``client_id``, and its own policy."""
+    """A device that is connected as ``client_id``, and its policy."""
 
     apis: AllApis
     made: Credential

@@ -1,7 +1,7 @@
-"""Every call that can end a device's access ends its session before it is answered, and no new one begins.
+"""Each call that can end a device's access ends its session before it returns, and the device cannot reconnect.
 
-The calls are those of the contracts, as far as they are served, and the commands. Each one that changes anything is
-either a case here, or listed with the reason why it ends no access. A new one fails ``test_every_call_is_known``.
+The calls are the served operations of all APIs, and the commands. Each call that changes anything has a case here, or
+is listed with the reason why it ends no access. A new call fails ``test_each_call_has_a_case_or_a_reason``.
 """
 
 from __future__ import annotations
@@ -39,36 +39,36 @@ if TYPE_CHECKING:
 
     Case = Callable[[AllApis], tuple[Connected, Callable[[], object]]]
 
-# Seconds for what the server sent before it answered to arrive. Other processes look at the outbox every 0.25 s.
-_ON_ITS_WAY = 0.15
+# Seconds for data that the server sent before it answered. Shorter than 0.25 s, when other processes poll the outbox.
+_TRANSIT = 0.15
 
 PROVISIONED = {
     "Type": "AWS::IoT::Certificate",
     "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "ACTIVE"},
 }
 
-ENDS: dict[str, Case] = {}
-"""Each makes a device that is connected, and the call that ends its access."""
+ENDS_ACCESS: dict[str, Case] = {}
+"""Each case makes a connected device, and the call that ends its access."""
 
 
 def ends(*names: str) -> Callable[[Case], Case]:
     def declare(case: Case) -> Case:
         for name in names:
-            key = name if name not in ENDS else f"{name} ({case.__name__.strip('_').replace('_', ' ')})"
-            ENDS[key] = case
+            key = name if name not in ENDS_ACCESS else f"{name} ({case.__name__.strip('_').replace('_', ' ')})"
+            ENDS_ACCESS[key] = case
         return case
 
     return declare
 
 
-_NEW = "what it makes is new: nobody is connected with it"
-_UNUSED = "refused while anything that could be connected depends on it"
-_NOT_READ = "no policy can speak of it"
-_OF_PROVISIONING = "decides how devices are provisioned, not who is let in"
-_OF_CALLERS = "about callers of the APIs, which devices are not"
-_TAGS = "tags: no policy of devices speaks of them"
+_NEW = "makes something new, so no device is connected with it"
+_UNUSED = "refused while a device could depend on it"
+_NOT_READ = "device policies cannot refer to it"
+_OF_PROVISIONING = "decides how devices are provisioned, not which devices may connect"
+_OF_CALLERS = "about callers of the APIs, not about devices"
+_TAGS = "tags: device policies cannot refer to them"
 
-ENDS_NOTHING = {
+KEEPS_ACCESS = {
     "aws:CreateCertificateFromCsr": _NEW,
     "aws:CreateKeysAndCertificate": _NEW,
     "aws:CreatePolicy": _NEW,
@@ -78,10 +78,10 @@ ENDS_NOTHING = {
     "aws:CreateThing": _NEW,
     "aws:CreateThingGroup": _NEW,
     "aws:CreateThingType": _NEW,
-    "aws:DeleteCACertificate": "refused while it is ACTIVE; its devices are then let in, or not, as before",
-    "aws:DeleteCertificate": "refused while the certificate is ACTIVE, and no other is let in",
+    "aws:DeleteCACertificate": "refused while it is ACTIVE; its devices may connect, or not, as before",
+    "aws:DeleteCertificate": "refused while the certificate is ACTIVE, and only ACTIVE ones can connect",
     "aws:DeletePolicy": _UNUSED,
-    "aws:DeletePolicyVersion": "refused for the default version, and no other is in force",
+    "aws:DeletePolicyVersion": "refused for the default version, and no other version applies",
     "aws:DeleteProvisioningTemplateVersion": _OF_PROVISIONING,
     "aws:DeleteRegistrationCode": "registration codes are for new CA certificates",
     "aws:DeleteThing": _UNUSED,
@@ -98,7 +98,7 @@ ENDS_NOTHING = {
     "aws:UpdateThingType": _NOT_READ,
     "yandex:ApiEndpointService/Get": "reads",
     "yandex:ApiEndpointService/List": "reads",
-    "yandex:DeviceService/AddCertificate": "binding takes nothing away",
+    "yandex:DeviceService/AddCertificate": "binding removes no access",
     "yandex:DeviceService/Create": _NEW,
     "yandex:IamTokenService/Create": _OF_CALLERS,
     "yandex:IamTokenService/Revoke": _OF_CALLERS,
@@ -108,14 +108,14 @@ ENDS_NOTHING = {
     "native:DELETE /v1/certificates/{id}": "as DeleteCertificate of AWS",
     "mqtt:CreateKeysAndCertificate": _NEW,
     "mqtt:CreateCertificateFromCsr": _NEW,
-    "mqtt:RegisterCertificate": "a new certificate; what its template changes, RegisterThing's changes in the same way",
-    "access:region.add": "a further region takes nothing away",
+    "mqtt:RegisterCertificate": "a new certificate; its template has the same effects as RegisterThing",
+    "access:region.add": "an additional region removes no access",
     **dict.fromkeys(
         [f"access:hostname.{verb}" for verb in ("add", "first", "remove")],
-        "the names that are shared by all accounts say nothing of whose a device is",
+        "host names that all accounts share do not decide about the account of a device",
     ),
     "job:credentials of a deleted principal": _OF_CALLERS,
-    "job:members of a deleted thing group": "they are no members any more",
+    "job:members of a deleted thing group": "they are not members any more",
     **dict.fromkeys(
         (
             "access:account.create",
@@ -139,7 +139,7 @@ ENDS_NOTHING = {
 
 
 def served() -> set[str]:
-    """All calls that change anything."""
+    """Returns all calls that change anything."""
     labels = {path: f"{path.split('/')[1].rpartition('.')[2]}/{path.split('/')[2]}" for path in (*YANDEX, *OPEN)}
     return {
         *(f"aws:{name}" for name, operation in AWS.items() if operation.writes),
@@ -148,7 +148,7 @@ def served() -> set[str]:
         *(
             f"native:{each.method} {each.path}"
             for each in ENDPOINTS
-            if each.method != "GET" and not each.path.startswith("/v1/access/")  # which are the commands
+            if each.method != "GET" and not each.path.startswith("/v1/access/")  # these are the commands
         ),
         *(f"access:{name}" for name, command in COMMANDS.items() if command.operation.writes),
         *(f"mqtt:{each.name}" for each in (CREATE_KEYS, CREATE_FROM_CSR, REGISTER_THING, REGISTER_CERTIFICATE)),
@@ -156,10 +156,10 @@ def served() -> set[str]:
     }
 
 
-def test_every_call_is_known() -> None:
-    cases = {name.partition(" (")[0] for name in ENDS}
-    assert not cases & ENDS_NOTHING.keys()
-    assert cases | ENDS_NOTHING.keys() == served(), "give a new call a case, or the reason why it ends no access"
+def test_each_call_has_a_case_or_a_reason() -> None:
+    cases = {name.partition(" (")[0] for name in ENDS_ACCESS}
+    assert not cases & KEEPS_ACCESS.keys()
+    assert cases | KEEPS_ACCESS.keys() == served(), "a new call needs a case, or the reason why it ends no access"
 
 
 @pytest.fixture(scope="module")
@@ -178,15 +178,15 @@ def apis(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[], dict[
 
 
 @pytest.mark.both_engines
-@pytest.mark.parametrize("name", ENDS)
-def test_its_session_is_closed_before_the_call_is_answered(apis: AllApis, name: str) -> None:
-    connected, call = ENDS[name](apis)
+@pytest.mark.parametrize("name", ENDS_ACCESS)
+def test_calls_that_end_access_close_the_session_before_they_return(apis: AllApis, name: str) -> None:
+    connected, call = ENDS_ACCESS[name](apis)
     with connected.device as device:
         assert device.is_open
         call()
         answered = time.monotonic()
-        device.until_closed(_ON_ITS_WAY)
-        assert time.monotonic() - answered < _ON_ITS_WAY
+        device.until_closed(_TRANSIT)
+        assert time.monotonic() - answered < _TRANSIT
     with Device(apis.fleet.server, connected.made) as again, pytest.raises(Closed):
         again.connect(connected.client_id)
 
@@ -334,7 +334,7 @@ def _delete_provisioning_template(apis: AllApis) -> Any:
 
 
 def _of_ca(apis: AllApis) -> tuple[Connected, str]:
-    """A device whose certificate is registered under that CA, in an account that has CAs gate their devices."""
+    """Returns a device and its CA certificate, in an account where the CA's status applies to its devices."""
     apis.fleet.local_admin.ask("account.set", name="ca_status_gates_devices", value="true")
     issuer = new_issuer(new_name("root"), now=datetime.now(UTC))
     ca = apis.iot.register_ca_certificate(caCertificate=issuer.pem, setAsActive=True, certificateMode="SNI_ONLY")
@@ -362,7 +362,7 @@ def _update_ca_certificate(apis: AllApis) -> Any:
 
 
 def _bound(apis: AllApis, *, adopted: bool = False) -> tuple[Connected, str]:
-    """A device of Yandex's with a certificate and a policy, and its id."""
+    """Returns a Yandex device with a bound certificate and a policy, and its id."""
     made, device = credential(apis.folder), apis.cloud.device()
     if adopted:
         apis.iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")
@@ -417,7 +417,7 @@ def _set_account_setting(apis: AllApis) -> Any:
 
 @ends("mqtt:RegisterThing")
 def _register_thing_over_mqtt(apis: AllApis) -> Any:
-    """A template that changes a thing, of which another device is."""
+    """Uses a template that changes the thing of another device."""
     connected = apis.with_attribute()
     thing = {
         "Type": "AWS::IoT::Thing",

@@ -1,4 +1,4 @@
-"""Real brokers, each on private ports and in a folder of its own. `make services` installs them."""
+"""Real brokers, each with private ports and a private folder. `make services` installs them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RunningBroker", "mosquitto", "program", "rabbitmq"]
 
-_PATIENCE = 60.0  # seconds; RabbitMQ takes ten when nothing else runs
-_RABBITMQ_ITSELF = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's other one changes user and folder
+_PATIENCE = 60.0  # seconds; RabbitMQ takes ten on an idle machine
+_RABBITMQ_ITSELF = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's script in /usr/sbin changes user and folder
 
 
 def program(name: str) -> str:
-    """Where it is; skips the test where it is not."""
+    """Returns the path of a program. Skips the test if it is not installed."""
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if found is None:
         pytest.skip(f"{name} is not there: `make services` installs it")
@@ -34,7 +34,7 @@ def program(name: str) -> str:
 
 
 def free_port() -> int:
-    """Below those that the kernel gives to clients, one of which could take it before the broker does."""
+    """Returns a free port below the ephemeral ports, so that no client gets it before the broker starts."""
     while True:
         port = secrets.randbelow(12_000) + 20_000
         with contextlib.suppress(OSError), socket.socket() as sock:
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 @dataclass(slots=True)
 class RunningBroker:
-    """``settings`` is what thingmint.toml has under [broker], without the version."""
+    """``settings``: the table [broker] of thingmint.toml, without the version."""
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -58,11 +58,11 @@ class RunningBroker:
             self.process = subprocess.Popen(
                 self.command,
                 env=self.environment,
-                cwd=self.folder,  # where Erlang's crash dumps go
+                cwd=self.folder,  # for Erlang's crash dumps
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # RabbitMQ's script stays, as its parent: signals are for both
+                start_new_session=True,  # RabbitMQ runs as a child of its script: signals go to both
             )
         deadline = time.monotonic() + _PATIENCE
         while True:
@@ -76,7 +76,7 @@ class RunningBroker:
         assert self.process is not None
         self._signal(signal.SIGKILL)
         self.process.wait()
-        while True:  # the process of that port may be another one, and a moment behind
+        while True:  # the broker's port may be free a moment after the end of the script
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
@@ -85,7 +85,7 @@ class RunningBroker:
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
-        """It neither reads nor writes meanwhile, but its connections stay."""
+        """Stops the broker's processes with SIGSTOP. Its connections stay open."""
         self._signal(signal.SIGSTOP)
         try:
             while not all(state == "T" for state in self._states()):
@@ -99,7 +99,7 @@ class RunningBroker:
             self.kill()
 
     def _states(self) -> Iterator[str]:
-        """Of all threads of its processes, as proc(5) has them: a signal takes a moment."""
+        """Yields the states of all threads of its processes (proc(5)): a signal takes a moment."""
         assert self.process is not None
         for stat in Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -112,13 +112,13 @@ class RunningBroker:
 
 
 def _fields(stat: Path) -> list[str]:
-    """Those behind the program's name, which may hold anything: state, parent, group, ..."""
+    """Returns the fields after the program's name, which may contain spaces: state, parent, group and more."""
     return stat.read_text().rpartition(") ")[2].split()
 
 
 @contextlib.contextmanager
 def mosquitto(folder: Path, *further: str) -> Iterator[RunningBroker]:
-    """``further`` are lines of its configuration."""
+    """``further``: additional lines of the configuration."""
     command = program("mosquitto")
     port = free_port()
     lines = ["user root", "persistence true", f"persistence_location {folder}/", "autosave_interval 1"]
@@ -166,7 +166,7 @@ def rabbitmq(folder: Path) -> Iterator[RunningBroker]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "RABBITMQ_CONF_ENV_FILE": os.devnull,
-        # Its schedulers spin for work by default, on cores that other tests want.
+        # By default its schedulers wait actively, and take CPU time from other tests.
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none",
     }
     settings = {
@@ -176,7 +176,7 @@ def rabbitmq(folder: Path) -> Iterator[RunningBroker]:
         "password_file": str(folder / "password"),
     }
     broker = RunningBroker([command], environment, folder, port, settings)
-    # Erlang would start a daemon of its own for the names of nodes, and leave it behind.
+    # Erlang would start a name daemon (epmd), which keeps running.
     epmd = subprocess.Popen([program("epmd"), "-port", str(epmd_port), "-address", "127.0.0.1"])
     try:
         broker.start()

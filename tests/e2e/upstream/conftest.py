@@ -38,7 +38,7 @@ class BrokeredServer:
     devices: list[Device] = field(default_factory=list)
 
     def account(self, name: str | None = None) -> Any:
-        """boto3 for the first account, or for a new one."""
+        """Returns a boto3 client for the first account, or for a new one."""
         if name is None:
             iot = iot_client(self.server)
         else:
@@ -66,7 +66,7 @@ def server_before(kind: str, folder: Path) -> Iterator[BrokeredServer]:
             broker = stack.enter_context(mosquitto(folder))
         elif kind == "rabbitmq":
             broker = stack.enter_context(rabbitmq(folder))
-        # What brokers do with much at once is seen sooner without the gateway's rates.
+        # Without rates, tests with many messages are faster.
         environment = {f"THINGMINT_MQTT_RATES__{rate}": "0" for rate in ("PUBLISHES", "SUBSCRIBES", "RECEIVED")}
         if broker is not None:
             version = "5" if kind == "mosquitto-5" else "3.1.1"
@@ -103,5 +103,5 @@ def identity(own_server: BrokeredServer, iot: Any) -> Identity:
 
 @pytest.fixture
 def name() -> str:
-    """For client ids and topics that no other test has."""
+    """Returns a unique name for client ids and topics."""
     return f"n{secrets.token_hex(5)}"

@@ -1,4 +1,4 @@
-"""A device that does what a test says and nothing else: it acknowledges nothing by itself."""
+"""A device that does only what the test requests: it does not acknowledge messages automatically."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Closed(Exception):
 
 @dataclass(frozen=True)
 class Identity:
-    """``folder`` is for the files that Python's ssl wants."""
+    """``folder`` is for the files that Python's ssl needs."""
 
     certificate_id: str
     files: tuple[str, str]
@@ -71,7 +71,7 @@ class Device:
         self._sock.sendall(encode(packet, self._version))
 
     def next(self, kind: type[P], patience: float = PATIENCE) -> P:
-        """The next packet of that kind; others stay for later. TimeoutError, or Closed."""
+        """Returns the next packet of a kind; keeps the others. Raises TimeoutError or Closed."""
         deadline = time.monotonic() + patience
         while True:
             for packet in self._inbox:
@@ -107,7 +107,7 @@ class Device:
         self.send(Publish(topic, payload, qos, retain, packet_id=packet_id, properties=properties))
 
     def flood(self, topic: str, payload: bytes, most: int) -> int:
-        """QoS 0 until nothing more is taken for a second, or until ``most`` were sent; how many that were."""
+        """Publishes at QoS 0 until the server reads nothing for a second, or ``most`` are sent. Returns the number."""
         self._sock.settimeout(1.0)
         data = encode(Publish(topic, payload), self._version)
         rest = memoryview(b"")
@@ -129,7 +129,7 @@ class Device:
         return self.next(SubAck)
 
     def message(self, patience: float = PATIENCE) -> Publish:
-        """The next one, acknowledged."""
+        """Returns the next message, and acknowledges it."""
         publish = self.next(Publish, patience)
         if publish.packet_id is not None:
             self.send(PubAck(publish.packet_id))
@@ -139,7 +139,7 @@ class Device:
         return sorted(self.message().topic for _ in range(count))
 
     def is_closed(self, patience: float = PATIENCE) -> Disconnect | None:
-        """Waits for it; what it was told before."""
+        """Waits until the server closes. Returns its DISCONNECT, if any."""
         said: Disconnect | None = None
         deadline = time.monotonic() + patience
         with contextlib.suppress(Closed):
@@ -162,7 +162,7 @@ class Device:
 
 
 def connect(server: RunningServer, identity: Identity, client_id: str, **fields: Any) -> tuple[Device, ConnAck]:
-    """Through the gateway. Raises Closed if the connection is refused without a CONNACK."""
+    """Connects to the gateway. Raises Closed if it closes without a CONNACK."""
     context = ssl.create_default_context(cafile=server.ca)
     context.load_cert_chain(*identity.files)
     raw = socket.create_connection(("127.0.0.1", server.ports["mqtt"]), PATIENCE)
@@ -176,7 +176,7 @@ def connect(server: RunningServer, identity: Identity, client_id: str, **fields:
 
 
 def plain(port: int, **fields: Any) -> Device:
-    """Directly at a broker."""
+    """Connects directly to a broker."""
     packet = Connect(**{"version": 5, "client_id": "plain", "keep_alive": 60, **fields})
     device = Device(socket.create_connection(("127.0.0.1", port), PATIENCE), packet)
     assert not device.next(ConnAck).reason.failed

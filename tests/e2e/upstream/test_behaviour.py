@@ -1,4 +1,4 @@
-"""What devices see is the same, whichever broker carries their messages."""
+"""Devices see the same behaviour with each kind of broker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("qos", [0, 1])
 @pytest.mark.parametrize("version", [5, 4])
-def test_from_one_device_to_another(
+def test_messages_pass_between_devices(
     brokered: BrokeredServer, identity: Identity, name: str, qos: QoS, version: int
 ) -> None:
     reader = brokered.device(identity, f"{name}-reader", version=version)
@@ -44,7 +44,9 @@ def test_from_one_device_to_another(
         ("/+/b", ["/a/b"]),
     ],
 )
-def test_wildcards(brokered: BrokeredServer, identity: Identity, name: str, filter: str, expected: list[str]) -> None:
+def test_wildcards_match_as_at_aws(
+    brokered: BrokeredServer, identity: Identity, name: str, filter: str, expected: list[str]
+) -> None:
     reader, writer = brokered.device(identity, f"{name}-reader"), brokered.device(identity, f"{name}-writer")
     assert not reader.subscribe(f"{name}/{filter}").reasons[0].failed
     for topic in ("a", "a/b", "a/b/c", "/b", "/a/b"):
@@ -54,7 +56,7 @@ def test_wildcards(brokered: BrokeredServer, identity: Identity, name: str, filt
     assert reader.nothing(Publish)
 
 
-def test_unsubscribing_from_a_wildcard(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_unsubscribing_from_a_wildcard_stops_delivery(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     device = brokered.device(identity, name)
     device.subscribe(f"{name}/#")
     device.send(Unsubscribe(77, (f"{name}/#",)))
@@ -63,15 +65,17 @@ def test_unsubscribing_from_a_wildcard(brokered: BrokeredServer, identity: Ident
     assert device.nothing(Publish)
 
 
-def test_reserved_topics_are_apart(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """No wildcard at the start matches them (MQTT 5, 4.7.2), also where they have another name."""
+def test_leading_wildcards_do_not_match_reserved_topics(
+    brokered: BrokeredServer, identity: Identity, name: str
+) -> None:
+    """MQTT 5, 4.7.2. This also applies to upstream brokers, where reserved topics have other names."""
     device = brokered.device(identity, name)
     assert not device.subscribe("#", "+/+", "$aws/events/#").reasons[0].failed
     device.publish("a/b")
     assert device.message().topic == "a/b"
 
 
-def test_retained(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_retained_messages_are_sent_and_removed(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     writer = brokered.device(identity, f"{name}-writer")
     writer.publish(f"{name}/kept", b"old", retain=True)
     writer.publish(f"{name}/kept", b"new", retain=True)
@@ -85,8 +89,8 @@ def test_retained(brokered: BrokeredServer, identity: Identity, name: str) -> No
     assert later.nothing(Publish)
 
 
-def test_retained_by_wildcard(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """Not by default, as at AWS, also where the broker sends them."""
+def test_wildcards_get_no_retained_messages(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    """As at AWS, unless the account setting allows it, even if the broker sends the messages."""
     local_admin = LocalAdmin(brokered.server)
     device = brokered.device(identity, name)
     device.publish(f"{name}/a/b", b"kept", retain=True)
@@ -95,7 +99,7 @@ def test_retained_by_wildcard(brokered: BrokeredServer, identity: Identity, name
     device.subscribe(f"{name}/a/b")
     assert device.message().payload == b"kept"
     if brokered.kind == "rabbitmq":
-        return  # which keeps them by exact topic only, as docs/brokers.md says
+        return  # it finds retained messages only by exact topic: see docs/brokers.md
     local_admin.ask("account.set", name="retained_on_wildcards", value="true")
     try:
         other = brokered.device(identity, f"{name}-other")
@@ -107,7 +111,9 @@ def test_retained_by_wildcard(brokered: BrokeredServer, identity: Identity, name
 
 
 @pytest.mark.parametrize("version", [5, 4])
-def test_a_session_that_lasts(brokered: BrokeredServer, identity: Identity, name: str, version: int) -> None:
+def test_a_session_outlives_its_connection(
+    brokered: BrokeredServer, identity: Identity, name: str, version: int
+) -> None:
     lasting = {"version": version, "clean_start": False} | ({"session_expiry": 600} if version == 5 else {})
     reader, connack = brokered.connect(identity, name, **lasting)
     assert not connack.session_present
@@ -126,7 +132,7 @@ def test_a_session_that_lasts(brokered: BrokeredServer, identity: Identity, name
     assert reader.nothing(Publish)
 
 
-def test_unacknowledged_messages_come_again(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_unacknowledged_messages_are_repeated(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     reader = brokered.device(identity, name, session_expiry=600)
     reader.subscribe(f"{name}/a")
     reader.publish(f"{name}/a", b"again")
@@ -138,8 +144,10 @@ def test_unacknowledged_messages_come_again(brokered: BrokeredServer, identity: 
     assert (message.payload, message.dup) == (b"again", True)
 
 
-def test_a_new_session_that_lasts(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """Which 3.1.1 cannot ask for at once."""
+def test_clean_start_with_expiry_makes_a_new_lasting_session(
+    brokered: BrokeredServer, identity: Identity, name: str
+) -> None:
+    """A broker of MQTT 3.1.1 needs two connections for it."""
     for _ in range(2):
         device, connack = brokered.connect(identity, name, clean_start=True, session_expiry=600)
         assert not connack.session_present
@@ -151,10 +159,10 @@ def test_a_new_session_that_lasts(brokered: BrokeredServer, identity: Identity, 
     assert device.message().payload == b"x"
 
 
-def test_an_old_session_that_ends(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """Nor for this."""
+def test_a_resumed_session_with_expiry_0_ends(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    """A broker of MQTT 3.1.1 needs two connections for it."""
     device = brokered.device(identity, name, session_expiry=600)
-    device.subscribe(f"{name}/a")  # RabbitMQ has no session without one
+    device.subscribe(f"{name}/a")  # RabbitMQ keeps no session without a subscription
     device.disconnect()
     device, connack = brokered.connect(identity, name, clean_start=False)
     assert connack.session_present
@@ -163,7 +171,7 @@ def test_an_old_session_that_ends(brokered: BrokeredServer, identity: Identity, 
     assert not connack.session_present
 
 
-def test_an_expiry_that_is_taken_back(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_disconnect_may_set_the_expiry_to_0(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     device = brokered.device(identity, name, clean_start=False, session_expiry=600)
     device.subscribe(f"{name}/a")
     device.send(Disconnect(session_expiry=0))
@@ -184,7 +192,7 @@ def test_a_session_is_taken_over(brokered: BrokeredServer, identity: Identity, n
     assert newer.message().payload == b"to the newer one"
 
 
-def test_many_connections_of_one_client_id(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_takeovers_leave_one_connection_of_a_client_id(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     devices = [brokered.device(identity, name) for _ in range(8)]
     for older in devices[:-1]:
         older.is_closed()
@@ -193,7 +201,7 @@ def test_many_connections_of_one_client_id(brokered: BrokeredServer, identity: I
     assert devices[-1].message().payload == b"x"
 
 
-def test_accounts_are_apart(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_accounts_are_separate(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     of_another = Identity.new(brokered.account(f"other-{name}"), brokered.folder, brokered.policy)
     mine, theirs = brokered.device(identity, name), brokered.device(of_another, name)  # the same client id
     for device in (mine, theirs):
@@ -207,13 +215,13 @@ def test_accounts_are_apart(brokered: BrokeredServer, identity: Identity, name: 
         while not device.nothing(Publish, 0.0):
             pass
     for device, payload in ((mine, b"mine"), (theirs, b"theirs")):
-        device.subscribe(f"{name}/a")  # the retained one again
+        device.subscribe(f"{name}/a")  # sends the retained message again
         assert {device.message().payload for _ in range(1)} == {payload}
         device.publish(f"{name}/a", b"", retain=True)
 
 
-def test_properties(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """3.1.1 has none."""
+def test_properties_are_delivered_in_mqtt_5(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    """MQTT 3.1.1 has no properties."""
     device = brokered.device(identity, name)
     device.subscribe(f"{name}/a")
     properties = MessageProperties(
@@ -228,8 +236,8 @@ def test_properties(brokered: BrokeredServer, identity: Identity, name: str) -> 
     assert received == (properties if brokered.kind in ("embedded", "mosquitto-5") else MessageProperties())
 
 
-def test_unusual_names(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """A dot, an asterisk and a per cent sign are nothing special, and tell topics apart."""
+def test_special_characters_of_rabbitmq_are_ordinary(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    """Dot, asterisk and per cent sign have no special meaning in a topic."""
     strange = [
         f"{name}/a.b",
         f"{name}/a*",
@@ -260,7 +268,7 @@ def test_control_characters_do_not_end_the_connection(brokered: BrokeredServer, 
     assert device.publish(f"{name}/a")
 
 
-def test_shared_subscriptions(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_shared_subscriptions_deliver_to_one_member(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     first, connack = brokered.connect(identity, f"{name}-1")
     assert connack.shared_available == (brokered.kind != "rabbitmq")
     second = brokered.device(identity, f"{name}-2")
@@ -282,7 +290,7 @@ def test_shared_subscriptions(brokered: BrokeredServer, identity: Identity, name
     assert all(counts)
 
 
-def test_the_receive_maximum(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_the_receive_maximum_is_kept(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     reader = brokered.device(identity, f"{name}-reader", receive_maximum=2)
     reader.subscribe(f"{name}/a")
     writer = brokered.device(identity, f"{name}-writer")
@@ -290,15 +298,17 @@ def test_the_receive_maximum(brokered: BrokeredServer, identity: Identity, name:
         writer.publish(f"{name}/a", b"%d" % number)
     first = [reader.next(Publish), reader.next(Publish)]
     assert reader.nothing(Publish)
-    assert reader.publish(f"{name}/b")  # is answered meanwhile
+    assert reader.publish(f"{name}/b")  # answered meanwhile
     for publish in first:
         assert publish.packet_id is not None
         reader.send(PubAck(publish.packet_id))
     assert [reader.message().payload for _ in range(3)] == [b"2", b"3", b"4"]
 
 
-def test_a_device_that_does_not_read(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """Its messages wait at the broker, or are lost at QoS 0; all others go on."""
+def test_a_device_that_does_not_read_does_not_block_others(
+    brokered: BrokeredServer, identity: Identity, name: str
+) -> None:
+    """Its messages wait at the broker, or are dropped at QoS 0."""
     reader = brokered.device(identity, f"{name}-reader")
     reader.subscribe(f"{name}/a", qos=0)
     writer = brokered.device(identity, f"{name}-writer")
@@ -313,7 +323,7 @@ def test_a_device_that_does_not_read(brokered: BrokeredServer, identity: Identit
     assert reader.message().payload == b"still there"
 
 
-def test_a_deactivated_certificate(brokered: BrokeredServer, iot: Any, name: str) -> None:
+def test_deactivation_ends_the_connection(brokered: BrokeredServer, iot: Any, name: str) -> None:
     identity = Identity.new(iot, brokered.folder, brokered.policy)
     device = brokered.device(identity, name)
     iot.update_certificate(certificateId=identity.certificate_id, newStatus="INACTIVE")
@@ -324,8 +334,8 @@ def test_a_deactivated_certificate(brokered: BrokeredServer, iot: Any, name: str
         brokered.device(identity, name)
 
 
-def test_many_messages_under_way(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """More than the broker takes at once: none is lost, and they stay in order."""
+def test_many_messages_stay_complete_and_in_order(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    """More messages than the broker's receive maximum."""
     device = brokered.device(identity, name, version=4)
     device.subscribe(f"{name}/a", qos=1)
     for number in range(1000):

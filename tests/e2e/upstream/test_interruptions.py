@@ -1,4 +1,4 @@
-"""A broker that stands still, dies, comes back, or is listened to directly."""
+"""A broker that hangs, is killed and restarts; and clients that connect to it directly."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def broker(brokered: BrokeredServer) -> RunningBroker:
     return brokered.broker
 
 
-def directly(brokered: BrokeredServer, client_id: str) -> Device:
-    """A client of the broker itself, as applications beside it are."""
+def direct_client(brokered: BrokeredServer, client_id: str) -> Device:
+    """Connects directly to the broker, like an application."""
     assert brokered.broker is not None
     login: dict[str, Any] = {"username": "guest", "password": b"guest"} if brokered.kind == "rabbitmq" else {}
     return plain(brokered.broker.port, client_id=client_id, version=5 if brokered.kind == "mosquitto-5" else 4, **login)
 
 
 def reconnected(brokered: BrokeredServer, identity: Identity, client_id: str, **fields: Any) -> tuple[Device, ConnAck]:
-    """As devices do: until it works."""
+    """Repeats the connection until it is accepted, like a device."""
     deadline = time.monotonic() + 30
     while True:
         with contextlib.suppress(Closed):
@@ -60,14 +60,14 @@ def test_puback_waits_for_the_broker(
     assert not device.next(PubAck).reason.failed
 
 
-def test_publishers_wait_while_the_broker_is_away(
+def test_publishers_wait_while_the_broker_hangs(
     brokered: BrokeredServer, broker: RunningBroker, identity: Identity, name: str
 ) -> None:
-    """Nothing piles up in the server: the device's own socket fills."""
+    """The server's memory does not grow: the buffers of the device's socket fill."""
     device = brokered.device(identity, name)
     with broker.stopped():
         assert device.flood(f"{name}/a", bytes(100_000), 500) < 300  # 30 MB, most of them in the kernel's buffers
-    # The rest of a packet was not sent, so this connection is of no more use; others are.
+    # This connection sent half a packet, so it cannot be used any more. Others can.
     device.close()
     again, _ = reconnected(brokered, identity, f"{name}-again")
     assert again.publish(f"{name}/a")
@@ -85,7 +85,7 @@ def test_a_deactivation_applies_while_the_broker_hangs(
         assert time.monotonic() - started < 1.0
 
 
-def test_the_broker_is_killed_and_comes_back(
+def test_devices_reconnect_after_the_broker_restarts(
     brokered: BrokeredServer, broker: RunningBroker, identity: Identity, name: str
 ) -> None:
     will = Will(f"{name}/will", b"gone", 1, retain=True)
@@ -96,7 +96,7 @@ def test_the_broker_is_killed_and_comes_back(
     try:
         said = device.is_closed()
         assert said is not None
-        assert said.reason is Reason.SERVER_BUSY  # DISCONNECT has no "unavailable"
+        assert said.reason is Reason.SERVER_BUSY  # DISCONNECT has no reason code "unavailable"
         old.is_closed()
         refused, connack = brokered.connect(identity, name)
         assert connack.reason is Reason.SERVER_UNAVAILABLE
@@ -109,20 +109,22 @@ def test_the_broker_is_killed_and_comes_back(
     device.subscribe(f"{name}/a")
     device.publish(f"{name}/a", b"again")
     assert device.message().payload == b"again"
-    # The server's own connection comes back too, with what it could not send meanwhile.
+    # The gateway's own connection is restored too, and sends the messages that waited.
     device.subscribe(f"{name}/will")
     assert device.message(40).payload == b"gone"
     device.publish(f"{name}/will", b"", retain=True)
 
 
-def test_wills(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+def test_only_the_will_of_a_lost_connection_is_published(
+    brokered: BrokeredServer, identity: Identity, name: str
+) -> None:
     reader = brokered.device(identity, f"{name}-reader")
     reader.subscribe(f"{name}/+")
-    polite = brokered.device(identity, f"{name}-polite", will=Will(f"{name}/polite", b"never"))
-    polite.disconnect()
-    rude = brokered.device(identity, f"{name}-rude", will=Will(f"{name}/rude", b"gone", 1))
-    rude.close()
-    assert reader.message().topic == f"{name}/rude"
+    disconnected = brokered.device(identity, f"{name}-disconnected", will=Will(f"{name}/disconnected", b"never"))
+    disconnected.disconnect()
+    lost = brokered.device(identity, f"{name}-lost", will=Will(f"{name}/lost", b"gone", 1))
+    lost.close()
+    assert reader.message().topic == f"{name}/lost"
     assert reader.nothing(Publish)
 
 
@@ -130,7 +132,7 @@ def test_client_ids_and_topics_are_prefixed_at_the_broker(
     brokered: BrokeredServer, iot: Any, identity: Identity, name: str
 ) -> None:
     account = _account(iot)
-    with contextlib.closing(directly(brokered, f"direct-{name}")) as application:
+    with contextlib.closing(direct_client(brokered, f"direct-{name}")) as application:
         application.subscribe(f"{account}/us-east-1/{name}/#")
         device = brokered.device(identity, name)
         device.subscribe(f"{name}/down/#")
@@ -148,9 +150,9 @@ def _account(iot: Any) -> str:
     return arn.split(":")[4]
 
 
-def test_the_gateways_own_topics_stay_with_it(brokered: BrokeredServer, identity: Identity, name: str) -> None:
-    """Keys are in the replies, which must never lie in a queue of the broker."""
-    with contextlib.closing(directly(brokered, f"direct-{name}")) as listener:
+def test_provisioning_topics_do_not_reach_the_broker(brokered: BrokeredServer, identity: Identity, name: str) -> None:
+    """The replies have private keys, which must never be in a queue of the broker."""
+    with contextlib.closing(direct_client(brokered, f"direct-{name}")) as listener:
         listener.subscribe("#")
         device = brokered.device(identity, name)
         for form in ("json", "cbor"):
@@ -163,7 +165,7 @@ def test_the_gateways_own_topics_stay_with_it(brokered: BrokeredServer, identity
         while (message := listener.message()).topic != f"{_account_of(message)}/us-east-1/{name}/end":
             assert not any(word in message.topic for word in ("certificates", "provisioning"))
     assert brokered.broker is not None
-    if brokered.kind != "rabbitmq":  # which does not write down what it is asked
+    if brokered.kind != "rabbitmq":  # its log does not have the requests
         asked = (brokered.broker.folder / "output").read_text(errors="replace")
         assert f"us-east-1/{name}/end" in asked
         assert "aws/certificates" not in asked

@@ -1,6 +1,6 @@
-"""What APIs will ask of messages and sessions (services/messages), asked of a whole server with real devices.
+"""The operations on messages and sessions (services/messages.py), with a whole server and real devices.
 
-No API has an operation for it yet, so the server runs in a thread of this process, which hands its Messages out.
+No API has such operations yet. So the server runs in a thread of this process, and tests use its Messages object.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def in_a_thread(data: Path, **further: Any) -> Iterator[tuple[RunningServer, Mes
         return made[0]
 
     def events() -> tuple[asyncio.Event, asyncio.Event]:
-        """Signals come to the main thread only."""
+        """Replaces the signal handlers, which only the main thread may set."""
         started.append((asyncio.get_running_loop(), asyncio.Event()))
         return started[0][1], asyncio.Event()
 
@@ -157,7 +157,7 @@ def name() -> str:
     return f"n{secrets.token_hex(5)}"
 
 
-def test_publishing_to_devices(served: Served, name: str) -> None:
+def test_published_messages_reach_devices(served: Served, name: str) -> None:
     device = served.device(name)
     device.subscribe(name)
     properties = MessageProperties(content_type="text/plain", user_properties=(("k", "v"),))
@@ -170,7 +170,7 @@ def test_publishing_to_devices(served: Served, name: str) -> None:
     assert device.message().payload == b"at most once"
 
 
-def test_retained_messages(served: Served, name: str) -> None:
+def test_retained_messages_are_read_or_unsupported(served: Served, name: str) -> None:
     served.ask(served.messages.publish(served.scope, Message(name, b"kept", 1, retain=True)))
     device = served.device(name)
     device.subscribe(name)
@@ -188,7 +188,7 @@ def test_retained_messages(served: Served, name: str) -> None:
 
 
 @pytest.mark.parametrize("version", [4, 5])
-def test_connections(served: Served, name: str, version: Any) -> None:
+def test_connections_are_listed(served: Served, name: str, version: Any) -> None:
     device = served.device(name, version=version)
     connection = served.connected()[name]
     assert connection.certificate_id == served.identity.certificate_id
@@ -205,7 +205,7 @@ def test_connections(served: Served, name: str, version: Any) -> None:
 
 
 @pytest.mark.parametrize("with_will", [True, False])
-def test_closing_a_client(served: Served, name: str, with_will: bool) -> None:
+def test_close_client_ends_the_connection(served: Served, name: str, with_will: bool) -> None:
     other = served.device(f"{name}-other")
     other.subscribe(f"{name}/will")
     device = served.device(name, will=Will(f"{name}/will", b"gone", 1))
@@ -223,7 +223,7 @@ def test_closing_a_client(served: Served, name: str, with_will: bool) -> None:
 
 
 @pytest.mark.parametrize("connected", [True, False])
-def test_discarding_a_session(served: Served, name: str, connected: bool) -> None:
+def test_close_client_may_discard_the_session(served: Served, name: str, connected: bool) -> None:
     lasting: dict[str, Any] = {"clean_start": False, "session_expiry": 600}
     device = served.device(name, **lasting)
     device.subscribe(name)
@@ -238,7 +238,7 @@ def test_discarding_a_session(served: Served, name: str, connected: bool) -> Non
     assert not connack.session_present
 
 
-def test_closing_a_certificate(served: Served, name: str, tmp_path: Path) -> None:
+def test_close_certificate_ends_all_its_connections(served: Served, name: str, tmp_path: Path) -> None:
     mine = Identity.new(served.iot, tmp_path, "all")
     devices = [served.device(f"{name}-{number}", mine) for number in range(3)]
     served.device(name)
@@ -249,7 +249,7 @@ def test_closing_a_certificate(served: Served, name: str, tmp_path: Path) -> Non
     assert [client for client in served.connected() if client.startswith(name)] == [name]
 
 
-def test_a_change_of_access_closes_before_the_call_returns(served: Served, name: str, tmp_path: Path) -> None:
+def test_deactivation_closes_the_connection_before_the_call_returns(served: Served, name: str, tmp_path: Path) -> None:
     mine = Identity.new(served.iot, tmp_path, "all")
     device = served.device(name, mine)
     served.iot.update_certificate(certificateId=mine.certificate_id, newStatus="INACTIVE")
@@ -259,9 +259,9 @@ def test_a_change_of_access_closes_before_the_call_returns(served: Served, name:
         assert served.connect(name, mine)[1].reason.failed
 
 
-def test_publishing_while_the_broker_is_away(served: Served, name: str) -> None:
+def test_publishing_fails_while_the_broker_is_stopped(served: Served, name: str) -> None:
     if served.broker is None:
-        return  # it is in the same process
+        return  # the embedded broker cannot be killed alone
     served.broker.kill()
     with pytest.raises(Unavailable):
         served.ask(served.messages.publish(served.scope, Message(name, b"x", 1)))
@@ -274,4 +274,4 @@ def test_publishing_while_the_broker_is_away(served: Served, name: str) -> None:
             return True
         return False
 
-    until(is_taken, seconds=PATIENCE, what="taken by the broker again")
+    until(is_taken, seconds=PATIENCE, what="the broker accepts messages again")

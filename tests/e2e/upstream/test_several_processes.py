@@ -1,4 +1,4 @@
-"""Devices of several processes on one database: what one says the others hear through the broker behind both."""
+"""Devices of several processes on one database exchange messages through a common broker."""
 
 from __future__ import annotations
 
@@ -38,10 +38,14 @@ def test_devices_of_two_processes_exchange_messages(tmp_path: Path, url: str) ->
                     assert b.publish("to/a", b"from b").failed is False
                     assert received(a) == ("to/a", b"from b", False)
                     a.publish("kept", b"by the broker", retain=True)
-                assert received(b) == ("to/b", b"gone", False)  # a left without a word
+                assert received(b) == (
+                    "to/b",
+                    b"gone",
+                    False,
+                )  # the will: a ended without DISCONNECT
                 b.subscribe("kept")
                 assert received(b) == ("kept", b"by the broker", True)
-                # The broker takes a client id over, wherever its device is connected.
+                # The broker takes a client id over from a connection of another process.
                 with connected(here, made, "b") as again:
                     b.until_closed()
                     assert again.is_open
@@ -49,7 +53,7 @@ def test_devices_of_two_processes_exchange_messages(tmp_path: Path, url: str) ->
                 assert NOTE not in server.output.read_text()
 
 
-def test_the_embedded_broker_says_that_it_is_for_one_process(tmp_path: Path, url: str) -> None:
+def test_the_embedded_broker_warns_if_several_processes_share_a_store(tmp_path: Path, url: str) -> None:
     with served(tmp_path / "shared", url) as server:
         (line,) = [line for line in map(json.loads, server.output.read_text().splitlines()) if line["event"] == NOTE]
         assert line["level"] == "warning"

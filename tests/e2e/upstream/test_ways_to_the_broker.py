@@ -1,4 +1,4 @@
-"""TLS with a client certificate, a Unix socket, a password; and what happens when one of them is wrong."""
+"""Ways to connect to a broker: TLS with a client certificate, a Unix socket, a password; also with errors in them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def listeners(folder: Path) -> list[str]:
-    """Lines of Mosquitto's configuration: a listener with TLS for known clients, and a Unix socket."""
+    """Returns lines of Mosquitto's configuration: a TLS listener with client certificates, and a Unix socket."""
     for name, kind in (("broker", "secp256r1"), ("client", "secp384r1")):
         certificate = material.self_signed(kind, "localhost")
         (folder / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
@@ -53,7 +53,7 @@ def listeners(folder: Path) -> list[str]:
 
 
 def served(server: RunningServer, folder: Path) -> Reason:
-    """What a device is answered; if it is accepted, its message makes the round trip."""
+    """Returns the reason of a device's CONNACK. If it is accepted, checks that a message is delivered."""
     iot = iot_client(server)
     iot.create_policy(policyName="anything", policyDocument=document(allow("iot:*")))
     identity = Identity.new(iot, folder, "anything")
@@ -109,7 +109,7 @@ def test_transports_and_credentials_of_the_broker(
 
 
 def test_connects_are_refused_while_the_broker_is_absent(folder: Path) -> None:
-    """The server starts all the same."""
+    """The server starts without the broker."""
     settings = {"url": f"mqtt://127.0.0.1:{free_port()}"}
     with running_server(environment={"THINGMINT_BROKER": json.dumps(settings)}) as server:
         assert served(server, folder) is Reason.SERVER_UNAVAILABLE
