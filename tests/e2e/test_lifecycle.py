@@ -192,7 +192,7 @@ def test_serve_initialises_an_empty_directory_and_tells_where_it_listens(data: P
         said = until(lambda: welcome(server), seconds=10, what="the server has not said where it listens")
         assert f"127.0.0.1:{server.ports['api']} with HTTPS" in said
         assert f"127.0.0.1:{server.ports['http']} with plain HTTP" in said
-        assert "with plain HTTP, which is for this machine only" in said
+        assert "with plain HTTP, always for this machine only" in said
         assert "set -a;" in said
         addresses, grpc_addresses = listening(server)
         assert addresses == {
@@ -268,7 +268,7 @@ def test_plain_http_and_metrics_are_for_loopback_whatever_the_host(data: Path, h
         }
         assert grpc_addresses == {"0" * 32}, "gRPC takes 0.0.0.0 for all addresses of IPv6 too"
         said = until(lambda: welcome(server), seconds=10, what="the server has not said where it listens")
-        assert "with plain HTTP, which is for this machine only" in said
+        assert "with plain HTTP, always for this machine only" in said
         context = ssl.create_default_context(cafile=str(server.ca))
         with (
             socket.create_connection((other, server.ports["api"]), timeout=20) as plain,
