@@ -56,7 +56,9 @@ def status_of(iot: Any, cert_id: str) -> str:
 # -- issuing and registering --------------------------------------------------------------------------------------
 
 
-def test_the_key_fits_the_certificate_and_the_certificate_chains(iot: Any, server: RunningServer) -> None:
+def test_the_key_matches_the_certificate_and_the_certificate_chains_to_the_root(
+    iot: Any, server: RunningServer
+) -> None:
     created = iot.create_keys_and_certificate(setAsActive=True)
     assert created["certificateId"] == fingerprint(created["certificatePem"])
     assert status_of(iot, created["certificateId"]) == "ACTIVE"
@@ -105,7 +107,7 @@ def test_a_csr_twice_gives_two_certificates_for_its_key(iot: Any, server: Runnin
     assert answers[0]["certificateId"] != answers[1]["certificateId"]
 
 
-def test_registering_a_certificate_that_exists(iot: Any) -> None:
+def test_registering_an_existing_certificate(iot: Any) -> None:
     pem = self_signed_pem()
     answer = iot.register_certificate_without_ca(certificatePem=pem, status="REVOKED")
     assert answer["certificateId"] == fingerprint(pem)
@@ -113,7 +115,7 @@ def test_registering_a_certificate_that_exists(iot: Any) -> None:
     assert (shown["status"], shown["certificateMode"], shown["certificatePem"]) == ("REVOKED", "SNI_ONLY", pem)
 
 
-def test_a_certificate_is_registered_once(iot: Any) -> None:
+def test_registering_a_certificate_twice_conflicts(iot: Any) -> None:
     pem = self_signed_pem()
     first = iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")
     with pytest.raises(iot.exceptions.ResourceAlreadyExistsException) as caught:
@@ -126,7 +128,7 @@ def test_a_certificate_is_registered_once(iot: Any) -> None:
 # -- describing and listing ---------------------------------------------------------------------------------------
 
 
-def test_describing(iot: Any) -> None:
+def test_describing_a_certificate(iot: Any) -> None:
     created = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
     cert_id = created["certificateId"]
     shown = iot.describe_certificate(certificateId=cert_id)["certificateDescription"]
@@ -144,7 +146,7 @@ def test_describing(iot: Any) -> None:
     assert shown["validity"]["notAfter"] == certificate.not_valid_after_utc
 
 
-def test_hex_ids_are_folded(iot: Any, signer: Signer) -> None:
+def test_ids_in_upper_case_are_accepted(iot: Any, signer: Signer) -> None:
     cert_id = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
     upper = iot.describe_certificate(certificateId=cert_id.upper())["certificateDescription"]
     assert upper["certificateId"] == cert_id
@@ -156,7 +158,7 @@ def test_hex_ids_are_folded(iot: Any, signer: Signer) -> None:
     assert refusal(iot.describe_certificate, certificateId=cert_id)[1] == "ResourceNotFoundException"
 
 
-def test_pages_hold_everything_once_in_order() -> None:
+def test_pages_have_each_certificate_once_in_order() -> None:
     with running_server() as server, contextlib.closing(iot_client(server)) as iot:
         csr = csr_pem()
         ids = [iot.create_certificate_from_csr(certificateSigningRequest=csr)["certificateId"] for _ in range(57)]
@@ -202,7 +204,7 @@ def test_a_setting_lets_revoked_certificates_return() -> None:
         assert status_of(iot, cert_id) == "ACTIVE"
 
 
-def test_a_status_that_only_the_service_sets(iot: Any) -> None:
+def test_a_status_that_only_the_service_can_set_is_refused(iot: Any) -> None:
     pem, status = self_signed_pem(), "PENDING_ACTIVATION"
     assert refusal(iot.register_certificate_without_ca, certificatePem=pem, status=status) == (
         406,
@@ -215,7 +217,7 @@ def test_a_status_that_only_the_service_sets(iot: Any) -> None:
     assert (status_code, code) == (406, "CertificateStateException")
 
 
-def test_deleting(iot: Any) -> None:
+def test_only_inactive_certificates_can_be_deleted(iot: Any) -> None:
     pem = self_signed_pem()
     for force in ({}, {"forceDelete": True}):
         cert_id = iot.register_certificate_without_ca(certificatePem=pem, status="ACTIVE")["certificateId"]
@@ -238,7 +240,7 @@ def test_deleting(iot: Any) -> None:
         ("delete_certificate", {"forceDelete": True}),
     ],
 )
-def test_unknown_certificates(iot: Any, operation: str, arguments: dict[str, Any]) -> None:
+def test_unknown_certificates_are_not_found(iot: Any, operation: str, arguments: dict[str, Any]) -> None:
     call = getattr(iot, operation)
     assert refusal(call, certificateId=_UNKNOWN_ID, **arguments) == (
         404,
@@ -251,12 +253,12 @@ def test_unknown_certificates(iot: Any, operation: str, arguments: dict[str, Any
     "arguments",
     [{}, *({"endpointType": t} for t in ("iot:Data", "iot:Data-ATS", "iot:CredentialProvider", "iot:Jobs"))],
 )
-def test_endpoints(iot: Any, arguments: dict[str, str]) -> None:
+def test_endpoints_are_the_servers_address(iot: Any, arguments: dict[str, str]) -> None:
     assert iot.describe_endpoint(**arguments)["endpointAddress"] == "localhost"
 
 
 @pytest.mark.parametrize("unknown", ["iot:data", "iot:Other", "", "x" * 128])
-def test_unknown_endpoint_types(signer: Signer, unknown: str) -> None:
+def test_unknown_endpoint_types_are_refused(signer: Signer, unknown: str) -> None:
     answer = signer.send("GET", f"/endpoint?endpointType={quote(unknown)}")
     assert (answer.status, answer.aws_code) == (400, "InvalidRequestException")
     assert answer.json()["message"].startswith("endpointType ")
@@ -341,7 +343,7 @@ _CSR_BODY = {"certificateSigningRequest": "x"}
         ("GET", "/certificates?isAscendingOrder=up", None, "isAscendingOrder must be true or false"),
     ],
 )
-def test_what_the_model_forbids(
+def test_inputs_that_the_model_forbids_are_refused(
     signer: Signer, unchanged: Callable[[], None], method: str, target: str, body: object, message: str
 ) -> None:
     raw = b"" if body is None else json.dumps(body).encode()
@@ -472,7 +474,7 @@ def test_every_operation_tells_an_unsigned_client_what_is_missing(server: Runnin
         ("POST", "/KEYS-AND-CERTIFICATE"),
     ],
 )
-def test_paths_that_aws_has_no_operation_at(
+def test_paths_without_an_operation_are_not_found(
     signer: Signer, unchanged: Callable[[], None], method: str, target: str
 ) -> None:
     answer = signer.send(method, target)
@@ -492,7 +494,7 @@ def test_arns_in_labels_arrive_percent_encoded(iot: Any) -> None:
 # -- may they? ----------------------------------------------------------------------------------------------------
 
 
-def test_permissions_are_asked_for_by_both_apis(tmp_path: Path) -> None:
+def test_both_apis_check_permissions(tmp_path: Path) -> None:
     data = tmp_path / "data"
     statement = {"Effect": "Allow", "Action": ["iot:ListCertificates", "iot:CreatePolicy"], "Resource": "*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
@@ -537,7 +539,7 @@ def test_permissions_are_asked_for_by_both_apis(tmp_path: Path) -> None:
 # -- too much at once ---------------------------------------------------------------------------------------------
 
 
-def test_a_full_queue_for_keys_is_throttling(tmp_path: Path) -> None:
+def test_a_full_queue_for_keys_throttles_callers(tmp_path: Path) -> None:
     """The pool is empty at once, 256 callers wait for keys that take 55 ms each, and those beyond are told so."""
     with running_server(tmp_path / "data", arguments=["--key-pool=1"]) as server, contextlib.ExitStack() as stack:
         signer = Signer.of(server)
@@ -589,7 +591,9 @@ def aws(server: RunningServer, tmp_path: Path) -> Callable[..., subprocess.Compl
 
 
 @pytest.mark.sqlite
-def test_the_aws_command(aws: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
+def test_the_aws_command_works_with_aws_env(
+    aws: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     created = aws(
         "create-keys-and-certificate",
         "--set-as-active",

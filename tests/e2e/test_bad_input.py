@@ -135,7 +135,7 @@ def test_malformed_ids_are_refused(api: Api, unchanged: Callable[[], None], meth
 
 
 @pytest.mark.parametrize("id", ["a" * 32 + "%2F" + "a" * 31, "..%2Fcertificates", "%2e%2e%2fetc%2fpasswd"])
-def test_ids_with_an_encoded_slash(api: Api, unchanged: Callable[[], None], id: str) -> None:
+def test_ids_with_an_encoded_slash_are_refused(api: Api, unchanged: Callable[[], None], id: str) -> None:
     # AWS's labels may hold one, as ARNs do; to the native API it is another path.
     api.refusal(api.send("GET", api.certificates(id)), 400 if api.name == "aws" else 404)
 
@@ -173,7 +173,7 @@ def test_bodies_other_than_objects_are_refused(api: Api, unchanged: Callable[[],
 
 
 @pytest.mark.parametrize("value", [7, 1.5, True, ["x"], {"pem": "x"}, [[[]]]])
-def test_wrong_types(api: Api, unchanged: Callable[[], None], value: object) -> None:
+def test_values_of_wrong_types_are_refused(api: Api, unchanged: Callable[[], None], value: object) -> None:
     name = "certificateSigningRequest" if api.name == "aws" else "csr"
     target = "/certificates" if api.name == "aws" else "/v1/certificates"
     message = api.refusal(api.send("POST", target, json.dumps({name: value, "x": _MARK}).encode()))
@@ -211,7 +211,7 @@ def test_wrong_types(api: Api, unchanged: Callable[[], None], value: object) -> 
         ("GET", f"/v1/certificates?order={_MARK}", None, "order is not valid"),
     ],
 )
-def test_the_native_apis_own_rules(
+def test_the_native_api_names_the_wrong_parameter(
     server: RunningServer,
     signer: Signer,
     unchanged: Callable[[], None],
@@ -312,7 +312,7 @@ def test_malformed_certificates_are_refused(api: Api, unchanged: Callable[[], No
     assert message.startswith(name + reason)
 
 
-def test_pem_with_a_nul(api: Api, unchanged: Callable[[], None]) -> None:
+def test_pem_with_a_nul_is_refused(api: Api, unchanged: Callable[[], None]) -> None:
     message = api.refusal(api.submit_certificate(self_signed_pem() + "\0"))
     assert message.endswith((" must not contain NUL", " must not contain the NUL character"))
 
@@ -338,7 +338,9 @@ def _chunked(body: bytes) -> bytes:
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("size", [_MIB + 1, 3 * _MIB])
 @pytest.mark.parametrize("chunked", [False, True])
-def test_bodies_over_one_mib(api: Api, unchanged: Callable[[], None], size: int, chunked: bool, tls: bool) -> None:
+def test_bodies_over_one_mib_are_refused(
+    api: Api, unchanged: Callable[[], None], size: int, chunked: bool, tls: bool
+) -> None:
     body = b"{" + b" " * (size - 2) + b"}"
     target = "/keys-and-certificate"
     if api.name == "aws":
@@ -402,7 +404,9 @@ _LARGE_HEADS = {
 
 @pytest.mark.parametrize("raw", _LARGE_HEADS.values(), ids=_LARGE_HEADS.keys())
 @pytest.mark.parametrize("tls", [False, True])
-def test_header_blocks_over_64_kib(server: RunningServer, unchanged: Callable[[], None], raw: str, tls: bool) -> None:
+def test_header_blocks_over_64_kib_are_refused(
+    server: RunningServer, unchanged: Callable[[], None], raw: str, tls: bool
+) -> None:
     with connected(server, tls=tls) as sock:
         with contextlib.suppress(ConnectionError):
             sock.sendall(raw.encode())
@@ -423,7 +427,7 @@ def check_common_refusal(answer: Answer, status: int) -> None:
     assert answer.headers["connection"] == "close"
 
 
-def test_header_blocks_below_64_kib_are_taken(server: RunningServer) -> None:
+def test_header_blocks_below_64_kib_are_accepted(server: RunningServer) -> None:
     headers = {f"x-pad-{n}": "a" * 1000 for n in range(60)}
     assert exchange(server, "GET", "/healthz", headers).status == 200
     # The limit is each request's own, not that of all requests of a connection.
@@ -444,7 +448,7 @@ def _open_files(server: RunningServer) -> int:
     [b"", b"POST /keys-and-certificate HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{", os.urandom(100)],
     ids=["nothing", "half a request", "garbage"],
 )
-def test_a_thousand_connections_opened_and_dropped(
+def test_a_thousand_dropped_connections_leave_the_server_responsive(
     server: RunningServer, unchanged: Callable[[], None], said: bytes, tls: bool
 ) -> None:
     before = _open_files(server)
@@ -460,7 +464,9 @@ def test_a_thousand_connections_opened_and_dropped(
     until(lambda: _open_files(server) <= before + 2, seconds=15, what="the server lets dropped connections go")
 
 
-def test_a_client_that_leaves_in_the_middle_of_a_body(server: RunningServer, unchanged: Callable[[], None]) -> None:
+def test_a_client_that_disconnects_within_a_body_changes_nothing(
+    server: RunningServer, unchanged: Callable[[], None]
+) -> None:
     head = f"POST /keys-and-certificate HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {server.token}\r\n"
     for body in (b"content-length: 20\r\n\r\n{}", b"transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n"):
         with connected(server) as sock:
@@ -516,7 +522,9 @@ _SMUGGLING = {
 
 @pytest.mark.parametrize("raw", _MALFORMED.values(), ids=_MALFORMED.keys())
 @pytest.mark.parametrize("tls", [False, True])
-def test_malformed_requests(server: RunningServer, unchanged: Callable[[], None], raw: bytes, tls: bool) -> None:
+def test_malformed_requests_are_refused(
+    server: RunningServer, unchanged: Callable[[], None], raw: bytes, tls: bool
+) -> None:
     (answer,) = answers(server, raw, tls=tls)
     check_common_refusal(answer, 400)
     assert answer.json()["message"] == "The request is not well-formed HTTP/1.1"
@@ -533,7 +541,7 @@ def test_ambiguous_lengths_are_refused(server: RunningServer, unchanged: Callabl
             read_answer(sock, buffered)
 
 
-def test_garbage_instead_of_tls(server: RunningServer, unchanged: Callable[[], None]) -> None:
+def test_garbage_instead_of_tls_ends_the_connection(server: RunningServer, unchanged: Callable[[], None]) -> None:
     for said in (
         b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
         os.urandom(3000),
@@ -594,7 +602,7 @@ def test_exactly_one_host_is_needed(server: RunningServer, hosts: str) -> None:
     check_common_refusal(answers(server, raw.encode())[0], 400)
 
 
-def test_trailers_are_no_headers(server: RunningServer) -> None:
+def test_trailers_are_not_headers(server: RunningServer) -> None:
     head = f"GET /v1/certificates HTTP/1.1\r\n{_H}transfer-encoding: chunked\r\n\r\n"
     (answer,) = answers(server, f"{head}0\r\nauthorization: Bearer {server.token}\r\n\r\n".encode())
     assert answer.status == 401
@@ -618,7 +626,7 @@ def test_an_offered_upgrade_is_ignored(server: RunningServer) -> None:
     assert exchange(server, "POST", "/v1/certificates", headers, body).status == 200
 
 
-def test_garbage_after_a_request_does_not_take_its_answer(server: RunningServer) -> None:
+def test_garbage_after_a_request_does_not_prevent_its_answer(server: RunningServer) -> None:
     good = one_request("POST", "/keys-and-certificate", {"host": "x", "authorization": f"Bearer {server.token}"})
     # Whether the garbage is then answered with 400, or only by closing, is up to the server.
     assert answers(server, good + b"\0garbage\r\n\r\n")[0].status == 200

@@ -62,7 +62,7 @@ def connect_often(server: RunningServer, made: Credential, times: int, opened: l
             opened[-1].connect("lamp")
 
 
-def test_of_connections_at_once_one_stays(tmp_path: Path, url: str) -> None:
+def test_one_of_several_simultaneous_connections_stays(tmp_path: Path, url: str) -> None:
     with several(tmp_path, url) as servers, contextlib.ExitStack() as stack:
         made = device(tmp_path, iot_client(servers[0]))
         opened: list[list[Device]] = [[], [], [], []]
@@ -93,7 +93,7 @@ def test_the_client_ids_of_a_process_that_was_killed_are_free(tmp_path: Path, ur
                 assert again.nothing_comes()
 
 
-def test_a_process_that_stood_still_keeps_what_none_has_taken(tmp_path: Path, url: str) -> None:
+def test_a_process_that_was_suspended_keeps_client_ids_that_are_not_in_use_elsewhere(tmp_path: Path, url: str) -> None:
     """It is taken for gone, and its rows are deleted; what connected elsewhere meanwhile is ended here."""
     with several(tmp_path, url) as (second, first):
         iot = iot_client(second)

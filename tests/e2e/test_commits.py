@@ -56,7 +56,7 @@ def none_is_answered(calls: Sequence[Future[Any]]) -> bool:
     return not any(call.done() for call in calls)
 
 
-def test_a_commit_whose_wait_was_cut_off_is_answered_once_it_is_known_to_be_kept(
+def test_a_commit_that_lost_its_connection_is_answered_after_its_outcome_is_known(
     tmp_path: Path, pair: tuple[Postgres, Postgres]
 ) -> None:
     primary, standby = pair

@@ -52,7 +52,7 @@ def count(server: RunningServer) -> int:
         "iot.us-east-1.amazonaws.com:80",
     ],
 )
-def test_programs_are_let_in_as_the_developer(dev: RunningServer, developer: str, host: str, tls: bool) -> None:
+def test_programs_are_authenticated_as_the_developer(dev: RunningServer, developer: str, host: str, tls: bool) -> None:
     body = json.dumps({"csr": csr_pem()}).encode()  # that takes no new key
     answer = exchange(dev, "POST", "/v1/certificates", {"host": host}, body, tls=tls)
     assert answer.status == 200
@@ -126,7 +126,7 @@ def test_a_valid_token_is_enough_from_any_origin(dev: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.9"])
-def test_loopback_names(tmp_path: Path, host: str) -> None:
+def test_dev_mode_accepts_loopback_names(tmp_path: Path, host: str) -> None:
     variables = {"THINGMINT_DEV": "true"}
     with running_server(tmp_path / "data", arguments=[f"--host={host}"], environment=variables) as server:
         assert exchange(server, "GET", "/v1/certificates", {"host": "localhost"}).status == 200

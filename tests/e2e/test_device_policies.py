@@ -54,7 +54,7 @@ def policy_arn(certificate_arn: str, name: str) -> str:
 # -- documents and versions ---------------------------------------------------------------------------------------
 
 
-def test_a_policys_life(iot: Any) -> None:
+def test_a_policy_is_created_versioned_and_deleted(iot: Any) -> None:
     name = new_name()
     created = iot.create_policy(policyName=name, policyDocument=_TEXT, tags=[{"Key": "team", "Value": "door"}])
     arn = created["policyArn"]
@@ -99,7 +99,7 @@ def test_a_policys_life(iot: Any) -> None:
     assert refusal(iot.get_policy, policyName=name) == (*_MISSING, "Policy not found")
 
 
-def test_a_name_that_is_taken(iot: Any) -> None:
+def test_creating_a_policy_twice_conflicts(iot: Any) -> None:
     name = new_policy(iot)
     with pytest.raises(iot.exceptions.ResourceAlreadyExistsException) as caught:
         iot.create_policy(policyName=name, policyDocument=document(allow("iot:*")))
@@ -117,14 +117,14 @@ def test_a_name_that_is_taken(iot: Any) -> None:
         (_TEXT.replace('"Action"', '"Aktion"'), "Statement[0] has an unknown element"),
     ],
 )
-def test_malformed_documents(iot: Any, text: str, message: str) -> None:
+def test_malformed_documents_are_refused(iot: Any, text: str, message: str) -> None:
     told = (400, "MalformedPolicyException", f"Policy document is Malformed: {message}")
     assert refusal(iot.create_policy, policyName=new_name(), policyDocument=text) == told
     name = new_policy(iot)
     assert refusal(iot.create_policy_version, policyName=name, policyDocument=text, setAsDefault=True) == told
 
 
-def test_a_document_of_the_greatest_size_with_white_space_besides(iot: Any) -> None:
+def test_white_space_does_not_count_for_the_size_of_a_document(iot: Any) -> None:
     counted = len("".join(_TEXT.split()))
     text = _TEXT.replace('"*"', f'"arn:{"x" * (2048 - counted - 3)}"').replace("\t", "\t" * 5000)
     name = new_name()
@@ -132,7 +132,7 @@ def test_a_document_of_the_greatest_size_with_white_space_besides(iot: Any) -> N
     assert iot.get_policy(policyName=name)["policyDocument"] == text
 
 
-def test_refusals_concerning_versions(iot: Any) -> None:
+def test_wrong_versions_are_refused(iot: Any) -> None:
     name = new_policy(iot)
     for _ in range(4):
         iot.create_policy_version(policyName=name, policyDocument=_TEXT)
@@ -155,7 +155,7 @@ def test_refusals_concerning_versions(iot: Any) -> None:
     assert refusal(iot.get_policy_version, policyName=name, policyVersionId="6") == told
 
 
-def test_tags_that_are_refused(iot: Any) -> None:
+def test_wrong_tags_are_refused(iot: Any) -> None:
     name, tags = new_name(), [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]
     told = refusal(iot.create_policy, policyName=name, policyDocument=_TEXT, tags=tags)
     assert told == (400, "InvalidRequestException", "tags must not have a key twice")
@@ -166,7 +166,7 @@ def test_tags_that_are_refused(iot: Any) -> None:
 
 
 @pytest.mark.parametrize("principal", [False, True])
-def test_attaching_and_detaching(iot: Any, principal: bool) -> None:
+def test_attaching_and_detaching_twice_changes_nothing(iot: Any, principal: bool) -> None:
     """Again is no change, and no error; the deprecated operations are about the same attachments."""
     name, (_, arn) = new_policy(iot), new_certificate(iot)
     given = {"policyName": name, "principal" if principal else "target": arn}
@@ -195,7 +195,7 @@ def test_attaching_and_detaching(iot: Any, principal: bool) -> None:
     iot.delete_policy(policyName=name)
 
 
-def test_refusals_concerning_targets(iot: Any) -> None:
+def test_wrong_targets_are_refused(iot: Any) -> None:
     name, (_, arn) = new_policy(iot), new_certificate(iot)
     scope = arn.rpartition(":")[0]
     for prefix in (scope, scope.rpartition(":")[0] + ":999999999999", scope.replace("us-east-1", "eu-north-1")):
@@ -211,7 +211,7 @@ def test_refusals_concerning_targets(iot: Any) -> None:
     assert refusal(iot.attach_principal_policy, policyName=name, principal=f"{scope}:thinggroup/g") == told
 
 
-def test_headers_that_are_missing(signer: Signer) -> None:
+def test_missing_headers_are_refused(signer: Signer) -> None:
     for method, path, header in (
         ("GET", "/principal-policies", "x-amzn-iot-principal"),
         ("PUT", "/principal-policies/p", "x-amzn-iot-principal"),
@@ -223,7 +223,7 @@ def test_headers_that_are_missing(signer: Signer) -> None:
         assert answer.json() == {"message": f"{header} is required"}
 
 
-def test_ten_policies_of_one_certificate(iot: Any) -> None:
+def test_a_certificate_has_at_most_ten_policies(iot: Any) -> None:
     (_, arn), names = new_certificate(iot), [new_policy(iot) for _ in range(11)]
     for name in names[:10]:
         iot.attach_policy(policyName=name, target=arn)
@@ -235,7 +235,7 @@ def test_ten_policies_of_one_certificate(iot: Any) -> None:
 # -- deleting certificates ----------------------------------------------------------------------------------------
 
 
-def test_policies_go_before_their_certificate(iot: Any) -> None:
+def test_a_certificate_with_policies_cannot_be_deleted(iot: Any) -> None:
     name, (id, arn) = new_policy(iot), new_certificate(iot)
     iot.attach_policy(policyName=name, target=arn)
     for arguments in ({}, {"forceDelete": False}):
@@ -257,7 +257,7 @@ def test_policies_go_before_their_certificate(iot: Any) -> None:
 # -- pages, groups and accounts -----------------------------------------------------------------------------------
 
 
-def test_policies_of_groups(iot: Any) -> None:
+def test_policies_are_attached_to_thing_groups(iot: Any) -> None:
     (id, arn), word = new_certificate(iot), secrets.token_hex(4)
     upper = iot.create_thing_group(thingGroupName=f"upper-{word}")["thingGroupArn"]
     lower = iot.create_thing_group(thingGroupName=f"lower-{word}", parentGroupName=f"upper-{word}")["thingGroupArn"]
@@ -298,7 +298,7 @@ def test_pages_with_boto3s_own_paginators(iot: Any) -> None:
     assert refusal(iot.list_policies, marker=marker) == told
 
 
-def test_two_accounts(server: RunningServer, iot: Any) -> None:
+def test_policies_of_two_accounts_are_separate(server: RunningServer, iot: Any) -> None:
     new = LocalAdmin(server).ask("account.create", name=f"other-{secrets.token_hex(4)}")
     with LocalAdmin(server, new["account"]).iot(new) as theirs:
         name, (id, arn) = new_policy(iot), new_certificate(iot)
@@ -329,7 +329,7 @@ def test_attaching_is_allowed_by_target(iot: Any, server: RunningServer) -> None
         assert refusal(limited.get_policy, policyName=name)[:2] == (403, "AccessDeniedException")
 
 
-def test_the_audit_log_names_what_was_changed(tmp_path: Path) -> None:
+def test_the_audit_log_names_the_changed_resources(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         _, cert = new_certificate(iot)
@@ -350,14 +350,14 @@ def test_the_audit_log_names_what_was_changed(tmp_path: Path) -> None:
     assert _TEXT.strip() not in done.stdout
 
 
-def test_arns_travel_percent_encoded(signer: Signer, iot: Any) -> None:
+def test_arns_in_paths_are_percent_encoded(signer: Signer, iot: Any) -> None:
     _, arn = new_certificate(iot)
     answer = signer.send("POST", f"/attached-policies/{quote(arn, safe='')}")
     assert (answer.status, answer.json()) == (200, {"policies": []})
 
 
 @pytest.mark.parametrize("name", [".", ".."])
-def test_a_policy_may_be_called_by_dots(iot: Any, name: str) -> None:
+def test_a_policys_name_can_be_dots(iot: Any, name: str) -> None:
     """Which botocore sends as they are, and signs folded away."""
     policy = iot.create_policy(policyName=name, policyDocument=_TEXT)
     assert policy["policyArn"].endswith(f":policy/{name}")

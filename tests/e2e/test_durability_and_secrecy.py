@@ -300,7 +300,7 @@ def test_submitted_private_keys_are_nowhere(tmp_path: Path) -> None:
 # -- credentials --------------------------------------------------------------------------------------------------
 
 
-def test_credentials_lie_in_their_files_and_nowhere_else(tmp_path: Path) -> None:
+def test_credentials_are_only_in_their_files(tmp_path: Path) -> None:
     held = tmp_path / "passphrase"
     held.write_text("correct horse battery\n")
     variables = {"THINGMINT_CA_PASSPHRASE_FILE": str(held)}
@@ -324,7 +324,7 @@ def test_credentials_lie_in_their_files_and_nowhere_else(tmp_path: Path) -> None
                 assert server.stop() == 0
 
 
-def test_no_core_dumps(server: RunningServer) -> None:
+def test_the_server_writes_no_core_dumps(server: RunningServer) -> None:
     limits = Path(f"/proc/{server.process.pid}/limits").read_text()
     (line,) = [line for line in limits.splitlines() if line.startswith("Max core file size")]
     assert line.split()[4:6] == ["0", "0"]

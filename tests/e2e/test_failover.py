@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_devices_stay_and_nothing_is_lost(tmp_path: Path) -> None:
+async def test_devices_stay_connected_and_no_change_is_lost(tmp_path: Path) -> None:
     with servers() as (old, new):
         data, url = tmp_path / "data", both(old, new)
         with served(data, url) as server:

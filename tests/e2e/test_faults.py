@@ -38,7 +38,7 @@ def killed(faults: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder, rounds.done
 
 
-def test_a_kill_under_load_loses_nothing_and_the_next_run_goes_on(faults: Any, killed: tuple[Path, Any]) -> None:
+def test_a_kill_under_load_loses_nothing_and_the_next_run_continues(faults: Any, killed: tuple[Path, Any]) -> None:
     folder, done = killed
     (answered,) = done
     assert answered.requests
@@ -55,7 +55,7 @@ def test_a_kill_under_load_loses_nothing_and_the_next_run_goes_on(faults: Any, k
         "INSERT INTO things SELECT id, 'us-east-1', 'half', x'00', NULL, '{}', 1, 0 FROM accounts LIMIT 1",
     ],
 )
-def test_a_loss_is_seen(faults: Any, killed: tuple[Path, Any], tmp_path: Path, loss: str) -> None:
+def test_a_lost_change_is_reported(faults: Any, killed: tuple[Path, Any], tmp_path: Path, loss: str) -> None:
     folder, done = killed
     with (
         contextlib.closing(sqlite3.connect(folder / "data" / "thingmint.db")) as whole,
@@ -69,9 +69,7 @@ def test_a_loss_is_seen(faults: Any, killed: tuple[Path, Any], tmp_path: Path, l
         faults.check(tmp_path / "copy.db", done)
 
 
-def test_of_two_processes_on_postgresql_one_is_killed_under_load_and_nothing_is_lost(
-    faults: Any, tmp_path: Path, url: str
-) -> None:
+def test_a_kill_of_one_of_two_processes_on_postgresql_loses_nothing(faults: Any, tmp_path: Path, url: str) -> None:
     with several(tmp_path, url, THINGMINT_LIMITS="none") as servers:
         clients = [faults.Clients(server, tmp_path) for server in servers]
         for each in clients:

@@ -142,7 +142,7 @@ def finished(server: RunningServer) -> list[dict[str, Any]]:
     return audited(server.data_dir)
 
 
-def test_reads_and_devices_go_on_while_nothing_can_be_written(served: tuple[Gateway, Disk]) -> None:
+def test_reads_and_devices_work_while_nothing_can_be_written(served: tuple[Gateway, Disk]) -> None:
     gateway, disk = served
     server, mine = gateway.server, gateway.mine
     lamp, cloud = mine.credential(), Cloud(server)
@@ -184,7 +184,7 @@ def test_reads_and_devices_go_on_while_nothing_can_be_written(served: tuple[Gate
     assert events["Connect"] == 4
 
 
-def test_access_can_be_ended_on_a_full_disk(small_disk: Path) -> None:
+def test_access_can_be_revoked_on_a_full_disk(small_disk: Path) -> None:
     """The reserve is given back for that, and made again when there is room."""
     disk = SmallDisk(small_disk)
     with opened_gateway(small_disk) as gateway:
@@ -233,7 +233,7 @@ def test_a_server_that_is_killed_on_a_full_disk_starts_again(small_disk: Path) -
             until(lambda: refusal(iot.create_thing, thingName="after") is None, seconds=10, what="changes are refused")
 
 
-def test_output_that_cannot_be_written_ends_no_server(tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_does_not_end_the_server(tmp_path: Path) -> None:
     """Neither the welcome nor the log: they may go to a file on the disk that is full."""
     listeners = tmp_path / "data" / "listeners.json"
     command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={listeners.parent}"]

@@ -31,7 +31,7 @@ def is_sealed(data: Path, url: str) -> bool:
     return all(json.loads(line)["sequence"] for line in done.stdout.splitlines())
 
 
-def test_another_process_seals_once_the_holder_is_gone(tmp_path: Path, url: str) -> None:
+def test_another_process_seals_after_the_lease_expired(tmp_path: Path, url: str) -> None:
     with several(tmp_path, url, 3) as servers:
         first, *others = servers
         assert holders(servers) == holders(servers, "jobs") == [0]
@@ -48,7 +48,7 @@ def test_another_process_seals_once_the_holder_is_gone(tmp_path: Path, url: str)
         assert (done.returncode, done.stderr) == (0, ""), done
 
 
-def test_a_holder_that_stood_still_gives_way_and_forks_no_chain(tmp_path: Path, url: str) -> None:
+def test_a_suspended_process_loses_the_lease_and_forks_no_chain(tmp_path: Path, url: str) -> None:
     with several(tmp_path, url) as (first, second):
         first.process.send_signal(signal.SIGSTOP)
         try:
@@ -64,7 +64,7 @@ def test_a_holder_that_stood_still_gives_way_and_forks_no_chain(tmp_path: Path, 
             assert (done.returncode, done.stderr) == (0, ""), done
 
 
-def test_a_process_goes_on_after_an_error_that_it_did_not_expect(tmp_path: Path, url: str) -> None:
+def test_a_process_continues_after_an_unexpected_error(tmp_path: Path, url: str) -> None:
     async def rename(table: str, name: str) -> None:
         connection = await asyncpg.connect(url)
         await connection.execute(f"ALTER TABLE {table} RENAME TO {name}")

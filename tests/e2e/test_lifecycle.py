@@ -76,7 +76,7 @@ def test_init_leaves_private_files_whatever_the_umask(data: Path) -> None:
     assert {path.name for path in data.iterdir() if path.is_dir()} == {"clients"}
 
 
-def test_names_are_added_before_while_and_after_a_server_runs(data: Path) -> None:
+def test_host_names_are_added_before_during_and_after_a_run(data: Path) -> None:
     init(data, "--hostname=iot.example.org")
     before = contents(data)
     with running_server(data) as server:
@@ -113,7 +113,7 @@ def test_names_are_added_before_while_and_after_a_server_runs(data: Path) -> Non
         west.close()
 
 
-def test_aws_env_says_what_it_does_to_a_shell(server: RunningServer) -> None:
+def test_aws_env_explains_its_effect_on_a_shell(server: RunningServer) -> None:
     path = server.data_dir / "clients" / "aws.env"
     text = path.read_text()
     assert f"# Use: set -a; . {path}; set +a" in text
@@ -179,7 +179,7 @@ def test_an_interrupted_init_is_finished_by_the_next(data: Path) -> None:
 # -- serve --------------------------------------------------------------------------------------------------------
 
 
-def test_serve_initialises_an_empty_directory_and_tells_where_it_listens(data: Path) -> None:
+def test_serve_creates_an_instance_and_prints_its_addresses(data: Path) -> None:
     data.mkdir()
     with running_server(data) as server:
         listeners = data / "listeners.json"
@@ -256,7 +256,7 @@ def listening(server: RunningServer) -> tuple[set[tuple[str, int]], set[str]]:
 
 
 @pytest.mark.parametrize(("host", "address"), [("0.0.0.0", "00000000"), ("::", "0" * 32)])
-def test_plain_http_and_metrics_are_for_loopback_whatever_the_host(data: Path, host: str, address: str) -> None:
+def test_plain_http_and_metrics_are_for_loopback_with_any_host(data: Path, host: str, address: str) -> None:
     """A client on another address of this machine is as one on another machine."""
     other = other_address()
     with running_server(data, arguments=[f"--host={host}"]) as server:
@@ -292,7 +292,7 @@ def other_address() -> str:
     return address
 
 
-def test_a_stop_finishes_what_is_in_flight_and_waits_for_nothing_else(data: Path) -> None:
+def test_a_stop_waits_only_for_requests_in_flight(data: Path) -> None:
     answered: list[str] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         with running_server(data) as server, connected(server) as sock, connected(server) as idle:
@@ -329,7 +329,7 @@ def refuses(server: RunningServer) -> bool:
         return False
 
 
-def test_everything_is_there_after_a_restart(data: Path) -> None:
+def test_certificates_and_credentials_survive_a_restart(data: Path) -> None:
     with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:
         made = [iot.create_keys_and_certificate(setAsActive=True)["certificateId"] for _ in range(3)]
         iot.update_certificate(certificateId=made[1], newStatus="REVOKED")
@@ -412,7 +412,7 @@ def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServ
         yield server
 
 
-def test_flags_win_over_variables_and_those_over_the_file(configured: RunningServer) -> None:
+def test_flags_override_variables_and_variables_override_the_file(configured: RunningServer) -> None:
     assert all(line.startswith("{") for line in configured.output.read_text().splitlines())
     metrics = exchange(configured, "GET", "/metrics").body.decode()
     (ready,) = [line for line in metrics.splitlines() if line.startswith("thingmint_key_pool_ready ")]
@@ -425,7 +425,7 @@ def test_a_lifetime_may_be_seconds(configured: RunningServer) -> None:
     assert 3500 < (ends - datetime.now(UTC)).total_seconds() < 3700
 
 
-def test_rsa_roots_by_setting(configured: RunningServer) -> None:
+def test_a_setting_makes_rsa_roots(configured: RunningServer) -> None:
     for path in (configured.ca, configured.device_ca):
         key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
         assert isinstance(key, rsa.RSAPublicKey)
@@ -523,7 +523,7 @@ def test_a_server_that_cannot_start_says_why(data: Path) -> None:
         pass
 
 
-def test_a_server_that_is_not_ready_in_time_is_told_apart_from_one_that_ended(data: Path) -> None:
+def test_a_server_that_is_not_ready_in_time_differs_from_one_that_ended(data: Path) -> None:
     def failure(code: str, start_timeout: float = 30) -> str:
         program = (sys.executable, "-c", code)
         with pytest.raises(ServerFailed) as failed, running_server(data, program=program, start_timeout=start_timeout):

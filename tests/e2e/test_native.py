@@ -120,7 +120,7 @@ def test_the_published_curl_example(server: RunningServer) -> None:
         b"expect: 100-continue\r\ncontent-length: 2\r\n\r\n{}",
     ],
 )
-def test_no_body_an_empty_one_and_an_empty_object_are_alike(server: RunningServer, raw: bytes) -> None:
+def test_no_body_and_an_empty_object_are_equivalent(server: RunningServer, raw: bytes) -> None:
     head = f"POST /keys-and-certificate HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {server.token}\r\n"
     (answer,) = answers(server, head.encode() + raw)
     check_issued(data_of(answer))
@@ -129,7 +129,7 @@ def test_no_body_an_empty_one_and_an_empty_object_are_alike(server: RunningServe
 @pytest.mark.parametrize(
     ("query", "status"), [("", "INACTIVE"), ("?setAsActive=false", "INACTIVE"), ("?setAsActive=true", "ACTIVE")]
 )
-def test_set_as_active(native: httpx.Client, iot: Any, query: str, status: str) -> None:
+def test_set_as_active_decides_the_status(native: httpx.Client, iot: Any, query: str, status: str) -> None:
     data = data_of(native.post(f"/keys-and-certificate{query}"))
     check_issued(data)
     assert data["status"] == status
@@ -139,7 +139,7 @@ def test_set_as_active(native: httpx.Client, iot: Any, query: str, status: str) 
     assert shown["certificatePem"] == data["certificate_pem"]
 
 
-def test_tls_and_its_negotiation(server: RunningServer) -> None:
+def test_http_1_1_is_negotiated_over_tls(server: RunningServer) -> None:
     with httpx.Client(verify=_trusting(server), timeout=20) as client:
         answer = client.post(f"{server.api_url}/keys-and-certificate", headers=_token(server))
         check_issued(data_of(answer))
@@ -190,7 +190,7 @@ def test_the_host_selects_the_region(two_regions: RunningServer, host: str, regi
     assert problem_of(exchange(two_regions, "GET", f"/v1/certificates/{data['id']}", without))[0] == 404
 
 
-def test_regions_are_apart_for_aws_too(two_regions: RunningServer) -> None:
+def test_regions_are_separate_for_aws_too(two_regions: RunningServer) -> None:
     home, other = iot_client(two_regions), iot_client(two_regions, region_name="us-east-1")
     cert_id = home.create_keys_and_certificate()["certificateId"]
     assert cert_id in {c["certificateId"] for c in home.list_certificates()["certificates"]}
@@ -208,7 +208,7 @@ def test_regions_are_apart_for_aws_too(two_regions: RunningServer) -> None:
         client.close()
 
 
-def test_a_region_that_is_not_configured(server: RunningServer, unchanged: Callable[[], None]) -> None:
+def test_a_region_that_the_account_lacks_is_refused(server: RunningServer, unchanged: Callable[[], None]) -> None:
     headers = {**_token(server), "host": "iot.mars-north-1.amazonaws.com"}
     assert problem_of(exchange(server, "POST", "/keys-and-certificate", headers)) == (
         400,
@@ -220,7 +220,7 @@ def test_a_region_that_is_not_configured(server: RunningServer, unchanged: Calla
 # -- /v1/certificates ---------------------------------------------------------------------------------------------
 
 
-def test_a_certificates_life(native: httpx.Client) -> None:
+def test_a_certificate_is_issued_changed_and_deleted(native: httpx.Client) -> None:
     csr = csr_pem("secp384r1", "native sensor")
     made = data_of(native.post("/v1/certificates", json={"csr": csr, "status": "ACTIVE"}))
     assert set(made) == {
@@ -255,7 +255,7 @@ def test_a_certificates_life(native: httpx.Client) -> None:
     assert problem_of(native.get(path)) == (404, "NOT_FOUND", f"certificate {made['id']} does not exist")
 
 
-def test_registering_one_that_exists(native: httpx.Client) -> None:
+def test_registering_an_existing_certificate(native: httpx.Client) -> None:
     pem = self_signed_pem()
     made = data_of(native.post("/v1/certificates", json={"certificate_pem": pem}))
     assert (made["id"], made["status"], made["certificate_pem"]) == (fingerprint(pem), "INACTIVE", pem)
@@ -263,7 +263,7 @@ def test_registering_one_that_exists(native: httpx.Client) -> None:
     assert again == (409, "CONFLICT", f"certificate {made['id']} already exists")
 
 
-def test_what_keeps_a_certificate_from_connecting_is_told(native: httpx.Client) -> None:
+def test_the_reason_why_a_certificate_cannot_connect_is_shown(native: httpx.Client) -> None:
     [usual, odd] = [certificate(), without_seconds()["no time zone"]]
     why = "this server's TLS library cannot read it; a TLS proxy in front of the server may"
     for der, expected in ((usual, None), (odd, why)):
@@ -272,7 +272,7 @@ def test_what_keeps_a_certificate_from_connecting_is_told(native: httpx.Client) 
         assert data_of(native.get(f"/v1/certificates/{made['id']}"))["cannot_connect"] == expected
 
 
-def test_pages(native: httpx.Client, iot: Any) -> None:
+def test_pages_have_each_certificate_once(native: httpx.Client, iot: Any) -> None:
     for _ in range(4):
         iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
     for order in ("ascending", "descending"):
@@ -294,7 +294,7 @@ def test_pages(native: httpx.Client, iot: Any) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
-def test_unknown_certificates(native: httpx.Client, method: str) -> None:
+def test_unknown_certificates_are_not_found(native: httpx.Client, method: str) -> None:
     body = {"json": {"status": "ACTIVE"}} if method == "PATCH" else {}
     answer = native.request(method, f"/v1/certificates/{_UNKNOWN_ID}", **body)  # type: ignore[arg-type]
     assert problem_of(answer) == (404, "NOT_FOUND", f"certificate {_UNKNOWN_ID} does not exist")
@@ -316,7 +316,7 @@ def test_unknown_certificates(native: httpx.Client, method: str) -> None:
         ("POST", f"/v1/certificates/{_UNKNOWN_ID}", 405, "METHOD_NOT_ALLOWED"),
     ],
 )
-def test_paths_and_methods_that_are_not_there(
+def test_unknown_paths_and_methods_are_refused(
     native: httpx.Client, unchanged: Callable[[], None], method: str, target: str, status: int, code: str
 ) -> None:
     assert problem_of(native.request(method, target))[:2] == (status, code)
@@ -336,7 +336,7 @@ def test_paths_and_methods_that_are_not_there(
     ],
 )
 @pytest.mark.parametrize("target", ["/v1/certificates", "/v1/nothing", "/"])
-def test_tokens_that_are_none(
+def test_malformed_and_unknown_tokens_are_refused(
     server: RunningServer, unchanged: Callable[[], None], authorization: str, target: str
 ) -> None:
     status, code, message = problem_of(exchange(server, "GET", target, {"authorization": authorization}))
@@ -344,7 +344,7 @@ def test_tokens_that_are_none(
     assert authorization.removeprefix("Bearer").strip() not in message or len(authorization) < 8
 
 
-def test_a_token_of_another_instance(
+def test_a_token_of_another_instance_is_refused(
     server: RunningServer, two_regions: RunningServer, unchanged: Callable[[], None]
 ) -> None:
     answer = exchange(server, "GET", "/v1/certificates", _token(two_regions))
@@ -403,7 +403,7 @@ def test_everything_in_the_openapi_document_is_served(native: httpx.Client, docu
     assert served == 7 + sum(not command.instance_wide for command in COMMANDS.values())
 
 
-def test_answers_are_as_the_openapi_document_says(native: httpx.Client, document: Any) -> None:
+def test_answers_match_the_openapi_document(native: httpx.Client, document: Any) -> None:
     def check(method: str, path: str, answer: httpx.Response) -> Any:
         responses = document["paths"][path][method]["responses"]
         described = responses.get(str(answer.status_code), responses["default"])["content"]["application/json"]
@@ -424,7 +424,7 @@ def test_answers_are_as_the_openapi_document_says(native: httpx.Client, document
     check("get", one, native.get(f"/v1/certificates/{made['id']}", headers={"authorization": "Bearer x"}))
 
 
-def test_the_token_lies_where_the_message_says(server: RunningServer, tmp_path: Path) -> None:
+def test_the_message_names_the_file_of_the_token(server: RunningServer, tmp_path: Path) -> None:
     message = exchange(server, "GET", "/v1/certificates").json()["error"]["message"]
     assert "clients/token" in message
     token = (server.data_dir / "clients" / "token").read_text()

@@ -41,7 +41,7 @@ def stopped(postgres: Postgres) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("away", [stopped, Postgres.frozen])
-def test_devices_outlast_an_outage_and_lose_nothing(
+def test_devices_stay_connected_during_an_outage_and_lose_nothing(
     tmp_path: Path, postgres: Postgres, url: str, away: Callable[[Any], Any]
 ) -> None:
     with served(tmp_path / "data", url) as server:
@@ -71,7 +71,7 @@ def test_devices_outlast_an_outage_and_lose_nothing(
         until(lambda: readiness(server) == 200, seconds=20, what="ready again")
 
 
-def test_beyond_the_grace_devices_are_closed(tmp_path: Path, postgres: Postgres, url: str) -> None:
+def test_devices_are_disconnected_when_the_grace_period_ends(tmp_path: Path, postgres: Postgres, url: str) -> None:
     with served(tmp_path / "data", url, THINGMINT_MQTT_OUTAGE_GRACE="2s") as server:
         made = device(tmp_path, iot_client(server))
         with connected(server, made, "lamp") as lamp:
@@ -83,7 +83,9 @@ def test_beyond_the_grace_devices_are_closed(tmp_path: Path, postgres: Postgres,
             assert lamp.nothing_comes()
 
 
-def test_a_will_that_was_due_meanwhile_comes_after(tmp_path: Path, postgres: Postgres, url: str) -> None:
+def test_a_will_that_was_due_during_an_outage_is_published_afterwards(
+    tmp_path: Path, postgres: Postgres, url: str
+) -> None:
     with served(tmp_path / "data", url) as server:
         iot = iot_client(server)
         with (
@@ -100,7 +102,9 @@ def test_a_will_that_was_due_meanwhile_comes_after(tmp_path: Path, postgres: Pos
 
 
 @pytest.mark.parametrize("change", ["deactivated", "policy detached"])
-def test_a_device_whose_access_ended_meanwhile_gets_nothing_more(tmp_path: Path, url: str, change: str) -> None:
+def test_a_device_whose_access_was_revoked_during_an_outage_gets_no_messages(
+    tmp_path: Path, url: str, change: str
+) -> None:
     """Its process stood still while another one made the change."""
     with several(tmp_path, url) as (first, second):
         iot = iot_client(second)

@@ -28,7 +28,7 @@ SECOND = 1.0
 ALLOWED = SECOND + 1.0  # on a machine that is busy with other tests
 
 
-def test_an_instance_is_served_and_killed_and_served_again(tmp_path: Path, url: str) -> None:
+def test_an_instance_is_served_again_after_a_kill(tmp_path: Path, url: str) -> None:
     data = tmp_path / "data"
     with served(data, url) as server:
         iot = iot_client(server)
@@ -90,7 +90,7 @@ def test_a_change_at_one_process_reaches_devices_of_the_other(tmp_path: Path, ur
     assert (done.returncode, done.stderr) == (0, ""), done
 
 
-def test_the_database_goes_away_and_comes_back(tmp_path: Path, postgres: Postgres, url: str) -> None:
+def test_the_server_survives_a_restart_of_the_database(tmp_path: Path, postgres: Postgres, url: str) -> None:
     with served(tmp_path / "data", url) as server:
         iot = iot_client(server)
         before = iot.create_keys_and_certificate()["certificateId"]
@@ -118,7 +118,7 @@ def test_a_database_belongs_to_one_instance(tmp_path: Path, url: str) -> None:
         pass
 
 
-def test_a_password_is_in_no_message(tmp_path: Path, postgres: Postgres) -> None:
+def test_no_message_contains_the_password(tmp_path: Path, postgres: Postgres) -> None:
     wrong = postgres.url("none").replace("thingmint@", "thingmint:hunter2@")
     done = in_process("init", "--data-dir", tmp_path / "data", env={"THINGMINT_STORE": wrong})
     assert done.returncode == 2

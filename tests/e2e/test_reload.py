@@ -62,7 +62,7 @@ class Reloads:
         return self.lines(answer)[-1]
 
 
-def test_what_can_change_does(tmp_path: Path) -> None:
+def test_reloadable_settings_change(tmp_path: Path) -> None:
     config = tmp_path / "settings.toml"
     config.write_text("")
     with running_server(arguments=[f"--config={config}", "--log-format=json"]) as server:
@@ -92,7 +92,7 @@ def test_what_can_change_does(tmp_path: Path) -> None:
         assert iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"] == "localhost"
 
 
-def test_what_cannot_change_is_told(tmp_path: Path) -> None:
+def test_settings_that_need_a_restart_are_logged(tmp_path: Path) -> None:
     config = tmp_path / "settings.toml"
     config.write_text("")
     with running_server(arguments=[f"--config={config}", "--log-format=json"]) as server:
@@ -167,7 +167,7 @@ def test_host_names_change_while_the_server_runs(tmp_path: Path) -> None:
         assert server.environment()["AWS_ENDPOINT_URL_IOT"] == f"https://stopped.example.org:{server.ports['api']}"
 
 
-def test_the_files_of_clients_are_whole_before_a_server_starts(tmp_path: Path) -> None:
+def test_client_files_are_complete_before_a_server_starts(tmp_path: Path) -> None:
     data = tmp_path / "data"
     made = in_process("init", "--hostname", "iot.example.org", "--data-dir", data)
     assert made.returncode == 0, made.stderr

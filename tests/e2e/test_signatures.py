@@ -131,14 +131,14 @@ def test_requests_altered_after_signing_are_refused(
 @pytest.mark.parametrize(
     "name", ["x-amzn-principal", "x-amzn-iot-principal", "x-amz-tagging", "X-AMZN-Principal", "x-amz-content-sha256"]
 )
-def test_headers_that_must_be_signed(signer: Signer, unchanged: Callable[[], None], name: str) -> None:
+def test_unsigned_amz_headers_are_refused(signer: Signer, unchanged: Callable[[], None], name: str) -> None:
     target = "/things/thermometer/principals"
     headers = signer.headers("PUT", target) | {name: "arn:aws:iot:us-east-1:123456789012:cert/" + _ID}
     answer = exchange(signer.server, "PUT", target, headers)
     refused(answer, signer, "InvalidSignatureException", "There were headers present in the request which were not ")
 
 
-def test_headers_that_need_not_be_signed(signer: Signer) -> None:
+def test_other_headers_need_no_signature(signer: Signer) -> None:
     added = {"x-amzn-trace-id": "Root=1-2", "accept": "*/*", "user-agent": "thing", "connection": "keep-alive"}
     assert exchange(signer.server, "GET", "/endpoint", signer.headers("GET", "/endpoint") | added).status == 200
 
@@ -151,7 +151,9 @@ def test_headers_that_need_not_be_signed(signer: Signer) -> None:
         ({"x-amz-content-sha256": "e3b0c44298fc1c149afbf4c8996fb924"}, "The X-Amz-Content-SHA256 header must be"),
     ],
 )
-def test_unsigned_bodies(signer: Signer, unchanged: Callable[[], None], headers: dict[str, str], message: str) -> None:
+def test_unsigned_bodies_are_refused(
+    signer: Signer, unchanged: Callable[[], None], headers: dict[str, str], message: str
+) -> None:
     signed = signer.headers("POST", "/certificates", headers, _BODY)
     answer = exchange(signer.server, "POST", "/certificates", signed, b'{"certificateSigningRequest": "swapped"}')
     refused(answer, signer, "InvalidSignatureException", message)
@@ -167,13 +169,15 @@ def test_unsigned_bodies(signer: Signer, unchanged: Callable[[], None], headers:
         "/certificates/..",
     ],
 )
-def test_paths_that_the_signer_would_fold(signer: Signer, unchanged: Callable[[], None], target: str) -> None:
+def test_paths_that_botocores_signer_would_change_are_refused(
+    signer: Signer, unchanged: Callable[[], None], target: str
+) -> None:
     # botocore's signer folds these, so the signature is right for the path that was not sent.
     answer = exchange(signer.server, "POST", target, signer.headers("POST", _MINT))
     refused(answer, signer, "InvalidSignatureException", "The path must ")
 
 
-def test_signed_headers_that_come_twice(signer: Signer, unchanged: Callable[[], None]) -> None:
+def test_signed_headers_sent_twice_are_refused(signer: Signer, unchanged: Callable[[], None]) -> None:
     headers = signer.headers("POST", _MINT, {"x-amzn-tag": "one"})
     raw = one_request("POST", _MINT, headers).replace(b"x-amzn-tag: one\r\n", b"x-amzn-tag: one\r\nx-amzn-tag: two\r\n")
     assert raw.count(b"x-amzn-tag: ") == 2
@@ -194,7 +198,7 @@ def test_signed_headers_that_come_twice(signer: Signer, unchanged: Callable[[], 
         ),
     ],
 )
-def test_malformed_authorization_headers(
+def test_malformed_authorization_headers_are_refused(
     signer: Signer, unchanged: Callable[[], None], authorization: str, code: str, message: str
 ) -> None:
     answer = exchange(signer.server, "POST", _MINT, {"authorization": authorization})
@@ -212,7 +216,7 @@ def test_malformed_authorization_headers(
         ("Signature=", "Signature=0", "IncompleteSignatureException", "Signature must be 64 lower-case hexadecimal"),
     ],
 )
-def test_altered_authorization_headers(
+def test_altered_authorization_headers_are_refused(
     signer: Signer, unchanged: Callable[[], None], old: str, new: str, code: str, message: str
 ) -> None:
     headers = signer.headers("POST", _MINT)
@@ -238,7 +242,7 @@ def test_altered_authorization_headers(
         ("GET", "/things"),
     ],
 )
-def test_awss_paths_without_a_signature(
+def test_unsigned_requests_to_awss_paths_are_refused(
     signer: Signer, unchanged: Callable[[], None], method: str, target: str
 ) -> None:
     answer = exchange(signer.server, method, target, {"host": f"localhost:{signer.server.ports['http']}"})
@@ -246,7 +250,7 @@ def test_awss_paths_without_a_signature(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_unsigned_requests_do_not_tell_known_certificates_from_unknown_ones(
+def test_answers_to_unsigned_requests_do_not_reveal_which_certificates_exist(
     signer: Signer, iot: Any, tls: bool
 ) -> None:
     known = iot.create_keys_and_certificate()["certificateId"]
@@ -291,7 +295,7 @@ def _api_host(server: RunningServer) -> dict[str, str]:
         ("&X-Amz-Signature=", "&extra=1&X-Amz-Signature=", "InvalidSignatureException", _MISMATCH),
     ],
 )
-def test_altered_presigned_urls(
+def test_altered_presigned_urls_are_refused(
     signer: Signer, unchanged: Callable[[], None], old: str, new: str, code: str, message: str
 ) -> None:
     target = signer.presigned("POST", f"{_MINT}?setAsActive=false")
@@ -307,19 +311,19 @@ def test_altered_presigned_urls(
         (-timedelta(minutes=16), 300, "Signature not yet current"),
     ],
 )
-def test_presigned_urls_have_their_time(
+def test_presigned_urls_are_refused_before_and_after_their_time(
     signer: Signer, unchanged: Callable[[], None], age: timedelta, expires: int, message: str
 ) -> None:
     target = signer.presigned("POST", _MINT, expires=expires, at=datetime.now(UTC) - age)
     refused(exchange(signer.server, "POST", target), signer, "InvalidSignatureException", message)
 
 
-def test_a_presigned_url_may_be_used_until_its_end(signer: Signer) -> None:
+def test_a_presigned_url_is_valid_until_it_expires(signer: Signer) -> None:
     target = signer.presigned("GET", "/endpoint", expires=3600, at=datetime.now(UTC) - timedelta(minutes=50))
     assert exchange(signer.server, "GET", target).status == 200
 
 
-def test_a_presigned_url_takes_no_other_body(signer: Signer, unchanged: Callable[[], None]) -> None:
+def test_a_presigned_url_with_another_body_is_refused(signer: Signer, unchanged: Callable[[], None]) -> None:
     target = signer.presigned("POST", "/certificates")
     assert exchange(signer.server, "POST", target).aws_code == "InvalidRequestException"
     refused(exchange(signer.server, "POST", target, body=_BODY), signer, "InvalidSignatureException", _MISMATCH)

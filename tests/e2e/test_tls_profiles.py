@@ -31,7 +31,7 @@ def negotiated(server: RunningServer, listener: str, suite: str | None) -> str |
     return cipher[0] if cipher else None
 
 
-def test_each_listener_offers_its_own(tmp_path: Path) -> None:
+def test_each_listener_offers_its_own_profile(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", environment=VARIABLES) as server:
         for suite in ("AES128-SHA", "ECDHE-RSA-AES256-SHA384", "ECDHE-ECDSA-AES128-GCM-SHA256"):
             assert negotiated(server, "mqtt", suite) == suite

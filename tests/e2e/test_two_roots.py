@@ -75,7 +75,7 @@ def test_a_client_that_trusts_ca_pem_refuses_a_device_as_its_server(
     assert "unable to get local issuer certificate" in caught.value.verify_message
 
 
-def test_the_impostor_is_taken_by_those_who_trust_the_other_root(
+def test_a_client_that_trusts_the_device_root_accepts_the_impostor(
     server: RunningServer, device: tuple[Path, Path]
 ) -> None:
     """So what refuses it above is the root, and the test can fail."""
@@ -85,13 +85,13 @@ def test_the_impostor_is_taken_by_those_who_trust_the_other_root(
         handshake(port, context)
 
 
-def test_the_listener_itself_is_taken(server: RunningServer) -> None:
+def test_a_client_that_trusts_ca_pem_accepts_the_listener(server: RunningServer) -> None:
     with connected(server, tls=True) as sock:
         assert isinstance(sock, ssl.SSLSocket)
         assert sock.getpeercert()
 
 
-def test_the_listener_is_refused_by_those_who_trust_only_the_devices_root(server: RunningServer) -> None:
+def test_a_client_that_trusts_only_the_device_root_refuses_the_listener(server: RunningServer) -> None:
     context = ssl.create_default_context(cafile=str(server.device_ca))
     with pytest.raises(ssl.SSLCertVerificationError):
         handshake(server.ports["api"], context)

@@ -67,7 +67,9 @@ REFUSED = {
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("framing", [{"content-length": "1048575"}, {"transfer-encoding": "chunked"}])
 @pytest.mark.parametrize("case", REFUSED)
-def test_no_body_is_waited_for(server: RunningServer, case: str, framing: dict[str, str], tls: bool) -> None:
+def test_a_wrong_head_is_refused_without_waiting_for_the_body(
+    server: RunningServer, case: str, framing: dict[str, str], tls: bool
+) -> None:
     method, target, headers, status, code = REFUSED[case]
     head = one_request(method, target, {"host": "localhost", **headers, **framing, "expect": "100-continue"})
     with connected(server, tls=tls) as sock:
@@ -79,13 +81,13 @@ def test_no_body_is_waited_for(server: RunningServer, case: str, framing: dict[s
     assert b"100 Continue" not in received
 
 
-def test_an_expired_time_is_judged_before_the_body(server: RunningServer) -> None:
+def test_an_expired_signature_is_refused_before_the_body(server: RunningServer) -> None:
     headers = aws(server.environment()["AWS_ACCESS_KEY_ID"], "20200101T000000Z")
     raw = one_request("POST", "/certificates", {"host": "localhost", "content-length": "100", **headers})
     assert answers(server, raw)[0].aws_code == "InvalidSignatureException"
 
 
-def test_a_known_keys_body_is_read_for_its_signature(server: RunningServer) -> None:
+def test_the_body_is_read_to_verify_a_known_keys_signature(server: RunningServer) -> None:
     framing = {"host": "localhost", "content-length": "2", "expect": "100-continue"}
     with connected(server) as sock:
         sock.sendall(one_request("POST", "/certificates", {**framing, **known_key(server)}))
@@ -138,7 +140,7 @@ def test_pipelined_requests_are_all_answered(server: RunningServer, tls: bool) -
     assert [answer.status for answer in answers(server, b"".join(requests), tls=tls, count=300)] == expected
 
 
-def test_bodies_before_authentication_are_bounded(small: RunningServer) -> None:
+def test_bodies_before_authentication_are_limited(small: RunningServer) -> None:
     head = one_request("POST", "/certificates", {"host": "localhost", "content-length": "1048576", **known_key(small)})
     refused = 0
     with contextlib.ExitStack() as stack:
@@ -211,7 +213,9 @@ def test_an_address_leaves_places_to_others(small: RunningServer) -> None:
         ("/iot-devices/v1/devices", 429, b"Rate exceeded"),
     ],
 )
-def test_who_fails_too_often_is_throttled(small: RunningServer, target: str, status: int, word: bytes) -> None:
+def test_an_address_that_fails_too_often_is_throttled(
+    small: RunningServer, target: str, status: int, word: bytes
+) -> None:
     raw = one_request("GET", target, {"host": "localhost"})
     *_, last = answers(small, raw * 60, count=60)
     assert last.status == status

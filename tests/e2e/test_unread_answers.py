@@ -39,7 +39,7 @@ def small() -> Iterator[RunningServer]:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_they_take_what_an_account_may_hold_and_no_more(small: RunningServer, tls: bool) -> None:
+def test_unread_answers_use_at_most_the_accounts_share(small: RunningServer, tls: bool) -> None:
     request = one_request("GET", "/things?maxResults=250", Signer.of(small).headers("GET", "/things?maxResults=250"))
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connected(small, tls=tls)) for _ in range(CLIENTS)]
@@ -57,7 +57,7 @@ def test_they_take_what_an_account_may_hold_and_no_more(small: RunningServer, tl
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_what_they_hold_is_given_back_when_the_client_leaves(small: RunningServer, tls: bool) -> None:
+def test_memory_of_unread_answers_is_freed_when_the_client_disconnects(small: RunningServer, tls: bool) -> None:
     request = one_request("GET", "/things?maxResults=250", Signer.of(small).headers("GET", "/things?maxResults=250"))
     with connected(small, tls=tls) as client:
         client.sendall(request)

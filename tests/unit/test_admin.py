@@ -58,7 +58,7 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return folder / "admin.sock"
 
 
-async def test_a_command(path: Path) -> None:
+async def test_a_command_is_answered(path: Path) -> None:
     before = os.umask(0)
     try:
         assert await with_socket(path, lambda: call(path, "extend", names=["a"], times=2)) == {"added": ["a", "a"]}
@@ -71,7 +71,7 @@ def short(tmp_path: Path) -> Path:
     return tmp_path / "admin.sock"
 
 
-async def test_one_after_the_other_and_large_ones(short: Path) -> None:
+async def test_commands_can_be_large_and_follow_each_other(short: Path) -> None:
     names = ["x" * 1000] * 500
 
     def act() -> list[Any]:
@@ -88,7 +88,9 @@ async def test_one_after_the_other_and_large_ones(short: Path) -> None:
         ("extend", {"nonsense": 1}, "the running server failed: "),
     ],
 )
-async def test_refusals(short: Path, command: str, arguments: dict[str, Any], message: str) -> None:
+async def test_errors_are_raised_with_their_message(
+    short: Path, command: str, arguments: dict[str, Any], message: str
+) -> None:
     def act() -> str:
         with capture_logs(), pytest.raises(AdminError) as refused:
             call(short, command, **arguments)
@@ -101,7 +103,7 @@ async def test_refusals(short: Path, command: str, arguments: dict[str, Any], me
     "line",
     [b"", b"\n", b"{", b"[]\n", b"1\n", b"null\n", b"{}\n", b'{"command": []}\n', b'{"command": {}}\n', b"\xff\n"],
 )
-async def test_whatever_is_sent_the_server_goes_on(short: Path, line: bytes) -> None:
+async def test_the_server_keeps_running_after_malformed_lines(short: Path, line: bytes) -> None:
     def act() -> tuple[bytes, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(10)
@@ -132,7 +134,7 @@ async def test_a_line_without_end_is_dropped(short: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-async def test_nobody_answers(short: Path, there: bool) -> None:
+async def test_a_socket_without_a_server_is_an_error(short: Path, there: bool) -> None:
     if there:  # left by one that was killed
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.bind(str(short))

@@ -39,7 +39,7 @@ def output(log_format: str) -> str:
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_what_is_in_it(log_format: str) -> None:
+def test_tracebacks_have_no_values_of_variables(log_format: str) -> None:
     text = output(log_format)
     for expected in ("ready", "8443", "of a library", "r-1", "what went wrong", "in fails"):
         assert expected in text
@@ -55,7 +55,7 @@ def test_json_lines() -> None:
     assert "RuntimeError: what went wrong" in lines[1]["exception"]
 
 
-def test_no_terminal_obeys_what_callers_send() -> None:
+def test_control_characters_from_callers_are_escaped() -> None:
     program = """
 import structlog
 from thingmint import logs

@@ -24,13 +24,13 @@ def with_files(monkeypatch: pytest.MonkeyPatch, files: int, *, upstream: bool = 
 
 
 @pytest.mark.parametrize("files", [NEEDED + 256, 10**6, resource.RLIM_INFINITY])
-def test_with_enough_files_the_limits_stay(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
+def test_with_enough_files_the_limits_are_unchanged(monkeypatch: pytest.MonkeyPatch, files: int) -> None:
     assert with_files(monkeypatch, files) == USUAL
 
 
 @pytest.mark.parametrize("upstream", [False, True])
 @pytest.mark.parametrize("files", [NEEDED + 200, 20_000, 4096, 1024, 300])
-def test_with_few_files_all_are_lowered(monkeypatch: pytest.MonkeyPatch, files: int, upstream: bool) -> None:
+def test_with_few_files_all_limits_are_lowered(monkeypatch: pytest.MonkeyPatch, files: int, upstream: bool) -> None:
     limits = with_files(monkeypatch, files, upstream=upstream)
     used = sum(each.total for each in limits.values()) + 2 * limits["grpc"].total
     assert used + upstream * limits["mqtt"].total <= files - 250
@@ -40,11 +40,11 @@ def test_with_few_files_all_are_lowered(monkeypatch: pytest.MonkeyPatch, files: 
 
 
 @pytest.mark.parametrize(("files", "devices"), [(20_000, 20_000 - 256 - 11_264), (25_000, 25_000 - 256 - 11_264)])
-def test_those_of_devices_are_lowered_first(monkeypatch: pytest.MonkeyPatch, files: int, devices: int) -> None:
+def test_the_limit_of_devices_is_lowered_first(monkeypatch: pytest.MonkeyPatch, files: int, devices: int) -> None:
     limits = with_files(monkeypatch, files)
     assert limits["mqtt"].total == devices
     assert {**limits, "mqtt": USUAL["mqtt"]} == USUAL
 
 
-def test_without_any_there_is_one_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_limit_is_at_least_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {each.total for each in with_files(monkeypatch, 100).values()} == {1}

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from thingmint.server.stalls import StallWatch
 
 
-async def test_a_stall_is_measured_counted_and_told_with_what_caused_it() -> None:
+async def test_a_stall_is_measured_counted_and_logged_with_its_cause() -> None:
     watch = StallWatch(asyncio.get_running_loop())
     watch.start()
     await asyncio.sleep(0.03)
@@ -26,7 +26,7 @@ async def test_a_stall_is_measured_counted_and_told_with_what_caused_it() -> Non
     watch.stop()
 
 
-async def test_each_scrape_begins_anew_and_nothing_is_measured_after_the_end() -> None:
+async def test_each_scrape_resets_the_longest_stall_and_stop_ends_the_measurement() -> None:
     watch = StallWatch(asyncio.get_running_loop())
     watch.start()
     time.sleep(0.1)  # noqa: ASYNC251

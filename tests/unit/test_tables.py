@@ -11,7 +11,7 @@ from tests.tables import each_row
 ROWS = [(1, 1), (1, 2), (2, 2), (3, "x" * 1000)]
 
 
-def test_each_row_that_fails_is_named_with_what_it_said() -> None:
+def test_each_failing_row_is_named_with_its_message() -> None:
     @each_row(("given", "wanted"), ROWS)
     def check(given: object, wanted: object) -> None:
         assert given == wanted, f"not {wanted}"

@@ -71,21 +71,21 @@ def test_every_name_is_served(tmp_path: Path, hostname: str) -> None:
     assert listener.served(hostname).subject.rfc4514_string() == "CN=localhost"
 
 
-def test_other_names_are_not(tmp_path: Path) -> None:
+def test_other_names_are_not_served(tmp_path: Path) -> None:
     listener = Listener(tmp_path)
     listener.tls.renew(NAMES)
     with pytest.raises(ssl.SSLCertVerificationError):
         listener.served("iot.example.org")
 
 
-def test_a_long_name(tmp_path: Path) -> None:
+def test_a_long_name_is_cut_in_the_common_name(tmp_path: Path) -> None:
     listener = Listener(tmp_path)
     hostname = ".".join(["a" * 60] * 3)
     listener.tls.renew([hostname])
     assert listener.served(hostname).subject == vectors.name(hostname[:64])
 
 
-def test_nothing_is_left_on_disk(tmp_path: Path) -> None:
+def test_no_key_is_left_on_disk(tmp_path: Path) -> None:
     Listener(tmp_path).tls.renew(NAMES)
     assert not list(tmp_path.iterdir())
 
@@ -104,7 +104,9 @@ def test_old_protocols_are_refused(tmp_path: Path) -> None:
         (timedelta(seconds=6), timedelta(0), timedelta(seconds=4)),
     ],
 )
-def test_when_it_is_due(tmp_path: Path, lifetime: timedelta, elapsed: timedelta, due: timedelta) -> None:
+def test_a_certificate_is_due_in_the_last_third_of_its_lifetime(
+    tmp_path: Path, lifetime: timedelta, elapsed: timedelta, due: timedelta
+) -> None:
     listener = Listener(tmp_path, lifetime)
     listener.tls.renew(NAMES)
     listener.clock.now += elapsed
@@ -136,7 +138,7 @@ async def keep_renewed(listener: Listener, monkeypatch: pytest.MonkeyPatch, naps
     return nap
 
 
-async def test_it_is_kept_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_certificate_is_renewed_when_it_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener(tmp_path, timedelta(hours=3))
     names = list(NAMES)
     listener.tls.renew(names)
@@ -151,7 +153,7 @@ async def test_it_is_kept_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert sum(nap.lengths[:2]) == pytest.approx(7200, abs=1)
 
 
-async def test_a_clock_that_was_set_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_changed_system_clock_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listener = Listener(tmp_path)
     listener.tls.renew(NAMES)
     first = listener.served()

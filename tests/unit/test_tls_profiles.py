@@ -134,20 +134,20 @@ class OnHttpsPort:
 
 
 @pytest.mark.parametrize("profile", TAKEN)
-def test_suites_that_devices_are_offered(profile: TlsProfileName) -> None:
+def test_suites_of_the_mqtt_port(profile: TlsProfileName) -> None:
     port = OnDevicesPort(profile)
     assert [suite for suite in ALL if port.takes(suite)] == [suite for suite in ALL if suite in TAKEN[profile]]
 
 
 @pytest.mark.parametrize("profile", TAKEN)
-def test_suites_that_callers_over_https_are_offered(profile: TlsProfileName, tmp_path: Path) -> None:
+def test_suites_of_the_https_port(profile: TlsProfileName, tmp_path: Path) -> None:
     """Its certificate is an elliptic curve's alone, unless old clients are to be served."""
     port = OnHttpsPort(profile, tmp_path)
     expected = [suite for suite in TAKEN[profile] if profile == "compatible" or "-RSA-" not in suite]
     assert [suite for suite in ALL if port.takes(suite)] == [suite for suite in ALL if suite in expected]
 
 
-def test_the_rsa_certificate_may_be_encrypted_with(tmp_path: Path) -> None:
+def test_the_rsa_certificate_allows_key_encipherment(tmp_path: Path) -> None:
     """mbedTLS and GnuTLS want to see that before they use static RSA."""
     authority = vectors.authority(profile=listener_profile(timedelta(days=90)))
     tls = ListenerTLS(authority, tmp_path, vectors.FakeClock())
@@ -163,7 +163,7 @@ def test_the_rsa_certificate_may_be_encrypted_with(tmp_path: Path) -> None:
 
 
 class TestSettings:
-    def test_each_listener_has_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_listener_has_its_own_profile(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "thingmint.toml").write_text('[tls_profile]\napi = "tls13"\nmqtt = "tls13"\n')
         monkeypatch.setenv("THINGMINT_TLS_PROFILE__MQTT", "compatible")

@@ -246,14 +246,14 @@ def unauthenticated(story: Story, outcome: str) -> tuple[int, Counter[tuple[str,
     return len(found), counts
 
 
-def test_unauthenticated_refusals_are_added_up(story: Story) -> None:
+def test_unauthenticated_refusals_are_counted(story: Story) -> None:
     records, counts = unauthenticated(story, "refused")
     assert records <= 8
     assert counts["ListCertificates", "UNAUTHENTICATED"] == 60
     assert counts["ListThings", "MissingAuthenticationTokenException"] == 40
 
 
-def test_unauthenticated_reads_are_added_up(story: Story) -> None:
+def test_unauthenticated_reads_are_counted(story: Story) -> None:
     records, counts = unauthenticated(story, "success")
     assert records < 10
     assert {event for event, _ in counts} == {"-", "ApiEndpointService.List"}
@@ -300,7 +300,7 @@ def test_exported_records_have_their_place_in_a_chain(story: Story) -> None:
     assert sorted((line["id"] for line in lines), reverse=True) == [line["id"] for line in lines]
 
 
-def test_changes_are_apart_from_reads_and_refusals(story: Story) -> None:
+def test_changes_have_a_separate_chain_from_reads_and_refusals(story: Story) -> None:
     events = {"changes": set[str](), "activity": set[str]()}
     for line in exported(story.data):
         events[line["stream"]].add(line["record"]["event"])

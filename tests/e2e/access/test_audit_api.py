@@ -69,7 +69,7 @@ def test_only_the_callers_account_is_listed(ours: LocalAdmin, auditor: httpx.Cli
 
 
 @pytest.mark.parametrize("page_size", [1, 2, 250])
-def test_pages_hold_every_record_once(auditor: httpx.Client, page_size: int) -> None:
+def test_pages_have_every_record_once(auditor: httpx.Client, page_size: int) -> None:
     now = datetime.now(UTC).isoformat()
     for wanted in ({}, {"event": "CreateUser"}):
         expected = listed(auditor, until=now, **wanted)
@@ -77,7 +77,7 @@ def test_pages_hold_every_record_once(auditor: httpx.Client, page_size: int) -> 
         assert listed(auditor, until=now, page_size=page_size, **wanted) == expected
 
 
-def test_filters(ours: LocalAdmin, auditor: httpx.Client) -> None:
+def test_filters_by_time_event_and_principal(ours: LocalAdmin, auditor: httpx.Client) -> None:
     made = listed(auditor, event="CreateUser")
     assert {record["event"] for record in made} == {"CreateUser"}
     [read] = listed(auditor, event="ListCertificates")
@@ -91,7 +91,7 @@ def test_filters(ours: LocalAdmin, auditor: httpx.Client) -> None:
     assert listed(auditor, since=later) == []
 
 
-def test_more_filters(ours: LocalAdmin, auditor: httpx.Client) -> None:
+def test_filters_by_resource_and_outcome(ours: LocalAdmin, auditor: httpx.Client) -> None:
     made = listed(auditor, event="CreateUser")
     wanted = made[0]["resources"][0]
     assert all(wanted in (record["resource"], *record["resources"]) for record in listed(auditor, resource=wanted))
@@ -103,7 +103,7 @@ def test_more_filters(ours: LocalAdmin, auditor: httpx.Client) -> None:
         assert auditor.get("/v1/audit", params=wrong).status_code == 400, wrong
 
 
-def test_a_spoiled_record_is_shown_as_not_readable(tmp_path: Path) -> None:
+def test_a_damaged_record_is_shown_as_not_readable(tmp_path: Path) -> None:
     spoiled = ["{", "", "[]", "5", b"\xff", "{}", '{"event": 5}']
     data = tmp_path / "data"
     in_process("init", "--data-dir", data)
@@ -163,7 +163,7 @@ def test_wrong_parameters_are_refused(auditor: httpx.Client, parameters: dict[st
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
-def test_the_earliest_and_the_latest_time_are_taken(auditor: httpx.Client, moment: str) -> None:
+def test_the_earliest_and_the_latest_time_are_accepted(auditor: httpx.Client, moment: str) -> None:
     for name in ("since", "until"):
         assert auditor.get("/v1/audit", params={name: moment}).status_code == 200
 

@@ -49,7 +49,7 @@ def test_commands_work_with_and_without_a_server(tmp_path: Path) -> None:
     assert access(data, "policy", "delete", "mint") == {"name": "mint", "deleted": True}
 
 
-def test_tables(local_admin: LocalAdmin) -> None:
+def test_lists_are_printed_as_tables(local_admin: LocalAdmin) -> None:
     user = local_admin.user("thingmint/ReadOnly")
     words = ("--data-dir", local_admin.data)
     token = in_process("access", "token", "create", user, "--description", "[/b] [red]x", *words).stdout

@@ -102,7 +102,7 @@ def test_ending_a_user_applies_at_once(local_admin: LocalAdmin, ending: str) -> 
 
 
 @pytest.mark.parametrize("kind", ["user", "role"])
-def test_a_session_has_the_rights_of_its_principal(local_admin: LocalAdmin, account: str, kind: str) -> None:
+def test_a_session_has_the_permissions_of_its_principal(local_admin: LocalAdmin, account: str, kind: str) -> None:
     principal = local_admin.principal(kind, "thingmint/ReadOnly")
     new = local_admin.run("session", "--principal", principal, "--duration", "15m")
     assert new["access_key_id"].startswith("ASIA")
@@ -124,7 +124,7 @@ def test_a_session_has_the_rights_of_its_principal(local_admin: LocalAdmin, acco
         (deny("iot:*"), [], ["list_certificates", "describe_endpoint"]),
     ],
 )
-def test_a_session_is_narrowed_and_never_widened(
+def test_a_session_policy_restricts_and_never_extends(
     local_admin: LocalAdmin, tmp_path: Path, policy: dict[str, Any], allowed: list[str], refused: list[str]
 ) -> None:
     file = tmp_path / "narrow.json"
@@ -138,7 +138,7 @@ def test_a_session_is_narrowed_and_never_widened(
             assert refusal(getattr(iot, name))[:2] == (403, "AccessDeniedException"), name
 
 
-def test_session_tokens(local_admin: LocalAdmin) -> None:
+def test_a_session_needs_its_token(local_admin: LocalAdmin) -> None:
     user = local_admin.user("thingmint/ReadOnly")
     key, session, other = local_admin.key(user), local_admin.session(user), local_admin.session(user)
     without = {name: session[name] for name in ("access_key_id", "secret_access_key")}
@@ -158,7 +158,7 @@ def test_durations_out_of_range_are_refused(local_admin: LocalAdmin, duration: s
         local_admin.session(local_admin.user(), duration=duration)
 
 
-def test_an_api_token_is_narrowed(local_admin: LocalAdmin) -> None:
+def test_an_api_token_can_be_restricted(local_admin: LocalAdmin) -> None:
     user = local_admin.user("thingmint/Administrator")
     with local_admin.native(user, policy=document(allow("iot:ListCertificates")), description="a part") as native:
         assert native.get("/v1/certificates").status_code == 200
@@ -215,7 +215,7 @@ def test_expired_credentials_are_refused(tmp_path: Path) -> None:
             assert refused_token(native)
 
 
-def test_an_iam_token_ends_with_the_api_token_that_it_was_made_of(local_admin: LocalAdmin) -> None:
+def test_an_iam_token_ends_with_its_api_token(local_admin: LocalAdmin) -> None:
     user = local_admin.user("yandex/viewer")
     token = local_admin.ask("token.create", principal=user, lifetime="2s")["token"]
     cloud = Cloud(local_admin.server)
@@ -236,7 +236,7 @@ def test_an_iam_token_ends_with_the_api_token_that_it_was_made_of(local_admin: L
     cloud.close()
 
 
-def test_a_region_that_an_account_lacks_is_told_to_the_operator(local_admin: LocalAdmin) -> None:
+def test_a_region_that_an_account_lacks_is_logged(local_admin: LocalAdmin) -> None:
     new = local_admin.ask("account.create", name="elsewhere")
     arguments = {"region_name": "eu-west-3", **keys_of(new)}
     size = local_admin.server.output.stat().st_size

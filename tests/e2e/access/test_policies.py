@@ -47,7 +47,7 @@ def call(iot: Any, operation: str) -> str | None:
 
 
 @pytest.mark.parametrize("operation", _OPERATIONS)
-def test_a_new_user_may_do_nothing(local_admin: LocalAdmin, account: str, operation: str) -> None:
+def test_a_new_user_is_refused_everything(local_admin: LocalAdmin, account: str, operation: str) -> None:
     user = local_admin.user()
     method, arguments, on = _OPERATIONS[operation]
     resource = on if on == "*" else f"arn:aws:iot:us-east-1:{account}:{on}"
@@ -75,7 +75,7 @@ def test_a_new_user_may_do_nothing(local_admin: LocalAdmin, account: str, operat
         ("POST", "/v1/access/policy/attach", {"principal": "x", "policy": "thingmint/Administrator"}),
     ],
 )
-def test_a_new_user_may_do_nothing_over_the_native_api(
+def test_a_new_user_is_refused_everything_over_the_native_api(
     local_admin: LocalAdmin, account: str, method: str, target: str, body: dict[str, str] | None
 ) -> None:
     user = local_admin.user()
@@ -124,7 +124,9 @@ def test_adding_a_certificate_over_the_native_api_needs_the_action_of_aws(
         ),
     ],
 )
-def test_managed_policies(local_admin: LocalAdmin, policy: str, allowed: set[str], refused: set[str]) -> None:
+def test_managed_policies_allow_their_operations_only(
+    local_admin: LocalAdmin, policy: str, allowed: set[str], refused: set[str]
+) -> None:
     user = local_admin.user(f"thingmint/{policy}")
     with local_admin.iot(local_admin.key(user)) as iot:
         assert {name for name in allowed if call(iot, name) == "AccessDeniedException"} == set()
@@ -226,7 +228,7 @@ def _at(**offset: float) -> str:
         ({"Bool": {"aws:MultiFactorAuthPresent": "true"}}, False),
     ],
 )
-def test_conditions(local_admin: LocalAdmin, condition: dict[str, Any], allowed: bool) -> None:
+def test_conditions_decide_about_a_statement(local_admin: LocalAdmin, condition: dict[str, Any], allowed: bool) -> None:
     user = local_admin.user(allow("iot:ListCertificates", Condition=condition))
     with local_admin.iot(local_admin.key(user)) as iot:
         assert (call(iot, "ListCertificates") is None) is allowed

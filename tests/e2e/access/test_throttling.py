@@ -79,14 +79,14 @@ def test_yandex_callers_are_throttled(strict: RunningServer, wire: str) -> None:
     cloud.close()
 
 
-def test_boto3_tries_again_by_itself(strict: RunningServer) -> None:
+def test_boto3_retries_throttled_calls(strict: RunningServer) -> None:
     config = Config(retries={"mode": "standard", "total_max_attempts": 8})
     with contextlib.closing(iot_client(strict, config=config)) as iot:
         answers = [iot.list_certificates(pageSize=1) for _ in range(_MANY)]
     assert max(answer["ResponseMetadata"]["RetryAttempts"] for answer in answers) > 0
 
 
-def test_grpc_tries_again_by_itself(strict: RunningServer) -> None:
+def test_grpc_retries_throttled_calls(strict: RunningServer) -> None:
     policy = {
         "maxAttempts": 5,
         "initialBackoff": "0.3s",

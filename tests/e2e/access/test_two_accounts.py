@@ -52,7 +52,7 @@ def tenants(local_admin: LocalAdmin) -> Iterator[tuple[Tenant, Tenant]]:
 Tenants = tuple[Tenant, Tenant]
 
 
-def test_certificates_are_apart(tenants: Tenants) -> None:
+def test_certificates_of_another_account_are_not_found(tenants: Tenants) -> None:
     mine, theirs = tenants
     with mine.local_admin.iot(mine.key) as my_iot, theirs.local_admin.iot(theirs.key) as their_iot:
         made = their_iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
@@ -77,7 +77,7 @@ def test_certificates_are_apart(tenants: Tenants) -> None:
         assert {arn.split(":")[4] for arn in arns} == {mine.number, theirs.number}
 
 
-def test_a_policy_for_a_foreign_arn_gives_nothing(tenants: Tenants) -> None:
+def test_a_policy_for_an_arn_of_another_account_allows_nothing(tenants: Tenants) -> None:
     mine, theirs = tenants
     made = theirs.native.post("/v1/certificates", json={"csr": csr_pem()}).json()["data"]
     with mine.local_admin.iot_of(allow("iot:*", made["arn"])) as iot:
@@ -98,7 +98,7 @@ def test_markers_of_another_account_are_refused(tenants: Tenants) -> None:
 
 
 @pytest.mark.parametrize("wire", ["grpc", "rest"])
-def test_page_tokens_operations_and_idempotency_keys(tenants: Tenants, wire: str) -> None:
+def test_page_tokens_operations_and_idempotency_keys_are_per_account(tenants: Tenants, wire: str) -> None:
     mine, theirs = (tenant.cloud for tenant in tenants)
     registries = [cloud.registry() for cloud in (mine, theirs, mine, theirs)]
     request = rs.ListRegistriesRequest(folder_id=theirs.folder, page_size=1)
@@ -119,7 +119,7 @@ def test_page_tokens_operations_and_idempotency_keys(tenants: Tenants, wire: str
 
 
 @pytest.mark.parametrize("wire", ["grpc", "rest"])
-def test_a_role_on_a_foreign_folder_gives_nothing(tenants: Tenants, wire: str) -> None:
+def test_a_role_on_a_folder_of_another_account_allows_nothing(tenants: Tenants, wire: str) -> None:
     mine, theirs = tenants
     folder, registry = theirs.cloud.folder, theirs.cloud.registry()
     grants = [("admin", "*"), ("admin", f"yandex:folder/{folder}"), ("admin", f"yandex:registry/{registry}")]
@@ -137,7 +137,7 @@ def test_a_role_on_a_foreign_folder_gives_nothing(tenants: Tenants, wire: str) -
             assert refused.value.code == "NOT_FOUND", method
 
 
-def test_access_commands_are_apart(tenants: Tenants) -> None:
+def test_access_commands_cannot_reach_another_account(tenants: Tenants) -> None:
     """Another account's number, its principals, credentials and policies: all as if they were not there."""
     mine, theirs = tenants
     user = theirs.local_admin.user("thingmint/ReadOnly")
@@ -187,5 +187,5 @@ def test_the_operator_names_the_account(tenants: Tenants) -> None:
 
 
 @pytest.mark.parametrize("command", ["account/create", "account/list", "access/rotate"])
-def test_commands_for_all_accounts_are_not_on_the_network(tenants: Tenants, command: str) -> None:
+def test_instance_wide_commands_are_not_served_over_the_network(tenants: Tenants, command: str) -> None:
     assert error_of(tenants[0].ask(command, name="x"))[0] in (404, 405)

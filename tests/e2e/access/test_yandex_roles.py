@@ -120,7 +120,9 @@ def allowed(cloud: Cloud, place: Place, wire: str) -> set[str]:
         ("iot.registries.writer", set()),
     ],
 )
-def test_roles_on_the_folder(local_admin: LocalAdmin, here: Place, role: str, wire: str, expected: set[str]) -> None:
+def test_roles_on_a_folder_allow_their_calls_only(
+    local_admin: LocalAdmin, here: Place, role: str, wire: str, expected: set[str]
+) -> None:
     with service_account(local_admin, here.folder, (role, f"yandex:folder/{here.folder}")) as cloud:
         assert allowed(cloud, here, wire) == expected
 
@@ -136,7 +138,7 @@ def test_roles_on_the_folder(local_admin: LocalAdmin, here: Place, role: str, wi
         (None, set(), set(), set()),
     ],
 )
-def test_a_role_holds_on_its_resource_and_below(
+def test_a_role_applies_to_its_resource_and_those_within(
     local_admin: LocalAdmin,
     account: str,
     here: Place,

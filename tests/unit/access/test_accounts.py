@@ -20,7 +20,7 @@ async def test_accounts_are_listed_the_oldest_first(world: World) -> None:
     ]
 
 
-async def test_an_account_begins_with_a_folder_and_two_administrators(world: World) -> None:
+async def test_a_new_account_has_a_folder_and_two_administrators(world: World) -> None:
     folders = [(folder["id"], folder["name"]) for folder in await world.admin("folder.list")]
     assert folders == [(world.ours.folder, "default")]
     for kind in ("user", "service-account"):
@@ -36,12 +36,14 @@ async def test_an_account_begins_with_a_folder_and_two_administrators(world: Wor
     ("principal", "keys", "tokens"),
     [("user/administrator", ["access-key"], ["api-token"]), ("service-account/administrator", ["authorized-key"], [])],
 )
-async def test_an_accounts_first_credentials(world: World, principal: str, keys: list[str], tokens: list[str]) -> None:
+async def test_a_new_account_has_credentials_for_both_administrators(
+    world: World, principal: str, keys: list[str], tokens: list[str]
+) -> None:
     assert [row["kind"] for row in await world.admin("key.list", principal=principal)] == keys
     assert [row["kind"] for row in await world.admin("token.list", principal=principal)] == tokens
 
 
-async def test_an_account_may_have_what_regions_are_called(world: World) -> None:
+async def test_a_new_account_needs_valid_region_names(world: World) -> None:
     new = await world.admin("account.create", name="x", region=["eu-central-1", "us-east-1", "eu-central-1"])
     regions = await world.read(lambda tx: list_regions(tx, new["account"]))
     assert regions == ["eu-central-1", "us-east-1"]
@@ -50,7 +52,7 @@ async def test_an_account_may_have_what_regions_are_called(world: World) -> None
     assert refused.value.field == "region"
 
 
-async def test_a_region_is_added_behind_the_others(world: World) -> None:
+async def test_a_new_region_comes_last(world: World) -> None:
     for _ in range(2):
         added = await world.admin("region.add", THEIRS, name="eu-west-1")
         assert added == {"account": THEIRS.account, "regions": ["us-east-1", "eu-west-1"]}
@@ -66,7 +68,7 @@ async def test_an_account_has_at_most_fifty_regions(world: World) -> None:
         await world.admin("region.add", THEIRS, name="eu-west-99")
 
 
-async def test_an_account_keeps_the_number_that_one_has(world: World) -> None:
+async def test_an_account_can_be_created_with_a_given_number(world: World) -> None:
     new = await world.admin("account.create", name="x", id="012345678901")
     assert new["account"] == "012345678901"
     [user] = await world.admin("user.list", Scope("012345678901", "us-east-1"))
@@ -76,7 +78,7 @@ async def test_an_account_keeps_the_number_that_one_has(world: World) -> None:
             await world.admin("account.create", name="y", id=number)
 
 
-async def test_extending_gives_the_first_account_the_regions_that_it_lacks(world: World) -> None:
+async def test_extending_adds_missing_regions_to_the_first_account(world: World) -> None:
     regions = ["us-east-1", "eu-west-1", "eu-west-1"]
     for new in ((["a"], ["eu-west-1"]), ([], [])):
         assert await world.write(lambda tx: extend_instance(tx, ["a"], regions, world.clock())) == new
@@ -103,7 +105,7 @@ async def test_names_that_iam_would_refuse_are_invalid(world: World, name: str) 
 
 
 @pytest.mark.parametrize("name", ["a", "A.b@c.d", "+=,.@_-", "a" * 64])
-async def test_names_are_what_iam_takes(world: World, name: str) -> None:
+async def test_names_that_iam_accepts_are_valid(world: World, name: str) -> None:
     await world.admin("user.create", name=name)
     folder = await world.admin("folder.create", name=name)
     assert (folder["id"], name) in [(row["id"], row["name"]) for row in await world.admin("folder.list")]
@@ -111,7 +113,7 @@ async def test_names_are_what_iam_takes(world: World, name: str) -> None:
     await world.admin("account.create", name=name)
 
 
-async def test_a_switch_is_kept_unless_it_is_as_by_default_and_gateways_are_told(world: World) -> None:
+async def test_a_switch_is_stored_if_not_the_default_and_each_change_is_published(world: World) -> None:
     assert (await world.admin("account.show"))["keys_over_mqtt"] is True
     for value, kept in (("false", 1), ("true", 0)):
         switch = value == "true"
@@ -122,7 +124,7 @@ async def test_a_switch_is_kept_unless_it_is_as_by_default_and_gateways_are_told
         assert await world.published(Scope(OURS.account, "")) == [("account", OURS.account)]
 
 
-async def test_an_account_that_is_not_there_has_no_settings(world: World) -> None:
+async def test_switches_of_an_unknown_account_are_not_found(world: World) -> None:
     for command, given in (("account.show", {}), ("account.set", {"name": "keys_over_mqtt", "value": "false"})):
         with pytest.raises(NotFound):
             await world.admin(command, THEIRS._replace(account="000000000000"), **given)

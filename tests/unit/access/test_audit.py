@@ -137,7 +137,7 @@ def test_ids_sort_by_time() -> None:
     assert len({audit.new_record_id(NOW) for _ in range(1000)}) == 1000
 
 
-async def test_what_a_change_has_to_say_is_in_its_record_and_in_the_log(store: Store, clock: FakeClock) -> None:
+async def test_details_of_a_change_are_in_its_record_and_in_the_log(store: Store, clock: FakeClock) -> None:
     one = request(operation="AddCertificate")
     audited = AuditedStore(store, clock).of(*one)
 
@@ -152,7 +152,7 @@ async def test_what_a_change_has_to_say_is_in_its_record_and_in_the_log(store: S
     assert [(line["event"], line["reason"]) for line in logs] == [("request", "it stays REVOKED")]
 
 
-async def test_a_change_and_its_record_are_one(store: Store, clock: FakeClock) -> None:
+async def test_a_change_and_its_record_are_written_together(store: Store, clock: FakeClock) -> None:
     one = request(operation="CreateThing", resource="arn:asked")
     audited = AuditedStore(store, clock).of(*one)
 
@@ -183,7 +183,7 @@ async def test_a_change_and_its_record_are_one(store: Store, clock: FakeClock) -
     ]
 
 
-async def test_a_change_that_was_refused_leaves_neither_itself_nor_a_record(store: Store, clock: FakeClock) -> None:
+async def test_a_refused_change_writes_no_change_and_no_record(store: Store, clock: FakeClock) -> None:
     one = request()
 
     async def body(tx: Transaction) -> None:
@@ -197,7 +197,7 @@ async def test_a_change_that_was_refused_leaves_neither_itself_nor_a_record(stor
     assert await store.read(list_accounts) == []
 
 
-async def test_without_its_record_no_change_is_kept(
+async def test_a_change_is_rolled_back_if_its_record_fails(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*arguments: object) -> None:
@@ -230,7 +230,7 @@ async def test_the_servers_own_housekeeping_has_no_record(store: Store, clock: F
     assert await store.records() == []
 
 
-async def test_a_failure_of_the_store_is_not_taken_for_a_record(store: Store, clock: FakeClock) -> None:
+async def test_a_failed_write_does_not_count_as_recorded(store: Store, clock: FakeClock) -> None:
     one = request()
     store.fails = "before"
     with pytest.raises(Unavailable):
@@ -238,7 +238,7 @@ async def test_a_failure_of_the_store_is_not_taken_for_a_record(store: Store, cl
     assert not one[1].recorded
 
 
-async def test_an_audited_store_is_the_store_in_all_else(store: Store, clock: FakeClock) -> None:
+async def test_an_audited_store_passes_other_calls_to_the_store(store: Store, clock: FakeClock) -> None:
     audited = AuditedStore(store, clock)
     assert audited.ready
     await audited.write(insert_account)
@@ -269,7 +269,7 @@ async def test_reads_and_refusals_are_written_in_batches(store: Store, clock: Fa
         ({"api": "probe", "caller": None, "code": "PERMISSION_DENIED"}, None, None),
     ],
 )
-async def test_what_a_record_of_a_read_tells(
+async def test_fields_of_the_record_of_a_read(
     store: Store, clock: FakeClock, fields: dict[str, Any], outcome: str | None, error: str | None
 ) -> None:
     trail = AuditTrail(store, clock)
@@ -280,7 +280,7 @@ async def test_what_a_record_of_a_read_tells(
     assert [(record["outcome"], record["error"], record["account"]) for record in found] == expected
 
 
-async def test_accounts_find_their_own_records(store: Store, clock: FakeClock) -> None:
+async def test_each_account_lists_its_own_records_only(store: Store, clock: FakeClock) -> None:
     trail = AuditTrail(store, clock)
     trail.add(*request())
     trail.add(*unauthenticated())
@@ -294,7 +294,7 @@ async def test_accounts_find_their_own_records(store: Store, clock: FakeClock) -
 
 
 @pytest.mark.parametrize("fails", ["before", "after"])
-async def test_records_that_the_store_could_not_take_wait_in_order(store: Store, clock: FakeClock, fails: str) -> None:
+async def test_records_that_the_store_refused_wait_in_order(store: Store, clock: FakeClock, fails: str) -> None:
     """``after``: the batch was kept although the store failed, and is tried again all the same."""
     trail = AuditTrail(store, clock)
     for number in range(3):
@@ -338,7 +338,7 @@ async def test_each_record_gets_one_place_in_the_chain(store: Store, clock: Fake
     assert len(await store.records()) == 13
 
 
-async def test_many_records_are_written_at_once(
+async def test_a_full_batch_is_written_immediately(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "_FLUSH_EVERY", 3600)
@@ -356,7 +356,7 @@ async def test_many_records_are_written_at_once(
     assert len(await store.records()) == audit._FLUSH_AT
 
 
-async def test_records_that_come_during_a_commit_wait_for_others(
+async def test_records_added_during_a_commit_wait_for_the_next_batch(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A commit costs the reads beside it their common snapshot."""
@@ -377,9 +377,7 @@ async def test_records_that_come_during_a_commit_wait_for_others(
     assert trail.pending > 0
 
 
-async def test_a_record_has_one_place_in_the_chain_when_its_commit_was_not_waited_for(
-    store: Store, clock: FakeClock
-) -> None:
+async def test_records_of_a_cancelled_flush_are_in_the_chain_once(store: Store, clock: FakeClock) -> None:
     key = Ed25519PrivateKey.generate()
     trail = AuditTrail(store, clock, insert_sealed_activity)
     for _ in range(3):
@@ -501,7 +499,7 @@ async def test_text_that_a_device_chooses_makes_few_records(store: Store, clock:
     assert not any("closest" in record and record["closest"] for record in records if "count" in record)
 
 
-async def test_template_names_that_a_device_makes_up_are_one_kind(store: Store, clock: FakeClock) -> None:
+async def test_invented_template_names_are_counted_as_one_kind(store: Store, clock: FakeClock) -> None:
     trail = AuditTrail(store, clock)
     for number in range(100):
         context, outcome = connect(code="InvalidTemplate", operation="RegisterThing")
@@ -511,7 +509,7 @@ async def test_template_names_that_a_device_makes_up_are_one_kind(store: Store, 
     assert sorted(record.get("count", 1) for record in await store.records()) == [1, 99]
 
 
-async def test_a_device_that_connects_all_the_time_is_counted(store: Store, clock: FakeClock) -> None:
+async def test_connections_of_a_device_that_connects_too_often_are_counted(store: Store, clock: FakeClock) -> None:
     monotonic = Monotonic()
     trail = AuditTrail(store, clock, monotonic=monotonic)
     for number in range(6000):
@@ -526,7 +524,7 @@ async def test_a_device_that_connects_all_the_time_is_counted(store: Store, cloc
     assert len(rest["addresses"]) == 8
 
 
-async def test_a_fleet_that_connects_is_recorded_one_by_one(store: Store, clock: FakeClock) -> None:
+async def test_connections_of_many_devices_are_recorded_one_by_one(store: Store, clock: FakeClock) -> None:
     trail = AuditTrail(store, clock)
     for number in range(3000):
         trail.add(*connect(caller=replace(DEVICE, principal=f"{number:064x}")))
@@ -553,7 +551,7 @@ async def test_probes_are_counted_for_the_log_and_not_audited(store: Store, cloc
     assert trail.pending == 0
 
 
-async def test_records_that_the_store_does_not_take_are_bounded_and_counted_as_lost(
+async def test_waiting_records_are_bounded_and_dropped_records_are_counted(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "_MAX_PENDING", 200_000)
@@ -603,7 +601,7 @@ async def test_many_records_are_written_in_small_transactions(store: Store, cloc
         ("Connect", False),
     ],
 )
-def test_what_ends_access_is_urgent(operation: str, urgent: bool) -> None:
+def test_operations_that_revoke_access_or_free_space_are_urgent(operation: str, urgent: bool) -> None:
     assert audit.is_urgent(operation) is urgent
 
 

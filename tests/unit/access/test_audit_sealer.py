@@ -205,12 +205,12 @@ def all_of(*edits: Callable[[sqlite3.Connection], object]) -> Callable[[sqlite3.
     return edit
 
 
-async def test_what_nobody_touched(trail: Trail) -> None:
+async def test_an_unchanged_trail_is_intact(trail: Trail) -> None:
     assert await trail.verify() == (17, 3)
     assert await trail.verify(kept=False) == (17, 3)
 
 
-async def test_what_no_checkpoint_covers_is_counted(trail: Trail) -> None:
+async def test_records_after_the_last_checkpoint_are_counted(trail: Trail) -> None:
     assert await trail.verified() == Verified(end=17, checkpoints=3, records=17, uncovered=2, unsealed=0)
     async with trail.opened() as (store, _):
         await trail.add(store, 3)
@@ -224,13 +224,13 @@ async def test_what_no_checkpoint_covers_is_counted(trail: Trail) -> None:
 
 @pytest.mark.parametrize("column", ["record", "account", "id"])
 @pytest.mark.parametrize("value", ["x'7b7d'", "x'ff'", "CAST(x'ff' AS TEXT)", "CAST(record AS BLOB)", "7.5"])
-async def test_what_is_no_text_is_an_altered_record(trail: Trail, column: str, value: str) -> None:
+async def test_a_value_that_is_not_text_is_an_altered_record(trail: Trail, column: str, value: str) -> None:
     trail.edit(lambda c: c.execute(f"UPDATE audit_records SET {column} = {value} WHERE sequence = 7"))
     found = await trail.found()
     assert (found.sequence, str(found)[:20]) == (7, "record 7 was altered")
 
 
-async def test_an_empty_trail(tmp_path: Path) -> None:
+async def test_an_empty_trail_is_intact(tmp_path: Path) -> None:
     trail = Trail(tmp_path)
     async with trail.opened() as (_, sealer):
         await sealer.close()
@@ -239,7 +239,7 @@ async def test_an_empty_trail(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sequence", range(1, 18))
-async def test_each_record_counts(trail: Trail, sequence: int) -> None:
+async def test_altering_any_record_is_found(trail: Trail, sequence: int) -> None:
     trail.edit(lambda connection: alter(connection, sequence))
     found = await trail.found(kept=False)
     assert (found.sequence, str(found)) == (sequence, f"record {sequence} was altered or moved")
@@ -341,7 +341,7 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
 
 
 @pytest.mark.parametrize("case", EDITS)
-async def test_the_database_edited_by_hand(trail: Trail, case: str) -> None:
+async def test_manual_changes_of_the_database_are_found(trail: Trail, case: str) -> None:
     edit, sequence, message = EDITS[case]
     trail.edit(edit)
     for kept in (False, True):
@@ -359,7 +359,7 @@ CHECKPOINTS_TOO: dict[str, tuple[Callable[[sqlite3.Connection], object], int, st
 
 
 @pytest.mark.parametrize("case", CHECKPOINTS_TOO)
-async def test_with_the_databases_checkpoints_gone_those_outside_show_it(trail: Trail, case: str) -> None:
+async def test_outside_checkpoints_are_enough_to_find_changes(trail: Trail, case: str) -> None:
     edit, sequence, message = CHECKPOINTS_TOO[case]
     trail.edit(all_of(edit, lambda c: c.execute("DELETE FROM audit_checkpoints")))
     await trail.verify(kept=False)  # nothing of it is left to tell
@@ -368,7 +368,7 @@ async def test_with_the_databases_checkpoints_gone_those_outside_show_it(trail: 
     assert str(found).startswith(message)
 
 
-async def test_a_tail_that_was_cut_off_and_grew_again(trail: Trail) -> None:
+async def test_a_trail_that_was_cut_off_and_grew_again_is_found(trail: Trail) -> None:
     trail.edit(all_of(lambda c: remove(c, 11, 17), lambda c: c.execute("DELETE FROM audit_checkpoints")))
     async with trail.opened() as (store, sealer):
         await trail.add(store, 5)
@@ -388,7 +388,7 @@ async def test_a_tail_that_was_cut_off_and_grew_again(trail: Trail) -> None:
         (Checkpoint.sign(12, bytes(32), FakeClock()(), KEY).line(), 11, "a record from 11 to 12 was altered"),
     ],
 )
-async def test_a_checkpoint_kept_outside_that_does_not_fit(
+async def test_an_outside_checkpoint_that_does_not_match_is_found(
     trail: Trail, line: str, sequence: int, message: str
 ) -> None:
     with trail.file.open("a") as file:
@@ -419,7 +419,7 @@ class TestPruning:
             rows = connection.execute("SELECT sequence FROM audit_records ORDER BY sequence").fetchall()
         return [row[0] for row in rows]
 
-    async def test_what_is_older_goes_as_far_as_a_checkpoint(self, old: Trail) -> None:
+    async def test_old_records_are_pruned_up_to_a_checkpoint(self, old: Trail) -> None:
         async with old.opened() as (_, sealer):
             await sealer.prune()
         # 11 is an hour old: it stays, and so does everything after the checkpoint before it. The record of the pruning
@@ -428,7 +428,7 @@ class TestPruning:
         for kept in (True, False):
             assert await old.verify(kept=kept) == (18, 3 if kept else 2)
 
-    async def test_and_again(self, old: Trail) -> None:
+    async def test_records_of_earlier_prunings_are_pruned(self, old: Trail) -> None:
         async with old.opened() as (store, sealer):
             for _ in range(5):
                 await sealer.prune()
@@ -438,7 +438,7 @@ class TestPruning:
         assert (self.sequences(old)[0] or 0) > 18, "the first record of a pruning was pruned itself"
         assert (await old.verify())[0] == (await old.verify(kept=False))[0] == self.sequences(old)[-1]
 
-    async def test_a_quiet_server_prunes_too(self, old: Trail) -> None:
+    async def test_an_idle_server_prunes(self, old: Trail) -> None:
         """Nothing is newer than what has to go."""
         async with old.opened() as (_, sealer):
             await sealer.checkpoint()
@@ -461,14 +461,16 @@ class TestPruning:
     @pytest.mark.parametrize(
         ("later", "retention"), [(0, None), (0, timedelta(days=1)), (0, timedelta(hours=2, minutes=30))]
     )
-    async def test_when_nothing_goes(self, old: Trail, later: int, retention: timedelta | None) -> None:
+    async def test_records_within_the_retention_are_kept(
+        self, old: Trail, later: int, retention: timedelta | None
+    ) -> None:
         old.retention = retention
         async with old.opened() as (_, sealer):
             await sealer.prune()
         assert self.sequences(old) == [*range(1, 18)]
         assert await old.verify() == (17, 3)
 
-    async def test_without_a_checkpoint_nothing_goes(self, old: Trail) -> None:
+    async def test_nothing_is_pruned_without_a_checkpoint(self, old: Trail) -> None:
         old.edit(lambda connection: connection.execute("DELETE FROM audit_checkpoints"))
         async with old.opened() as (_, sealer):
             await sealer.prune()
@@ -484,7 +486,7 @@ class TestPruning:
             (rechain, "a record from 1 to 5 was altered and chained anew"),
         ],
     )
-    async def test_what_shows_afterwards(
+    async def test_manual_changes_after_a_pruning_are_found(
         self, old: Trail, edit: Callable[[sqlite3.Connection], object], message: str
     ) -> None:
         async with old.opened() as (_, sealer):
@@ -492,7 +494,7 @@ class TestPruning:
         old.edit(edit)
         assert str(await old.found()).startswith(message)
 
-    async def test_a_record_of_a_pruning_that_was_none(self, trail: Trail) -> None:
+    async def test_an_inserted_record_of_a_pruning_is_found(self, trail: Trail) -> None:
         """Whoever can delete rows can insert one, too; the server seals it."""
         record = orjson.dumps({"event": PRUNED, "through": 10}).decode()
         trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
@@ -501,7 +503,7 @@ class TestPruning:
             await sealer.close()
         await trail.found()
 
-    async def test_words_in_a_record_prune_nothing(self, trail: Trail) -> None:
+    async def test_a_text_that_looks_like_a_pruning_explains_no_gap(self, trail: Trail) -> None:
         agent = f'"event":"{PRUNED}","through":10'
         record = orjson.dumps({"event": "CreateThing", "agent": agent, "through": 10}).decode()
         trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
@@ -584,7 +586,7 @@ class TestActivity:
             (Kept(timedelta(days=1), 10 * 400 * 100), 901),
         ],
     )
-    async def test_the_oldest_go_by_age_and_size(self, busy: Trail, kept: Kept, left: int) -> None:
+    async def test_the_oldest_records_are_pruned_by_age_and_size(self, busy: Trail, kept: Kept, left: int) -> None:
         async with busy.opened() as (store, _):
             sealer = Sealer(store, KEY, busy.file, busy.clock, activity=kept)
             for _ in range(3):
@@ -638,11 +640,11 @@ class TestActivity:
             ("DELETE FROM audit_activity", "the trail was cut off"),
         ],
     )
-    async def test_what_was_not_pruned_by_rule_shows(self, busy: Trail, edit: str, message: str) -> None:
+    async def test_manual_deletions_are_found(self, busy: Trail, edit: str, message: str) -> None:
         busy.edit(lambda connection: connection.execute(edit))
         assert (await self.found(busy)).startswith(f"of reads and refusals: {message}")
 
-    async def test_a_pruning_of_changes_excuses_no_gap_in_reads(self, busy: Trail) -> None:
+    async def test_a_pruning_of_changes_explains_no_gap_in_reads(self, busy: Trail) -> None:
         now = busy.clock()
         record = pruning(sql.CHANGES, 100, now, KEY)
         async with busy.opened() as (store, sealer):
@@ -651,7 +653,7 @@ class TestActivity:
         busy.edit(lambda connection: connection.execute("DELETE FROM audit_activity WHERE sequence <= 100"))
         assert "this instance did not sign it" in await self.found(busy)
 
-    async def test_sizes_that_were_made_up_prune_nothing(self, busy: Trail) -> None:
+    async def test_false_sizes_in_checkpoints_prune_nothing(self, busy: Trail) -> None:
         """Who can write to the database cannot have the server remove, and sign for, what shows it."""
 
         def inflate(connection: sqlite3.Connection) -> None:
@@ -666,7 +668,7 @@ class TestActivity:
             assert len(await store.read(lambda tx: sql.sealed_records(tx, 0, 10_000, sql.ACTIVITY))) == 2000
 
 
-def test_a_line_that_was_cut_short_is_replaced(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_replaced(tmp_path: Path) -> None:
     """By a kill, or as the disk was full."""
     file = tmp_path / "checkpoints"
     lines = [Checkpoint.sign(number, bytes(32), FakeClock()(), KEY).line() for number in (1, 2)]
@@ -678,7 +680,7 @@ def test_a_line_that_was_cut_short_is_replaced(tmp_path: Path) -> None:
     assert [one.sequence for one in read_checkpoints(file)] == [1, 2]
 
 
-def test_a_line_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
+def test_a_line_for_which_the_disk_has_no_room_is_removed(tmp_path: Path) -> None:
     file = tmp_path / "checkpoints"
     line = Checkpoint.sign(1, bytes(32), FakeClock()(), KEY).line()
     append_checkpoint(file, line)
@@ -695,7 +697,7 @@ def test_a_line_that_does_not_fit_leaves_nothing(tmp_path: Path) -> None:
 
 
 class TestSealer:
-    async def test_two_at_once_do_not_fork_the_chain(self, tmp_path: Path) -> None:
+    async def test_two_sealers_at_once_do_not_fork_the_chain(self, tmp_path: Path) -> None:
         trail = Trail(tmp_path)
         async with trail.opened() as (store, sealer):
             other = SQLiteStore(trail.database)
@@ -708,7 +710,7 @@ class TestSealer:
         assert await trail.verify() == (3300, 3)
         assert stat.S_IMODE(trail.file.stat().st_mode) == 0o600
 
-    async def test_another_process_goes_on_where_the_last_one_ended(self, trail: Trail) -> None:
+    async def test_another_process_continues_the_chain(self, trail: Trail) -> None:
         async with trail.opened() as (store, sealer):
             await trail.add(store, 1)
             await sealer.close()
@@ -733,7 +735,7 @@ class TestSealer:
         assert [one.sequence for one in read_checkpoints(trail.file)] == [5, 10, 15, 17]
         assert await trail.verify() == (17, 4)
 
-    async def test_it_goes_on_after_a_failure(self, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_the_sealer_continues_after_a_failure(self, trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(audit_sealer, "_SEAL_EVERY", 0.001)
         async with trail.opened() as (store, _):
             failing = FailingStore(store, failures=2)

@@ -62,7 +62,7 @@ def refused(
     return caught.value, dict(line)
 
 
-def test_explanations_in_the_log_are_bounded() -> None:
+def test_explanations_in_the_log_are_limited() -> None:
     asked = request(deny())
     with capture_logs() as logs:
         for _ in range(1000):
@@ -71,7 +71,7 @@ def test_explanations_in_the_log_are_bounded() -> None:
     assert len(logs) == 10
 
 
-def test_the_time_is_that_of_the_request() -> None:
+def test_conditions_use_the_time_of_the_request() -> None:
     """By the instance's clock, which is not the machine's in tests."""
     asked = request(allow(DateLessThan={"aws:CurrentTime": "2020-01-01T00:00:00Z"}))
     refused(asked)
@@ -94,7 +94,9 @@ def test_the_time_is_that_of_the_request() -> None:
         ([allow()], True, False, "because no identity-based policy allows"),
     ],
 )
-def test_refusals(statements: list[dict[str, Any]], narrowed: bool, explicit: bool, words: str) -> None:
+def test_refusals_name_policies_in_the_log_only(
+    statements: list[dict[str, Any]], narrowed: bool, explicit: bool, words: str
+) -> None:
     asked = request(*statements, narrowed=narrowed)
     error, line = refused(asked)
     assert (error.principal, error.action, error.resource, error.explicit) == (ARN, ACTION, THING, explicit)
@@ -108,7 +110,7 @@ def test_refusals(statements: list[dict[str, Any]], narrowed: bool, explicit: bo
         assert "secretsid" in line["why"] or "secret-policy" in line["why"]
 
 
-def test_the_operator_learns_what_would_have_allowed_it() -> None:
+def test_the_log_has_the_statements_that_came_closest() -> None:
     _, line = refused(request())
     assert line["closest"] == f"no policy names {ACTION}"
     _, line = refused(request(allow(StringEquals={"aws:username": "troll"})))
@@ -135,7 +137,7 @@ def test_the_operator_learns_what_would_have_allowed_it() -> None:
         ({"StringEquals": {"aws:username": "elf"}}, {"iot:x": "y"}, True),
     ],
 )
-def test_what_a_condition_can_ask_about(condition: dict[str, Any], context: dict[str, Any], allowed: bool) -> None:
+def test_condition_keys_of_a_request(condition: dict[str, Any], context: dict[str, Any], allowed: bool) -> None:
     asked = request(allow(**condition))
     if allowed:
         authorize(asked, ACTION, (THING,), context)
@@ -143,12 +145,12 @@ def test_what_a_condition_can_ask_about(condition: dict[str, Any], context: dict
         refused(asked, **context)
 
 
-def test_a_client_without_an_address() -> None:
+def test_a_caller_without_an_address_matches_no_address_condition() -> None:
     authorize(request(allow(), source=None), ACTION)
     refused(request(allow(IpAddress={"aws:SourceIp": "0.0.0.0/0"}), source=None))
 
 
-def test_a_thing_and_what_contains_it() -> None:
+def test_a_containing_resource_can_allow_and_the_resource_can_deny() -> None:
     inner, outer = "yandex:registry/r", "yandex:folder/f"
     outcome = Outcome()
     authorizer(request(allow(resource=outer)), outcome)(ACTION, (inner, outer), {})
@@ -160,7 +162,7 @@ def test_a_thing_and_what_contains_it() -> None:
     assert not error.explicit
 
 
-def test_what_is_allowed_is_not_logged() -> None:
+def test_allowed_actions_are_not_logged() -> None:
     with capture_logs() as logs:
         authorize(request(allow()), ACTION, (THING,))
     assert logs == []

@@ -20,7 +20,7 @@ from thingmint.domain.errors import Unauthenticated
         ([(b"authorization", b"BEARER   tma_a_b ")], "tma_a_b"),
     ],
 )
-def test_tokens(headers: list[tuple[bytes, bytes]], token: str | None) -> None:
+def test_bearer_tokens_are_found(headers: list[tuple[bytes, bytes]], token: str | None) -> None:
     assert bearer_token(headers) == token
 
 
@@ -37,7 +37,7 @@ def test_tokens(headers: list[tuple[bytes, bytes]], token: str | None) -> None:
         [b"Bearer a", b"Basic YTpi"],
     ],
 )
-def test_anything_else_is_malformed(values: list[bytes]) -> None:
+def test_other_headers_are_malformed(values: list[bytes]) -> None:
     with pytest.raises(Unauthenticated) as refused:
         bearer_token([(b"authorization", value) for value in values])
     assert refused.value.flaw == "malformed"
@@ -45,7 +45,7 @@ def test_anything_else_is_malformed(values: list[bytes]) -> None:
 
 
 @given(st.lists(st.binary(), min_size=1, max_size=2))
-def test_arbitrary_ones(values: list[bytes]) -> None:
+def test_arbitrary_headers_have_a_token_or_are_unauthenticated(values: list[bytes]) -> None:
     try:
         token = bearer_token([(b"authorization", value) for value in values])
     except Unauthenticated:

@@ -62,7 +62,9 @@ ON_FOLDER = policy("Allow", "*", "yandex:folder/f")
         ([ALL], [ALL, FORBIDDEN], "explicit"),
     ],
 )
-def test_what_takes_away_and_what_gives(policies: list[Policy], narrowed: list[Policy] | None, verdict: str) -> None:
+def test_a_session_policy_restricts_and_never_extends(
+    policies: list[Policy], narrowed: list[Policy] | None, verdict: str
+) -> None:
     decision = caller(policies, narrowed).decide([Request(ACTION, RESOURCE)])
     if isinstance(decision, Deny):
         assert verdict == ("explicit" if decision.explicit else "implicit")
@@ -84,7 +86,9 @@ def test_what_takes_away_and_what_gives(policies: list[Policy], narrowed: list[P
         ([ON_FOLDER], [], False),
     ],
 )
-def test_one_thing_and_what_contains_it(policies: list[Policy], narrowed: list[Policy] | None, allowed: bool) -> None:
+def test_containing_resources_can_allow_and_deny(
+    policies: list[Policy], narrowed: list[Policy] | None, allowed: bool
+) -> None:
     requests = [Request("yandex:Get", f"yandex:{resource}") for resource in ("registry/r", "folder/f", "cloud/c")]
     assert isinstance(caller(policies, narrowed).decide(requests), Deny) != allowed
 
@@ -97,12 +101,12 @@ def test_one_thing_and_what_contains_it(policies: list[Policy], narrowed: list[P
         ("eu-central-1", Scope("123456789012", "eu-central-1")),
     ],
 )
-def test_regions(region: str | None, scope: Scope) -> None:
+def test_the_scope_is_the_given_region_or_the_home_region(region: str | None, scope: Scope) -> None:
     assert caller().scope(region) == scope
 
 
 @pytest.mark.parametrize("region", ["", "us-east-2", "US-EAST-1", "us-east-1 "])
-def test_other_regions(region: str) -> None:
+def test_a_region_that_the_account_lacks_is_invalid(region: str) -> None:
     with pytest.raises(Invalid) as refused:
         caller().scope(region)
     assert str(refused.value) == "region must be one that this account has: us-east-1, eu-central-1"

@@ -211,7 +211,7 @@ async def test_every_command_runs(world: World) -> None:
     assert "secret" not in orjson.dumps(records).decode().lower()
 
 
-async def test_refusals_of_the_operator_are_recorded(world: World) -> None:
+async def test_refused_commands_of_the_local_administrator_are_recorded(world: World) -> None:
     admin = Administration(AuditedStore(world.store, world.clock), world.vault, world.clock)
     trail, theirs = AuditTrail(world.store, world.clock), world.theirs.account
     for _ in range(2):
@@ -262,9 +262,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "given", "message"), BAD)
-async def test_what_a_command_does_not_take_changes_nothing(
-    world: World, name: str, given: dict[str, Any], message: str
-) -> None:
+async def test_invalid_inputs_change_nothing(world: World, name: str, given: dict[str, Any], message: str) -> None:
     before = world.dump()
     with pytest.raises(Invalid) as refused:
         await administer(world.store, world.vault, world.clock, name, **given)
@@ -273,7 +271,7 @@ async def test_what_a_command_does_not_take_changes_nothing(
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("90m", 5400), ("60", 60), ("1.5h", 5400), ("PT2H", 7200)])
-async def test_durations_are_a_number_and_a_unit_or_those_of_iso_8601(world: World, text: str, seconds: int) -> None:
+async def test_durations_are_a_number_with_a_unit_or_iso_8601(world: World, text: str, seconds: int) -> None:
     made = await world.admin("session.create", principal="administrator", duration=text)
     ends = (world.clock.now + timedelta(seconds=seconds)).replace(microsecond=0, tzinfo=None)
     assert made["expires_at"] == f"{ends.isoformat()}Z"
@@ -287,7 +285,7 @@ async def test_the_account_is_the_first_unless_another_is_given(world: World) ->
 
 
 @pytest.mark.parametrize("name", ["", "user", "user.rename", "create.user", "__class__"])
-async def test_what_is_no_command_is_not_found(world: World, name: str) -> None:
+async def test_unknown_commands_are_not_found(world: World, name: str) -> None:
     with pytest.raises(NotFound):
         await administer(world.store, world.vault, world.clock, name)
 
@@ -336,7 +334,7 @@ async def test_one_account_cannot_touch_another(world: World) -> None:
 
 
 @pytest.mark.parametrize("title", touching(""))
-async def test_the_same_is_done_within_the_account(world: World, title: str) -> None:
+async def test_each_command_works_within_its_account(world: World, title: str) -> None:
     """So that the test above fails for the right reason."""
     key = await populate(world, THEIRS)
     if title != "policy.delete":
@@ -344,7 +342,7 @@ async def test_the_same_is_done_within_the_account(world: World, title: str) -> 
     await world.admin(title.partition(" ")[0], THEIRS, **touching(key)[title])
 
 
-async def test_an_account_that_is_not_there_has_nothing_and_gets_nothing(world: World) -> None:
+async def test_an_unknown_account_has_empty_lists_and_cannot_be_changed(world: World) -> None:
     for noun in ("folder", "user", "service-account", "role"):
         assert await world.admin(f"{noun}.list", NOWHERE) == []
     assert all(row["ready_made"] for row in await world.admin("policy.list", NOWHERE))
@@ -397,7 +395,7 @@ async def test_the_audit_record_names_what_was_changed(world: World) -> None:
     ]
 
 
-def test_nouns_are_listed_in_a_settled_order() -> None:
+def test_nouns_are_listed_in_a_fixed_order() -> None:
     nouns = dict.fromkeys(command.noun for command in COMMANDS.values())
     assert " ".join(nouns) == "account hostname region folder user service-account role key token session policy"
     assert [command.verb for command in COMMANDS.values() if command.noun == "token"] == [
@@ -409,12 +407,12 @@ def test_nouns_are_listed_in_a_settled_order() -> None:
     ]
 
 
-def test_only_what_shows_or_lists_writes_nothing() -> None:
+def test_all_commands_write_except_show_and_list() -> None:
     reading = {name for name, command in COMMANDS.items() if not command.operation.writes}
     assert {name.partition(".")[2] for name in reading} == {"list", "show", "attached"}
 
 
-def test_an_event_without_kinds_is_known_before_the_principal_is_checked() -> None:
+def test_the_event_name_does_not_depend_on_a_malformed_principal() -> None:
     """Whether the caller may is asked first, and told first."""
     wrong = {"principal": "group/x"}
     token, key = COMMANDS["token.create"], COMMANDS["key.create"]
@@ -423,7 +421,7 @@ def test_an_event_without_kinds_is_known_before_the_principal_is_checked() -> No
         key.event(key.input.model_validate(wrong))
 
 
-def test_only_what_concerns_more_than_one_account_is_the_operators_alone() -> None:
+def test_commands_about_several_accounts_are_instance_wide() -> None:
     assert {command.name for command in COMMANDS.values() if command.instance_wide} == {
         "account.create",
         "account.list",

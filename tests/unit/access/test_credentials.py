@@ -34,7 +34,7 @@ async def kept(world: World, id: str) -> Credential:
     return await world.read(lambda tx: CREDENTIALS.get(tx, id))
 
 
-async def test_a_key_is_kept_without_end_or_policy(world: World) -> None:
+async def test_an_access_key_has_no_expiry_and_no_policy(world: World) -> None:
     new = await world.admin("key.create", principal="administrator")
     key = await kept(world, new["access_key_id"])
     assert (key.kind, key.created_at, key.status) == ("access-key", world.clock.now, "active")
@@ -45,7 +45,7 @@ ID, SECRET = "AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"
 IMPORTED = {"access_key_id": ID, "secret_access_key": SECRET}
 
 
-async def test_an_access_key_is_taken_over_and_its_secret_not_told_again(world: World) -> None:
+async def test_an_imported_access_key_works_and_its_secret_is_not_returned(world: World) -> None:
     new = await world.admin("key.create", principal="administrator", **IMPORTED)
     assert new == {"access_key_id": ID}
     caller, secret = await world.directory.find_access_key(ID, None)
@@ -71,14 +71,14 @@ async def test_an_access_key_is_taken_over_and_its_secret_not_told_again(world: 
         (IMPORTED | {"principal": "service-account/administrator"}, "principal must be a user"),
     ],
 )
-async def test_a_key_of_a_wrong_form_is_not_taken_over(world: World, given: dict[str, str], message: str) -> None:
+async def test_importing_a_malformed_access_key_is_invalid(world: World, given: dict[str, str], message: str) -> None:
     with pytest.raises(Invalid) as refused:
         await world.admin("key.create", **{"principal": "user/administrator"} | given)
     assert str(refused.value).startswith(message)
     assert SECRET[:-1] not in str(refused.value)
 
 
-async def test_a_key_is_taken_over_once_in_all_accounts(world: World) -> None:
+async def test_importing_an_access_key_twice_conflicts_in_every_account(world: World) -> None:
     await world.admin("key.create", THEIRS, principal="administrator", **IMPORTED)
     for scope in (OURS, THEIRS):
         with pytest.raises(AlreadyExists, match=f"^access-key {ID} already exists$"):
@@ -87,14 +87,14 @@ async def test_a_key_is_taken_over_once_in_all_accounts(world: World) -> None:
     assert caller.account == THEIRS.account
 
 
-async def test_a_token_is_kept_with_its_policy_and_its_end(world: World) -> None:
+async def test_a_token_is_stored_with_its_policy_and_expiry(world: World) -> None:
     given = {"policy": POLICY, "lifetime": "1h", "description": "for ci"}
     new = await world.admin("token.create", principal="administrator", **given)
     token = await kept(world, new["token"].split("_")[1])
     assert (token.policy, token.description, token.expires_at) == (POLICY, "for ci", world.clock.now + HOUR)
 
 
-async def test_a_session_ends_at_a_whole_second(world: World) -> None:
+async def test_a_session_expires_at_a_whole_second(world: World) -> None:
     new = await world.admin("session.create", principal="administrator", policy=POLICY)
     session = await kept(world, new["access_key_id"])
     assert session.expires_at == (world.clock.now + HOUR).replace(microsecond=0)
@@ -102,7 +102,7 @@ async def test_a_session_ends_at_a_whole_second(world: World) -> None:
     assert new["expires_at"] == "2026-11-21T13:00:00Z"
 
 
-async def test_an_authorized_key_is_kept_by_its_public_half(world: World) -> None:
+async def test_only_the_public_half_of_an_authorized_key_is_stored(world: World) -> None:
     robot = await world.admin("service-account.create", name="robot")
     new = await world.admin("key.create", principal="service-account/robot")
     assert (new["service_account_id"], new["created_at"]) == (robot["id"], "2026-11-21T12:00:00Z")
@@ -112,7 +112,7 @@ async def test_an_authorized_key_is_kept_by_its_public_half(world: World) -> Non
     assert new["private_key"] not in "\n".join(world.dump())
 
 
-async def test_secrets_are_neither_listed_nor_kept_nor_printed(world: World) -> None:
+async def test_secrets_are_not_listed_stored_or_printed(world: World) -> None:
     made = [
         await world.admin("key.create", principal="administrator"),
         await world.admin("token.create", principal="administrator"),
@@ -128,7 +128,7 @@ async def test_secrets_are_neither_listed_nor_kept_nor_printed(world: World) -> 
     assert "PRIVATE KEY" not in seen
 
 
-async def test_a_change_that_is_run_again_makes_the_same_secrets(world: World) -> None:
+async def test_a_change_that_runs_again_makes_the_same_secrets(world: World) -> None:
     change, answers = AdminChange(world.clock(), world.vault), []
 
     async def create(tx: Transaction) -> None:
@@ -145,7 +145,7 @@ async def test_a_change_that_is_run_again_makes_the_same_secrets(world: World) -
     assert secret == answers[0]["secret_access_key"]
 
 
-async def test_keys_and_tokens_are_listed_apart(world: World) -> None:
+async def test_keys_and_tokens_have_separate_lists(world: World) -> None:
     await world.admin("user.create", name="elf")
     for command in ("key.create", "token.create", "session.create"):
         await world.admin(command, principal="elf")
@@ -165,7 +165,7 @@ async def test_keys_and_tokens_are_listed_apart(world: World) -> None:
 
 
 @pytest.mark.parametrize(("noun", "kind"), [("key", "user"), ("token", "user"), ("key", "service-account")])
-async def test_a_principal_has_at_most_ten_of_a_kind(world: World, noun: str, kind: str) -> None:
+async def test_a_principal_has_at_most_ten_credentials_of_a_kind(world: World, noun: str, kind: str) -> None:
     await world.admin(f"{kind}.create", name="elf")
     given = {"principal": f"{kind}/elf"}
     for _ in range(10):
@@ -179,7 +179,7 @@ async def test_a_principal_has_at_most_ten_of_a_kind(world: World, noun: str, ki
     await world.admin(f"{noun}.create", **given)
 
 
-async def test_sessions_are_not_counted(world: World) -> None:
+async def test_sessions_have_no_limit(world: World) -> None:
     for _ in range(12):
         await world.admin("session.create", principal="administrator")
 
@@ -237,7 +237,7 @@ async def as_bearer(world: World, token: str, name: str, **given: Any) -> Any:
 
 
 @pytest.mark.parametrize("command", ["key.create", "token.create", "session.create"])
-async def test_a_narrowed_credential_makes_no_other(world: World, command: str) -> None:
+async def test_a_restricted_credential_cannot_create_credentials(world: World, command: str) -> None:
     narrow = await world.admin("token.create", principal="administrator", policy=POLICY)
     with pytest.raises(Denied) as denied:
         await as_bearer(world, narrow["token"], command, principal="administrator")
@@ -245,7 +245,7 @@ async def test_a_narrowed_credential_makes_no_other(world: World, command: str) 
     await as_bearer(world, world.ours.token, command, principal="administrator")
 
 
-async def test_a_session_of_a_role_needs_its_trust(world: World) -> None:
+async def test_a_session_of_a_role_needs_its_trust_policy(world: World) -> None:
     trusting = TRUST.replace('"Service": "iot.amazonaws.com"', f'"AWS": "arn:aws:iam::{OURS.account}:root"')
     for name, trust in (("wary", TRUST), ("trusting", trusting)):
         await world.admin("role.create", name=name, trust_policy=trust)
@@ -257,7 +257,7 @@ async def test_a_session_of_a_role_needs_its_trust(world: World) -> None:
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
-async def test_a_command_about_keys_touches_no_token_and_the_other_way_round(world: World, verb: str) -> None:
+async def test_key_commands_find_no_tokens_and_token_commands_find_no_keys(world: World, verb: str) -> None:
     before, ours = world.dump(), world.ours
     tokens, keys = [ours.token.split("_")[1]], [ours.access_key_id, ours.authorized_key["id"]]
     for noun, ids in (("key", tokens), ("token", keys)):
@@ -271,7 +271,7 @@ async def sealed(world: World) -> list[Any]:
     return await world.rows("SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session') ORDER BY id")
 
 
-async def test_resealing_that_was_interrupted_is_repeated(world: World) -> None:
+async def test_interrupted_resealing_can_be_repeated(world: World) -> None:
     old, lost, new = b"m" * 32, b"l" * 32, b"n" * 32
     await world.write(lambda tx: reseal(tx, Vault(lost, old)))
     # Had it ended between sealing and writing the file, the next begins with both keys before its own.

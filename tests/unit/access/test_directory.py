@@ -43,7 +43,7 @@ async def test_credentials_have_the_form_that_clients_expect(world: World) -> No
     assert len({answer["authorized_key"]["private_key"] for answer in made}) == len(made)
 
 
-async def test_each_leads_to_its_owner(world: World) -> None:
+async def test_each_credential_leads_to_its_owner(world: World) -> None:
     for credentials, regions in ((world.ours, ("us-east-1", "eu-central-1")), (world.theirs, ("us-east-1",))):
         by_key, secret = await world.directory.find_access_key(credentials.access_key_id, None)
         by_token = await world.directory.authenticate_token(credentials.token)
@@ -57,20 +57,20 @@ async def test_each_leads_to_its_owner(world: World) -> None:
         assert by_token.credential == credentials.token.split("_")[1]
 
 
-async def test_the_developer_is_the_first_account(world: World) -> None:
+async def test_the_developer_is_the_first_accounts_administrator(world: World) -> None:
     developer = await world.directory.developer()
     assert (developer.account, developer.credential) == (world.ours.account, "dev")
 
 
 @pytest.mark.parametrize("id", ["", "AKIAAAAAAAAAAAAAAAAA", "' OR 1=1 --", "\0", "%"])
-async def test_unknown_access_keys(world: World, id: str) -> None:
+async def test_unknown_access_keys_are_refused(world: World, id: str) -> None:
     with pytest.raises(Unauthenticated) as refused:
         await world.directory.find_access_key(id, None)
     assert refused.value.flaw == "unknown"
     assert refused.value.message == "The security token included in the request is invalid."
 
 
-async def test_unknown_tokens_are_all_refused_in_the_same_words(world: World) -> None:
+async def test_all_unknown_tokens_are_refused_with_the_same_text(world: World) -> None:
     token = world.ours.token
     token_id, secret = token.removeprefix("tma_").split("_", 1)
     other_id, other_secret = world.theirs.token.removeprefix("tma_").split("_", 1)
@@ -101,7 +101,7 @@ async def test_unknown_tokens_are_all_refused_in_the_same_words(world: World) ->
     await world.directory.authenticate_token(token)
 
 
-async def test_no_secret_lies_open_in_the_database(world: World) -> None:
+async def test_the_database_has_no_plain_secret(world: World) -> None:
     dump = "\n".join(world.dump())
     assert world.ours.account in dump
     assert world.ours.access_key_id in dump
@@ -181,7 +181,9 @@ KINDS = {
 @pytest.mark.parametrize("verb", ["disable", "delete"])
 @pytest.mark.parametrize("of", ["credential", "owner"])
 @pytest.mark.parametrize("name", KINDS)
-async def test_what_is_ended_is_refused_at_once(world: World, name: str, of: str, verb: str) -> None:
+async def test_disabled_and_deleted_credentials_are_refused_immediately(
+    world: World, name: str, of: str, verb: str
+) -> None:
     kind = KINDS[name]
     new = await kind.make(world)
     before = await kind.show(world, new)
@@ -197,7 +199,7 @@ async def test_what_is_ended_is_refused_at_once(world: World, name: str, of: str
 
 @pytest.mark.parametrize("shown", KINDS)
 @pytest.mark.parametrize("made", KINDS)
-async def test_a_credential_of_another_kind_is_none(world: World, made: str, shown: str) -> None:
+async def test_a_credential_of_another_kind_is_refused(world: World, made: str, shown: str) -> None:
     if made == shown or {made, shown} == {"authorized key", "IAM token"}:
         return
     id = KINDS[made].id_of(await KINDS[made].make(world))
@@ -211,7 +213,7 @@ async def test_a_credential_of_another_kind_is_none(world: World, made: str, sho
 
 
 @pytest.mark.parametrize("name", ["session", "token"])
-async def test_until_when(world: World, name: str) -> None:
+async def test_credentials_are_valid_until_they_expire(world: World, name: str) -> None:
     new = await KINDS[name].make(world)
     # Sessions end at a whole second, before the hour is full by the clock's fraction.
     world.clock.now += timedelta(minutes=59, seconds=59, microseconds=740_000)
@@ -222,7 +224,7 @@ async def test_until_when(world: World, name: str) -> None:
     assert refused.value.flaw == "expired"
 
 
-async def test_sessions_tokens(world: World) -> None:
+async def test_a_session_needs_its_own_token(world: World) -> None:
     session = await KINDS["session"].make(world)
     other = await KINDS["session"].make(world)
     key = world.ours
@@ -251,7 +253,7 @@ async def test_sessions_tokens(world: World) -> None:
     assert refused.value.flaw == "unknown", "that it has expired is told to its owner only"
 
 
-async def test_what_narrows_down(world: World) -> None:
+async def test_the_policy_of_a_session_or_token_restricts_its_caller(world: World) -> None:
     token = (await world.admin("token.create", principal="administrator", policy=POLICY))["token"]
     session = await world.admin("session.create", principal="administrator", policy=POLICY)
     callers = [
@@ -265,7 +267,7 @@ async def test_what_narrows_down(world: World) -> None:
             assert isinstance(caller.decide([Request(action, "arn:aws:iot:us-east-1:1:thing/x")]), Allow) == allowed
 
 
-async def test_policies_of_a_principal_hold_at_once(world: World) -> None:
+async def test_policy_changes_apply_immediately(world: World) -> None:
     await world.admin("user.create", name="elf")
     token = (await world.admin("token.create", principal="elf"))["token"]
     asked = [Request("iot:DescribeThing", "arn:aws:iot:us-east-1:1:thing/x")]
@@ -293,7 +295,7 @@ def request() -> tuple[RequestContext, Outcome]:
     return RequestContext(now=NOW), Outcome()
 
 
-async def test_revoked_iam_tokens(world: World) -> None:
+async def test_revoked_iam_tokens_are_refused(world: World) -> None:
     key = world.ours.authorized_key["id"]
     ends = int(world.clock.now.timestamp()) + 3600
     await world.directory.bearer_of_iam_token("a", key)
@@ -346,7 +348,7 @@ async def last_use(world: World, id: str) -> datetime | None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-async def test_last_uses_are_noted_in_batches(world: World, name: str) -> None:
+async def test_times_of_last_use_are_stored_in_batches(world: World, name: str) -> None:
     kind = KINDS[name]
     new = await kind.make(world)
     id = kind.id_of(new)
@@ -366,7 +368,7 @@ async def test_last_uses_are_noted_in_batches(world: World, name: str) -> None:
     assert world.store.writes == changes, "nothing new, nothing written"
 
 
-async def test_last_uses_that_the_store_did_not_take_are_tried_again(
+async def test_times_of_last_use_that_the_store_refused_are_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def unavailable(body: object) -> None:
@@ -386,7 +388,7 @@ async def test_last_uses_that_the_store_did_not_take_are_tried_again(
     assert found == [noted, noted + timedelta(seconds=1)]
 
 
-async def test_many_last_uses_are_written_in_steps(world: World) -> None:
+async def test_many_times_of_last_use_are_stored_in_steps(world: World) -> None:
     token = await KINDS["token"].make(world)
     for number in range(DELETED_AT_ONCE):
         world.directory.used(f"{number}")
@@ -398,7 +400,7 @@ async def test_many_last_uses_are_written_in_steps(world: World) -> None:
     assert await last_use(world, KINDS["token"].id_of(token)) is not None
 
 
-async def test_only_so_many_last_uses_wait_for_the_store(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_times_of_last_use_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(directory_module, "_MAX_USED", 2)
     tokens = [await KINDS["token"].make(world) for _ in range(3)]
     for token in tokens:
@@ -409,7 +411,7 @@ async def test_only_so_many_last_uses_wait_for_the_store(world: World, monkeypat
 
 
 @pytest.mark.parametrize("name", ["token", "session"])
-async def test_a_wrong_secret_is_no_use(world: World, name: str) -> None:
+async def test_a_wrong_secret_does_not_count_as_use(world: World, name: str) -> None:
     new = await KINDS[name].make(world)
     wrong = {"token": f"tma_{KINDS['token'].id_of(new)}_wrong"} if name == "token" else {"session_token": "wrong"}
     with pytest.raises(Unauthenticated):
@@ -418,7 +420,7 @@ async def test_a_wrong_secret_is_no_use(world: World, name: str) -> None:
     assert await last_use(world, KINDS[name].id_of(new)) is None
 
 
-async def test_an_iam_token_ends_with_the_api_token_behind_it(world: World) -> None:
+async def test_an_iam_token_ends_with_its_api_token(world: World) -> None:
     token = await KINDS["token"].make(world)
     id = KINDS["token"].id_of(token)
     await world.directory.bearer_of_iam_token("an id", id)
@@ -427,7 +429,7 @@ async def test_an_iam_token_ends_with_the_api_token_behind_it(world: World) -> N
         await world.directory.bearer_of_iam_token("an id", id)
 
 
-async def test_a_rotation_under_way(world: World) -> None:
+async def test_secrets_of_both_master_keys_open_during_a_rotation(world: World) -> None:
     key = world.ours
     both = Vault(b"M" * 32, b"m" * 32)
     directory = Directory(world.store, both, world.clock)

@@ -57,7 +57,7 @@ async def test_names_that_were_given_come_before_the_defaults(
         (f"{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 63}", None),
     ],
 )
-def test_what_is_a_host_name(name: str, canonical: str | None) -> None:
+def test_host_names_are_made_canonical_or_invalid(name: str, canonical: str | None) -> None:
     if canonical is not None:
         assert canonical_hostname(name) == canonical
         return

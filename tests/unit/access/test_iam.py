@@ -114,7 +114,7 @@ async def test_a_token_names_its_principal_and_credential() -> None:
     assert (found.principal, found.credential) == (USER, "1")
 
 
-async def test_a_keys_use_is_noted_once_it_is_proved() -> None:
+async def test_use_of_a_key_is_noted_after_verification() -> None:
     tokens = Tokens()
     await flaw_of(exchange(tokens, encode(iss="another")))
     assert tokens.directory.noted == []
@@ -122,7 +122,7 @@ async def test_a_keys_use_is_noted_once_it_is_proved() -> None:
     assert tokens.directory.noted == [KEY_ID]
 
 
-async def test_a_wrong_api_token() -> None:
+async def test_a_wrong_api_token_is_refused() -> None:
     assert await flaw_of(Tokens().for_api_token("tma_1_y")) == "unknown"
 
 
@@ -136,7 +136,7 @@ async def test_a_wrong_api_token() -> None:
         (timedelta(hours=-1), None),
     ],
 )
-async def test_until_when_a_token_is_good(later: timedelta, flaw: str | None) -> None:
+async def test_a_token_is_valid_for_twelve_hours(later: timedelta, flaw: str | None) -> None:
     tokens = Tokens()
     token, ends = await exchange(tokens, encode())
     tokens.clock.now += later
@@ -147,14 +147,14 @@ async def test_until_when_a_token_is_good(later: timedelta, flaw: str | None) ->
         assert await flaw_of(tokens.authenticate(token)) == flaw
 
 
-async def test_a_token_of_a_principal_that_is_gone() -> None:
+async def test_a_token_of_a_deleted_principal_is_refused() -> None:
     tokens = Tokens()
     token, _ = await exchange(tokens, encode())
     del tokens.directory.principals[KEY_ID]
     assert await flaw_of(tokens.authenticate(token)) == "unknown"
 
 
-async def test_a_revoked_token() -> None:
+async def test_a_revoked_token_is_refused() -> None:
     tokens = Tokens()
     (token, ends), (other, _) = await exchange(tokens, encode()), await exchange(tokens, encode())
     assert token != other
@@ -168,7 +168,7 @@ async def test_a_revoked_token() -> None:
 
 
 @pytest.mark.parametrize("later", [None, timedelta(hours=12)])
-async def test_what_cannot_be_revoked(later: timedelta | None) -> None:
+async def test_only_a_valid_token_can_be_revoked(later: timedelta | None) -> None:
     tokens = Tokens()
     token, _ = await exchange(tokens if later else Tokens(b"other" * 6), encode())
     tokens.clock.now += later or timedelta(0)
@@ -176,12 +176,12 @@ async def test_what_cannot_be_revoked(later: timedelta | None) -> None:
     assert not tokens.directory.revoked
 
 
-async def test_a_token_of_another_instance() -> None:
+async def test_a_token_of_another_instance_is_refused() -> None:
     token, _ = await exchange(Tokens(b"other" * 6), encode())
     assert await flaw_of(Tokens().authenticate(token)) == "unknown"
 
 
-async def test_every_character_of_a_token_counts() -> None:
+async def test_a_token_with_one_changed_character_is_refused() -> None:
     tokens = Tokens()
     token, _, _ = await tokens.for_jwt(encode(), HOSTS)
     changed = {token[:length] for length in range(len(token))}
@@ -193,7 +193,7 @@ async def test_every_character_of_a_token_counts() -> None:
             await tokens.authenticate(each)
 
 
-async def test_claims_of_one_under_the_signature_of_another() -> None:
+async def test_claims_with_the_signature_of_another_token_are_refused() -> None:
     tokens = Tokens()
     mine, _ = await exchange(tokens, encode())
     theirs, _, _ = await tokens.for_api_token("tma_1_x")
@@ -230,7 +230,7 @@ TIMES: dict[str, tuple[dict[str, Any], str | None]] = {
 
 
 @pytest.mark.parametrize("case", TIMES)
-async def test_claims_of_a_jwt(case: str) -> None:
+async def test_wrong_claims_of_a_jwt_are_refused(case: str) -> None:
     changes, flaw = TIMES[case]
     if flaw is None:
         assert await exchange(Tokens(), encode(**changes))
@@ -267,7 +267,7 @@ AUDIENCES: list[tuple[Any, bool]] = [
 
 
 @pytest.mark.parametrize(("audience", "ours"), AUDIENCES)
-async def test_audiences(audience: Any, ours: bool) -> None:
+async def test_only_audiences_of_this_server_are_accepted(audience: Any, ours: bool) -> None:
     if ours:
         assert await exchange(Tokens(), encode(audience))
     else:
@@ -275,18 +275,18 @@ async def test_audiences(audience: Any, ours: bool) -> None:
 
 
 @pytest.mark.parametrize("encoded", ["", ".", "..", "x.y.z", "é.é.é", "e30.e30.e30", "W10.e30.e30", "bnVsbA.e30."])
-async def test_what_is_no_jwt(encoded: str) -> None:
+async def test_malformed_jwts_are_refused(encoded: str) -> None:
     assert await flaw_of(exchange(Tokens(), encoded)) in ("malformed", "unknown")
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS384", "PS512", "RS512"])
-async def test_other_algorithms_under_the_right_key(algorithm: str) -> None:
+async def test_algorithms_other_than_ps256_are_refused(algorithm: str) -> None:
     claims = {"iss": ACCOUNT, "aud": OFFICIAL, "iat": SECONDS, "exp": SECONDS + 3600}
     encoded = jwt.encode(claims, PRIVATE, algorithm=algorithm, headers={"kid": KEY_ID})
     assert await flaw_of(exchange(Tokens(), encoded)) == "wrong"
 
 
-async def test_another_key() -> None:
+async def test_a_jwt_signed_by_another_key_is_refused() -> None:
     other, _ = generate_authorized_key()
     claims = {"iss": ACCOUNT, "aud": OFFICIAL, "iat": SECONDS, "exp": SECONDS + 3600}
     encoded = jwt.encode(claims, other, algorithm="PS256", headers={"kid": KEY_ID})
@@ -295,7 +295,7 @@ async def test_another_key() -> None:
     assert await flaw_of(exchange(Tokens(), encoded)) == "unknown"
 
 
-async def test_nbf_is_held_against_the_instances_clock() -> None:
+async def test_nbf_is_compared_with_the_instances_clock() -> None:
     tokens = Tokens()
     tokens.clock.now = NOW + timedelta(days=10_000)
     seconds = int(tokens.clock.now.timestamp())

@@ -95,7 +95,7 @@ async def test_a_change_is_gated_prepared_gated_again_and_applied(world: World) 
     assert parts.discarded == []
 
 
-async def test_nothing_is_prepared_for_a_caller_who_may_not(world: World) -> None:
+async def test_nothing_is_prepared_for_an_unauthorized_caller(world: World) -> None:
     parts = Parts()
     parts.denied = True
     with pytest.raises(Denied):
@@ -103,7 +103,7 @@ async def test_nothing_is_prepared_for_a_caller_who_may_not(world: World) -> Non
     assert (parts.steps, parts.discarded) == (["find"], [])
 
 
-async def test_a_change_that_is_run_again_uses_what_was_prepared_and_the_same_ids(world: World) -> None:
+async def test_a_change_that_runs_again_reuses_prepared_work_and_ids(world: World) -> None:
     parts = Parts()
     store: Any = Rerunning(world)
     await run(parts.operation("find", "prepare"), store, world.change(), "input")
@@ -114,7 +114,7 @@ async def test_a_change_that_is_run_again_uses_what_was_prepared_and_the_same_id
 
 
 @pytest.mark.parametrize("names", [("prepare", "discard"), ("find", "prepare", "discard")])
-async def test_what_was_prepared_for_a_change_that_failed_is_discarded(world: World, names: tuple[str, ...]) -> None:
+async def test_prepared_work_of_a_failed_change_is_discarded(world: World, names: tuple[str, ...]) -> None:
     parts = Parts()
     parts.failing = True
     with pytest.raises(Conflict) as refused:
@@ -123,14 +123,14 @@ async def test_what_was_prepared_for_a_change_that_failed_is_discarded(world: Wo
     assert (prepared.startswith("input"), error) == (True, refused.value)
 
 
-async def test_a_repeated_call_is_answered_without_being_prepared(world: World) -> None:
+async def test_a_repeated_call_is_answered_without_preparing_again(world: World) -> None:
     parts, recorder = Parts(), Repeats(since=1)
     operation = parts.operation("find", "prepare", "discard")
     assert await run(operation, world.store, world.change(), "input", recorder) == "earlier answer"
     assert (parts.steps, parts.discarded, recorder.kept) == (["find"], [], [])
 
 
-async def test_what_was_prepared_is_discarded_if_the_same_call_was_answered_meanwhile(world: World) -> None:
+async def test_prepared_work_is_discarded_if_an_identical_call_was_faster(world: World) -> None:
     parts, recorder = Parts(), Repeats(since=2)
     operation = parts.operation("find", "prepare", "discard")
     assert await run(operation, world.store, world.change(), "input", recorder) == "earlier answer"

@@ -26,7 +26,7 @@ async def attached(world: World, principal: str = "administrator") -> list[str]:
     return [row["policy"] for row in await world.admin("policy.attached", principal=principal)]
 
 
-async def test_a_policy_is_put_again_with_another_document(world: World) -> None:
+async def test_putting_a_policy_again_replaces_its_document(world: World) -> None:
     await world.admin("policy.put", name="p", document=POLICY)
     created = world.clock.now
     world.clock.advance(seconds=1)
@@ -39,7 +39,7 @@ async def test_a_policy_is_put_again_with_another_document(world: World) -> None
     assert row == (int(created.timestamp() * 1_000_000), int(world.clock.now.timestamp() * 1_000_000))
 
 
-async def test_what_is_attached_twice_is_attached_once(world: World) -> None:
+async def test_attaching_a_policy_twice_changes_nothing(world: World) -> None:
     await world.admin("policy.put", name="p", document=POLICY)
     for _ in range(2):
         await world.admin("policy.attach", **ADMINISTRATOR, policy="p")
@@ -69,7 +69,7 @@ async def test_an_attached_policy_cannot_be_deleted(world: World) -> None:
     "document",
     ["", "{", "[]", "{}", POLICY.replace("Allow", "allow"), TRUST, POLICY.replace("iot:*", "a" * 6200)],
 )
-async def test_a_document_has_to_be_a_policy(world: World, document: str) -> None:
+async def test_a_document_that_is_not_a_policy_is_malformed(world: World, document: str) -> None:
     before = world.dump()
     for command, given in (
         ("policy.put", {"name": "p", "document": document}),
@@ -97,7 +97,7 @@ async def test_a_managed_policy_is_shown_and_attached_but_not_changed(world: Wor
         await world.admin("policy.delete", name=name)
 
 
-async def test_a_managed_policy_that_is_not_there_is_not_found(world: World) -> None:
+async def test_an_unknown_managed_policy_is_not_found(world: World) -> None:
     for name in ("thingmint/Missing", "yandex/missing", "other/x"):
         with pytest.raises(NotFound):
             await world.admin("policy.show", name=name)
@@ -119,7 +119,9 @@ async def test_a_managed_policy_that_is_not_there_is_not_found(world: World) -> 
         ("yandex/viewer", f"yandex:cloud/{THEIRS.account}", Invalid),
     ],
 )
-async def test_what_cannot_be_attached(world: World, policy: str, resource: str, error: type[DomainError]) -> None:
+async def test_wrong_policies_and_resources_cannot_be_attached(
+    world: World, policy: str, resource: str, error: type[DomainError]
+) -> None:
     await world.admin("policy.put", name="p", document=POLICY)
     before = world.dump()
     with pytest.raises(error):

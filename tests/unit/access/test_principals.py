@@ -42,7 +42,7 @@ async def test_a_principal_is_disabled_and_enabled(world: World, kind: str) -> N
         assert made | {"status": status} in await world.admin(f"{kind}.list")
 
 
-async def test_a_principal_goes_with_its_credentials_and_attachments(world: World, kind: str) -> None:
+async def test_deleting_a_principal_deletes_its_credentials_and_attachments(world: World, kind: str) -> None:
     await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
     counts = [await world.count("credentials"), await world.count("policy_attachments")]
     await world.admin("policy.attach", principal=f"{kind}/elf", policy="thingmint/ReadOnly")
@@ -53,7 +53,7 @@ async def test_a_principal_goes_with_its_credentials_and_attachments(world: Worl
     await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
 
 
-async def test_one_with_many_sessions_is_gone_at_once_and_they_go_step_by_step(world: World, kind: str) -> None:
+async def test_a_principal_is_deleted_immediately_and_its_many_sessions_in_steps(world: World, kind: str) -> None:
     await world.admin(f"{kind}.create", name="elf", **KINDS[kind])
     await world.admin("policy.attach", principal=f"{kind}/elf", policy="thingmint/ReadOnly")
     new = await world.admin("session.create", principal=f"{kind}/elf")
@@ -85,7 +85,7 @@ async def test_one_with_many_sessions_is_gone_at_once_and_they_go_step_by_step(w
     assert [await world.count("credentials"), await world.count("principals")] == [counts[0], counts[1] - 1]
 
 
-async def test_a_name_is_taken_once_for_each_kind_and_account(world: World) -> None:
+async def test_names_are_unique_for_each_kind_and_account(world: World) -> None:
     for scope in (OURS, THEIRS):
         for kind, given in KINDS.items():
             await world.admin(f"{kind}.create", scope, name="elf", **given)
@@ -94,7 +94,7 @@ async def test_a_name_is_taken_once_for_each_kind_and_account(world: World) -> N
 
 
 @pytest.mark.parametrize("trust", ["", "{", POLICY, TRUST.replace("sts:AssumeRole", "s" * 6200)])
-async def test_a_roles_trust_policy_has_to_be_one(world: World, trust: str) -> None:
+async def test_a_malformed_trust_policy_is_refused(world: World, trust: str) -> None:
     with pytest.raises(MalformedPolicy):
         await world.admin("role.create", name="elf", trust_policy=trust)
     assert await world.admin("role.list") == []

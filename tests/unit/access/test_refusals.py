@@ -26,7 +26,7 @@ class Timer:
         then()
 
 
-def test_the_first_at_once_and_the_rest_as_a_number() -> None:
+def test_the_first_refusal_is_logged_at_once_and_the_rest_as_a_number() -> None:
     timer = Timer()
     refusals = RefusalLog(timer)
     with capture_logs() as logs:
@@ -41,7 +41,7 @@ def test_the_first_at_once_and_the_rest_as_a_number() -> None:
     assert not timer.pending
 
 
-def test_a_single_one_makes_a_single_line() -> None:
+def test_a_single_refusal_makes_a_single_line() -> None:
     timer = Timer()
     refusals = RefusalLog(timer)
     with capture_logs() as logs:
@@ -52,7 +52,7 @@ def test_a_single_one_makes_a_single_line() -> None:
     assert len(logs) == 2
 
 
-def test_what_happened_and_who_are_told_apart() -> None:
+def test_each_event_and_source_has_its_own_lines() -> None:
     refusals = RefusalLog(Timer())
     with capture_logs() as logs:
         for event in ("connection_refused", "tls_handshake_failed"):
@@ -61,7 +61,7 @@ def test_what_happened_and_who_are_told_apart() -> None:
     assert len(logs) == 6
 
 
-def test_a_flood_from_everywhere() -> None:
+def test_refusals_of_many_sources_share_one_line() -> None:
     timer = Timer()
     refusals = RefusalLog(timer)
     with capture_logs() as logs:

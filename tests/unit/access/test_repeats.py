@@ -50,14 +50,14 @@ def test_windows_grow_from_a_minute_to_an_hour(counted: Counted) -> None:
     assert [round(window / 60) for window in windows] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-def test_nothing_is_told_of_what_did_not_happen_again(counted: Counted) -> None:
+def test_events_that_did_not_repeat_are_not_reported(counted: Counted) -> None:
     counted.note(LAMP)
     counted.seconds += 3000
     assert counted.due() == []
     assert counted.first == 1
 
 
-def test_a_kind_that_was_not_seen_for_an_hour_is_forgotten(counted: Counted) -> None:
+def test_a_kind_without_events_for_an_hour_is_forgotten(counted: Counted) -> None:
     for pause, first in ((3000, 1), (3000, 1), (3700, 2)):
         counted.note(LAMP)
         assert counted.first == (first if pause != 3700 else 1)
@@ -70,7 +70,7 @@ def test_a_kind_that_was_not_seen_for_an_hour_is_forgotten(counted: Counted) -> 
     assert counted.first == 2
 
 
-def test_few_are_told_of_at_once_and_the_others_soon(counted: Counted) -> None:
+def test_few_counts_are_reported_at_once_and_the_rest_later(counted: Counted) -> None:
     for number in range(100):
         counted.note(LAMP._replace(who=f"{number}"), 2)
     counted.seconds += 60
@@ -94,7 +94,7 @@ def kinds(accounts: int, callers: int, reasons: int) -> Iterable[Kind]:
     ],
     ids=["one caller", "one account", "some accounts", "many accounts"],
 )
-def test_groups_are_bounded_and_nothing_is_left_out(
+def test_groups_are_bounded_and_all_events_are_counted(
     counted: Counted, accounts: int, callers: int, reasons: int, groups: int
 ) -> None:
     for kind in kinds(accounts, callers, reasons):
@@ -112,7 +112,7 @@ def test_groups_are_bounded_and_nothing_is_left_out(
     )
 
 
-def test_one_account_does_not_take_the_room_of_another(counted: Counted) -> None:
+def test_one_account_does_not_use_up_the_kinds_of_another(counted: Counted) -> None:
     for kind in kinds(1, 5000, 2):
         counted.note(kind, 2)
     before = counted.first

@@ -42,7 +42,7 @@ async def effects(world: World, role: str = ROLE) -> Authorize:
     return await Roles(world.directory).effects(context, OURS, role, SOURCE)
 
 
-async def test_a_role_may_what_its_policies_allow(world: World) -> None:
+async def test_a_role_is_allowed_what_its_policies_allow(world: World) -> None:
     await new_role(world, trust(), policy(Action="iot:CreateThing"))
     authorize = await effects(world)
     authorize("iot:CreateThing", ("x",), {})
@@ -51,7 +51,7 @@ async def test_a_role_may_what_its_policies_allow(world: World) -> None:
     assert (denied.value.principal, denied.value.action, denied.value.resource) == (ROLE, "iot:UpdateThing", "x")
 
 
-async def test_conditions_know_the_region_and_what_is_told_of_the_effect(world: World) -> None:
+async def test_conditions_can_use_the_region_and_the_keys_of_the_effect(world: World) -> None:
     known = {"StringEquals": {"aws:RequestedRegion": OURS.region}, "ArnEquals": {"iot:thingArn": SOURCE}}
     await new_role(world, trust(), policy(Action="iot:AttachThingPrincipal", Condition=known))
     authorize = await effects(world)
@@ -60,7 +60,7 @@ async def test_conditions_know_the_region_and_what_is_told_of_the_effect(world: 
         authorize("iot:AttachThingPrincipal", ("x",), {})
 
 
-async def test_a_role_can_trust_one_template_alone(world: World) -> None:
+async def test_a_role_can_trust_a_single_template(world: World) -> None:
     await new_role(world, trust(Condition={"ArnEquals": {"aws:SourceArn": SOURCE}}))
     await effects(world)
     with pytest.raises(Denied):

@@ -138,12 +138,12 @@ async def refused(sent: Sent, now: datetime = NOW) -> Unauthenticated:
 
 
 class TestUse:
-    async def test_it_is_noted_once_it_is_proved(self) -> None:
+    async def test_use_of_a_key_is_noted_after_verification(self) -> None:
         directory: Any = Keys()
         await verified(SigV4(directory, FakeClock(NOW)), signed())
         assert directory.noted == [KEY_ID]
 
-    async def test_a_wrong_signature_is_no_use(self) -> None:
+    async def test_a_wrong_signature_does_not_count_as_use(self) -> None:
         directory: Any = Keys()
         wrong = signed(credentials=Credentials(KEY_ID, "another secret"))
         with pytest.raises(Unauthenticated):
@@ -153,7 +153,7 @@ class TestUse:
 
 class TestWhatClientsSend:
     @pytest.mark.parametrize("presigned", [None, 60])
-    async def test_a_sessions_token(self, presigned: int | None) -> None:
+    async def test_a_session_needs_its_token(self, presigned: int | None) -> None:
         assert (await authenticate(signed(credentials=SESSION, presigned=presigned)))[0] is CALLER
         for token in (None, "", "tms_a/b+c", "tms_a/b+d="):
             wrong = Credentials(SESSION.access_key, SECRET, token)
@@ -179,7 +179,9 @@ class TestWhatClientsSend:
             ("DELETE", "https://localhost/certificates/" + "a" * 64, b""),
         ],
     )
-    async def test_is_taken(self, method: str, url: str, body: bytes, presigned: int | None) -> None:
+    async def test_valid_signatures_are_accepted(
+        self, method: str, url: str, body: bytes, presigned: int | None
+    ) -> None:
         if presigned and body:
             return  # botocore would move a body's members into the query
         assert await authenticate(signed(method, url, body=body, presigned=presigned)) == (
@@ -188,7 +190,7 @@ class TestWhatClientsSend:
         )
 
     @pytest.mark.parametrize("region", CALLER.regions)
-    async def test_the_region_is_that_of_the_scope(self, region: str) -> None:
+    async def test_the_region_is_that_of_the_credential_scope(self, region: str) -> None:
         assert (await authenticate(signed(region=region)))[1] == Scope("123456789012", region)
 
     @pytest.mark.parametrize(
@@ -201,23 +203,23 @@ class TestWhatClientsSend:
             {"X-Amz-Meta": "  several   blanks \t and\ttabs  "},
         ],
     )
-    async def test_further_headers(self, headers: dict[str, str]) -> None:
+    async def test_further_signed_headers_are_accepted(self, headers: dict[str, str]) -> None:
         assert (await authenticate(signed(headers=headers)))[0] is CALLER
 
     @pytest.mark.parametrize("name", ["x-amzn-trace-id", "user-agent", "content-type", "x-forwarded-for", "accept"])
-    async def test_headers_that_were_added_on_the_way(self, name: str) -> None:
+    async def test_headers_that_proxies_add_need_no_signature(self, name: str) -> None:
         assert (await authenticate(signed().header(name, "added")))[0] is CALLER
 
     async def test_the_order_of_the_query_does_not_matter(self) -> None:
         sent = signed("GET", "https://localhost/a?b=2&a=1")
         assert (await authenticate(replace(sent, query=b"a=1&b=2")))[0] is CALLER
 
-    async def test_a_presigned_one_is_good_for_its_time(self) -> None:
+    async def test_a_presigned_request_is_valid_until_it_expires(self) -> None:
         sent = signed(presigned=3600)
         await authenticate(sent, NOW + timedelta(seconds=3599))
         assert (await refused(sent, NOW + timedelta(seconds=3601))).flaw == "wrong"
 
-    async def test_a_published_signature(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_the_signature_of_awss_published_example(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """AWS's own example (the General Reference's "Signature Version 4 signing process"), of another service."""
         monkeypatch.setattr(sigv4, "_SERVICE", "iam")
         signature = "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
@@ -276,7 +278,7 @@ class AsSent(auth.SigV4Auth):
 
 @pytest.mark.parametrize("signer", [auth.SigV4Auth, AsSent])
 @pytest.mark.parametrize("path", ["/policies/.", "/policies/..", "/policies/../version/1"])
-async def test_names_of_dots_are_signed_folded_or_as_they_are(path: str, signer: type[Any]) -> None:
+async def test_dot_segments_may_be_signed_as_sent_or_removed(path: str, signer: type[Any]) -> None:
     sent = signed("GET", f"https://localhost{path}", signer=signer)
     assert sent.raw_path == path.encode()
     directory: Any = Keys()
@@ -286,7 +288,7 @@ async def test_names_of_dots_are_signed_folded_or_as_they_are(path: str, signer:
 
 
 @each_row(("region", "advised"), [("us-west-2", True), ("x" * 64, False), ("US", False)])
-async def test_the_operator_learns_how_to_add_a_region(region: str, advised: bool) -> None:
+async def test_the_log_names_the_command_that_adds_a_missing_region(region: str, advised: bool) -> None:
     command = f"thingmint access region add {region} --account {CALLER.account}"
     advice = (await refused(signed(region=region))).advice
     assert advice == (f"the account lacks the region {region}; to add it: {command}" if advised else None)
@@ -385,7 +387,7 @@ class TestRefusals:
             (lambda: replace(signed(), query=b"setAsActive=true#"), "wrong", "The query must be percent-encoded."),
         ],
     )
-    async def test_what_is_refused(self, sent: Callable[[], Sent], flaw: str, message: str) -> None:
+    async def test_wrong_requests_are_refused(self, sent: Callable[[], Sent], flaw: str, message: str) -> None:
         refusal = await refused(sent())
         assert refusal.flaw == flaw
         assert refusal.message.startswith(message)
@@ -393,7 +395,9 @@ class TestRefusals:
 
     @pytest.mark.parametrize("beyond", [timedelta(0), timedelta(microseconds=1)])
     @pytest.mark.parametrize("direction", [1, -1])
-    async def test_the_skew_to_the_microsecond(self, beyond: timedelta, direction: int) -> None:
+    async def test_the_allowed_clock_skew_is_15_minutes_to_the_microsecond(
+        self, beyond: timedelta, direction: int
+    ) -> None:
         signed_at = NOW.replace(microsecond=0)
         now = signed_at + direction * (SKEW + beyond)
         if beyond:
@@ -418,7 +422,7 @@ class TestRefusals:
             (",", ";", "Authorization header requires 'Signature' parameter."),
         ],
     )
-    async def test_malformed_headers(self, old: str, new: str, message: str) -> None:
+    async def test_malformed_authorization_headers_are_refused(self, old: str, new: str, message: str) -> None:
         refusal = await refused(signed().part(old, new))
         assert refusal.flaw == "malformed"
         assert refusal.message.startswith(message)
@@ -436,7 +440,7 @@ class TestRefusals:
             "0" * 16,
         ],
     )
-    async def test_malformed_dates(self, timestamp: str) -> None:
+    async def test_malformed_dates_are_refused(self, timestamp: str) -> None:
         sent = signed().header("x-amz-date", timestamp)
         assert (await refused(sent.part("/20261121/", f"/{timestamp[:8]}/"))).flaw == "malformed"
 
@@ -463,27 +467,27 @@ class TestRefusals:
             (b"X-Amz-Signature=", b"X-Amz-Signature=&X-Amz-Signature=", "An X-Amz-* query parameter was given more"),
         ],
     )
-    async def test_malformed_queries(self, old: bytes, new: bytes, message: str) -> None:
+    async def test_malformed_presigned_queries_are_refused(self, old: bytes, new: bytes, message: str) -> None:
         refusal = await refused(in_query(old, new))
         assert refusal.flaw == "malformed"
         assert refusal.message.startswith(message)
 
-    async def test_another_parameter_that_ends_like_the_signatures(self) -> None:
+    async def test_a_parameter_whose_name_ends_like_the_signatures_is_not_one(self) -> None:
         assert (await refused(in_query(b"X-Amz-Signature=", b"not-X-Amz-Signature="))).flaw == "malformed"
 
-    async def test_both_a_header_and_a_query(self) -> None:
+    async def test_a_header_and_a_query_signature_together_are_refused(self) -> None:
         sent = signed(presigned=60)
         refusal = await refused(sent.header("authorization", signed().value("authorization")))
         assert refusal.flaw == "malformed"
         assert refusal.message.startswith("Only one of an Authorization header and an X-Amz-Signature")
 
-    async def test_two_authorization_headers(self) -> None:
+    async def test_two_authorization_headers_are_refused(self) -> None:
         sent = signed()
         sent.headers.append((b"authorization", sent.value("authorization").encode()))
         refusal = await refused(sent)
         assert (refusal.flaw, refusal.message) == ("malformed", "Authorization must be sent once.")
 
-    async def test_a_signature_is_good_for_one_request_only(self) -> None:
+    async def test_a_signature_is_valid_for_one_request_only(self) -> None:
         assert signed().value("authorization") != signed(url=URL + "&a").value("authorization")
         stolen = signed().value("authorization")
         assert (await refused(signed(url=URL + "&a").header("authorization", stolen))).message.startswith(DIFFERS)

@@ -39,7 +39,7 @@ def passes(throttle: Throttle, tries: int, account: str = "a", operation: str = 
         (Rate(100, 1), [(0, 1), (0.005, 0), (0.005, 1), (1, 1)]),
     ],
 )
-def test_rates(rate: Rate, steps: list[tuple[float, int]]) -> None:
+def test_a_bucket_allows_its_burst_and_its_rate(rate: Rate, steps: list[tuple[float, int]]) -> None:
     clock = FakeMonotonic()
     throttle = Throttle(rate, {}, clock)
     for seconds, expected in steps:
@@ -48,7 +48,7 @@ def test_rates(rate: Rate, steps: list[tuple[float, int]]) -> None:
 
 
 @pytest.mark.parametrize("rate", [Rate(10, 10), Rate(0.5, 1), Rate(350, 350), Rate(3, 1)])
-def test_whoever_waits_as_long_as_told_is_let_through(rate: Rate) -> None:
+def test_a_call_after_the_stated_wait_is_allowed(rate: Rate) -> None:
     clock = FakeMonotonic()
     throttle = Throttle(rate, {}, clock)
     passes(throttle, int(rate.burst))
@@ -60,7 +60,7 @@ def test_whoever_waits_as_long_as_told_is_let_through(rate: Rate) -> None:
         throttle.take("a", "CreateThing")
 
 
-def test_each_account_and_operation_has_a_bucket_of_its_own() -> None:
+def test_each_account_and_operation_has_its_own_bucket() -> None:
     throttle = Throttle(Rate(1, 2), {"DescribeThing": Rate(1, 5)}, FakeMonotonic())
     for account in ("a", "b"):
         assert passes(throttle, 10, account) == 2
@@ -68,7 +68,7 @@ def test_each_account_and_operation_has_a_bucket_of_its_own() -> None:
         assert passes(throttle, 10, account, "DescribeThing") == 5
 
 
-def test_buckets_that_are_full_again_are_forgotten() -> None:
+def test_full_buckets_are_removed() -> None:
     clock = FakeMonotonic()
     throttle = Throttle(Rate(1, 10), {}, clock)
     for number in range(100):
@@ -80,7 +80,7 @@ def test_buckets_that_are_full_again_are_forgotten() -> None:
     assert len(throttle._buckets) == 100
 
 
-def test_buckets_that_are_not_used_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buckets_unused_for_longest_are_removed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throttle_module, "_MAX_BUCKETS", 3)
     monkeypatch.setattr(throttle_module, "_FEW_BUCKETS", 0)
     throttle = Throttle(Rate(1, 1), {}, FakeMonotonic())
@@ -92,7 +92,7 @@ def test_buckets_that_are_not_used_are_forgotten_first(monkeypatch: pytest.Monke
     assert [passes(throttle, 1, account) for account in ("a", "c", "b")] == [0, 0, 1]
 
 
-def test_profiles() -> None:
+def test_rates_of_the_profiles() -> None:
     assert passes(throttle_for("none"), 100_000) == 100_000
     assert passes(throttle_for("generous"), 30_000) == 30_000
     aws = throttle_for("aws")
@@ -127,7 +127,7 @@ class TestFailures:
         assert isinstance(self.told(throttle, "2001:db8::2"), Throttled)
         assert isinstance(self.told(throttle, "2001:db8:0:1::1"), Unauthenticated)
 
-    def test_callers_that_are_known_are_not_counted(self) -> None:
+    def test_authenticated_callers_are_not_counted(self) -> None:
         throttle = FailureThrottle(Rate(1, 1), FakeMonotonic())
         caller: Any = object()
         for _ in range(5):

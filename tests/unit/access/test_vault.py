@@ -13,7 +13,7 @@ SEALED = VAULT.seal("a secret", "AKIAEXAMPLE")
 
 
 @given(st.text(), st.text(alphabet=st.characters(codec="utf-8")))
-def test_it_opens_again(secret: str, owner: str) -> None:
+def test_a_sealed_secret_opens_again(secret: str, owner: str) -> None:
     secret = secret.encode("utf-8", "replace").decode()
     sealed = VAULT.seal(secret, owner)
     assert VAULT.open(sealed, owner) == secret
@@ -21,7 +21,7 @@ def test_it_opens_again(secret: str, owner: str) -> None:
     assert Vault(b"m" * MASTER_KEY_BYTES).open(sealed, owner) == secret
 
 
-def test_it_shows_nothing() -> None:
+def test_a_sealed_secret_does_not_contain_the_secret() -> None:
     assert b"secret" not in SEALED
 
 
@@ -40,19 +40,19 @@ def test_it_shows_nothing() -> None:
         (VAULT, b"", "AKIAEXAMPLE"),
     ],
 )
-def test_nothing_else_opens(vault: Vault, sealed: bytes, owner: str) -> None:
+def test_other_keys_owners_and_bytes_do_not_open(vault: Vault, sealed: bytes, owner: str) -> None:
     with pytest.raises(VaultError) as refused:
         vault.open(sealed, owner)
     assert str(refused.value) == f"the secret of {owner} does not open with this master key"
 
 
 @pytest.mark.parametrize("size", [0, 16, MASTER_KEY_BYTES - 1, MASTER_KEY_BYTES + 1])
-def test_a_master_key_has_one_size(size: int) -> None:
+def test_a_master_key_must_have_32_bytes(size: int) -> None:
     with pytest.raises(VaultError, match="must be 32 bytes"):
         Vault(b"m" * size)
 
 
-def test_each_purpose_has_a_key_of_its_own() -> None:
+def test_each_purpose_has_its_own_key() -> None:
     keys = {VAULT.derive("markers"), VAULT.derive("sealing"), Vault(b"M" * 32).derive("markers"), b"m" * 32}
     assert len(keys) == 4
     assert {len(key) for key in keys} == {32}

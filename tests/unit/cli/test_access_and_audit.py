@@ -43,7 +43,7 @@ def test_every_help_of_audit_has_an_example(shell: Shell, name: str) -> None:
 
 
 class TestAccess:
-    def test_a_user_from_first_to_last(self, shell: Shell, tmp_path: Path) -> None:
+    def test_a_user_is_created_used_and_deleted(self, shell: Shell, tmp_path: Path) -> None:
         (tmp_path / "mint.json").write_text(POLICY)
         assert shell.access("user", "create", "alice")["name"] == "alice"
         shell.access("policy", "put", "mint", "--document", "mint.json")
@@ -67,7 +67,7 @@ class TestAccess:
         shell.access("user", "delete", "alice")
         assert [row["name"] for row in shell.access("user", "list")] == ["administrator"]
 
-    def test_an_access_key_is_taken_over_from_a_file(self, shell: Shell, tmp_path: Path) -> None:
+    def test_an_access_key_is_imported_from_a_file(self, shell: Shell, tmp_path: Path) -> None:
         id, secret = "AKIAI44QH8DHBEXAMPLE", "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY"
         (tmp_path / "secret").write_text(f"{secret}\n")
         arguments = ("key", "create", "user/administrator", "--access-key-id", id, "--secret-access-key-file")
@@ -81,7 +81,7 @@ class TestAccess:
         told = shell.cli.refused("access", *arguments, str(tmp_path / "binary"), *at)
         assert told.endswith("cannot be read: it is not text")
 
-    def test_tables(self, shell: Shell) -> None:
+    def test_answers_are_tables_and_lines(self, shell: Shell) -> None:
         at = ("--data-dir", str(shell.directory.root))
         assert shell("access", "role", "list", *at) == "None.\n"
         assert "administrator" in shell("access", "user", "list", *at)
@@ -149,7 +149,7 @@ class TestMasterKey:
         assert asyncio.run(work()) == key["secret_access_key"]
 
     @pytest.mark.parametrize("resealed", [False, True])
-    def test_an_interrupted_rotation_locks_nothing(self, shell: Shell, resealed: bool) -> None:
+    def test_an_interrupted_rotation_leaves_all_secrets_readable(self, shell: Shell, resealed: bool) -> None:
         """Once the file has both keys, or once all is sealed and before it loses the old one."""
         write = create_module.write_master_keys
 
@@ -168,7 +168,7 @@ class TestMasterKey:
         assert asyncio.run(create_module.rotate(shell.directory)) == 1
         assert len(read_master_keys(shell.directory)) == 1
 
-    def test_a_key_kept_elsewhere_is_not_rotated_here(self, shell: Shell) -> None:
+    def test_a_master_key_from_the_settings_is_not_rotated(self, shell: Shell) -> None:
         [key] = read_master_keys(shell.directory)
         shell.directory.master_key.unlink()
         shell.monkeypatch.setenv("THINGMINT_MASTER_KEY", key.hex())
@@ -244,7 +244,7 @@ class TestAudit:
             ("DELETE FROM audit_checkpoints", None),
         ],
     )
-    def test_verify(self, shell: Shell, edit: str, message: str | None) -> None:
+    def test_verify_names_the_first_changed_record(self, shell: Shell, edit: str, message: str | None) -> None:
         for name in ("alice", "bob", "carol"):
             shell.access("user", "create", name)
         shell.seal()
@@ -256,7 +256,7 @@ class TestAudit:
             printed = shell.audit("verify", expect=1)
             assert printed.startswith(f"thingmint: the audit trail was tampered with: {message}")
 
-    def test_verify_tells_what_could_still_be_rewritten(self, shell: Shell) -> None:
+    def test_verify_counts_the_records_that_are_not_protected_yet(self, shell: Shell) -> None:
         shell.access("user", "create", "alice")
         assert shell.audit("verify").splitlines() == [
             "0 records and 0 checkpoints are intact.",
@@ -271,7 +271,7 @@ class TestAudit:
         ]
 
     @pytest.mark.parametrize("value", ["x'ff'", "CAST(x'ff' AS TEXT)", "'{'"])
-    def test_a_spoiled_record_is_shown_as_not_readable(self, shell: Shell, value: str) -> None:
+    def test_a_damaged_record_is_shown_as_not_readable(self, shell: Shell, value: str) -> None:
         for name in ("alice", "bob"):
             shell.access("user", "create", name)
         shell.seal()
@@ -280,7 +280,7 @@ class TestAudit:
         assert "not readable" in shell.audit("list")
         assert len(shell.audit("export").splitlines()) == 2
 
-    def test_verify_with_checkpoints_from_elsewhere(self, shell: Shell, tmp_path: Path) -> None:
+    def test_verify_with_a_file_of_checkpoints(self, shell: Shell, tmp_path: Path) -> None:
         shell.access("user", "create", "alice")
         shell.seal()
         kept = shell.directory.audit_checkpoints.rename(tmp_path / "kept.jsonl")
@@ -354,9 +354,7 @@ class TestAuditFilters:
             (("--principal", PRINCIPAL), []),
         ],
     )
-    def test_records_are_chosen_by_what_they_have(
-        self, kept: Shell, filters: tuple[str, ...], found: list[int]
-    ) -> None:
+    def test_filters_choose_records(self, kept: Shell, filters: tuple[str, ...], found: list[int]) -> None:
         expected = [self.RECORDS[number] for number in found]
         assert orjson.loads(kept.audit("list", *filters, "--output", "json")) == expected
         exported = kept.audit("export", *filters).splitlines()
@@ -365,7 +363,7 @@ class TestAuditFilters:
     def test_the_table_has_the_reason(self, kept: Shell) -> None:
         assert "no statement allows it" in kept.audit("list", "--client-id", "lamp")
 
-    def test_an_outcome_that_is_none(self, kept: Shell) -> None:
+    def test_an_unknown_outcome_is_refused(self, kept: Shell) -> None:
         assert "--outcome" in kept.cli.refused("audit", "list", "--outcome", "failed", "--data-dir", "data")
 
 
@@ -385,7 +383,7 @@ class TestRekey:
         finally:
             await instance.store.close()
 
-    def test_a_lost_key_is_missed_and_replaced_on_demand(self, shell: Shell) -> None:
+    def test_a_lost_key_stops_the_start_until_it_is_replaced(self, shell: Shell) -> None:
         public = self.lose(shell)
         with pytest.raises(ConfigError, match=r"audit\.key.* is missing.*thingmint audit rekey"):
             asyncio.run(self.start(shell.directory))
@@ -400,14 +398,14 @@ class TestRekey:
         assert [record["event"] for record in records] == ["CreateUser", "ReplaceAuditKey", "CreateUser"]
 
     @pytest.mark.parametrize("name", ["audit.pem", "audit-checkpoints.jsonl"])
-    def test_it_is_missed_whatever_else_is_lost(self, shell: Shell, name: str) -> None:
+    def test_a_lost_key_stops_the_start_when_other_files_are_lost_too(self, shell: Shell, name: str) -> None:
         self.lose(shell)
         (shell.directory.root / name).unlink()
         with pytest.raises(ConfigError, match="is missing"):
             asyncio.run(self.start(shell.directory))
         assert not (shell.directory.root / name).exists()
 
-    def test_a_key_that_is_there_signs_its_successor(self, shell: Shell) -> None:
+    def test_an_existing_key_signs_its_replacement(self, shell: Shell) -> None:
         for name in ("alice", "bob", "carol"):
             shell.access("user", "create", name)
             shell.seal()
@@ -416,7 +414,7 @@ class TestRekey:
         assert "are intact" in shell.audit("verify")
         assert len(shell.directory.audit_key_changes.read_text().splitlines()) == 3
 
-    def test_the_old_key_signs_nothing_any_more(self, shell: Shell) -> None:
+    def test_later_signatures_of_the_old_key_are_refused(self, shell: Shell) -> None:
         shell.access("user", "create", "alice")
         shell.seal()
         old = shell.directory.audit_key.read_bytes()
@@ -428,7 +426,7 @@ class TestRekey:
         shell.directory.audit_key.write_bytes(new)
         assert "has a false signature" in shell.audit("verify", expect=1)
 
-    def test_another_key_stops_the_start(self, shell: Shell) -> None:
+    def test_a_key_of_another_instance_stops_the_start(self, shell: Shell) -> None:
         shell.access("user", "create", "alice")
         shell.seal()
         old = shell.directory.audit_key.read_bytes()
@@ -440,7 +438,7 @@ class TestRekey:
         asyncio.run(self.start(shell.directory))
         assert "are intact" in shell.audit("verify")
 
-    def test_a_statement_that_was_altered_counts_for_nothing(self, shell: Shell) -> None:
+    def test_an_altered_statement_is_ignored(self, shell: Shell) -> None:
         self.lose(shell)
         shell.audit("rekey")
         changes = shell.directory.audit_key_changes
@@ -449,13 +447,13 @@ class TestRekey:
         changes.write_bytes(orjson.dumps(statement) + b"\n")
         assert "has a false signature" in shell.audit("verify", expect=1)
 
-    def test_without_the_public_half_nothing_is_replaced(self, shell: Shell) -> None:
+    def test_rekey_needs_the_public_key(self, shell: Shell) -> None:
         self.lose(shell)
         shell.directory.audit_public_key.unlink()
         assert "restore it from a backup" in shell.cli.refused("audit", "rekey", "--data-dir", "data")
         assert not shell.directory.audit_key.exists()
 
-    def test_an_instance_of_before_there_was_a_key_gets_one(self, shell: Shell) -> None:
+    def test_an_instance_without_an_audit_key_gets_one(self, shell: Shell) -> None:
         shell.directory.audit_key.unlink()
         shell.directory.audit_public_key.unlink()
         asyncio.run(self.start(shell.directory))

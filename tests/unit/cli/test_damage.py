@@ -67,13 +67,13 @@ def test_damaged_records_stop_the_start(shell: Shell, how: str) -> None:
     assert "is damaged" in shell("store", "check", "--data-dir", "data", expect=1)
 
 
-def test_a_certificate_that_was_altered_is_found_on_demand(shell: Shell) -> None:
+def test_store_check_finds_an_altered_certificate(shell: Shell) -> None:
     shell.edit("INSERT INTO certificates (id, fingerprint, der, not_before, not_after) VALUES (5, x'aa', x'bb', 0, 0)")
     opened(shell.directory)
     assert "certificate aa does not match" in shell("store", "check", "--data-dir", "data", expect=1)
 
 
-def test_a_large_file_is_looked_at_in_part(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_checked_in_part(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integrity, "_QUICK", -1.0)
     monkeypatch.setattr(integrity, "_STEPS", 1)
     with capture_logs() as logs:
@@ -83,7 +83,7 @@ def test_a_large_file_is_looked_at_in_part(shell: Shell, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("name", ["ca.key", "device-ca.key", "audit.key", "master.key", "clients/aws.env", "."])
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o777])
-def test_files_that_are_open_to_others_are_mended(shell: Shell, name: str, mode: int) -> None:
+def test_files_that_others_can_read_become_private(shell: Shell, name: str, mode: int) -> None:
     path = shell.directory.root / name
     path.chmod(mode | (0o100 if path.is_dir() else 0))
     with capture_logs() as logs:

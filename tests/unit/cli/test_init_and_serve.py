@@ -28,7 +28,7 @@ def contents(data: Path) -> dict[Path, bytes]:
 # -- init ---------------------------------------------------------------------------------------------------------
 
 
-def test_init_again_changes_nothing_and_says_so(cli: Cli, data: Path) -> None:
+def test_a_second_init_changes_nothing(cli: Cli, data: Path) -> None:
     cli("init", "--data-dir", data)
     before = contents(data)
     for _ in range(2):
@@ -37,7 +37,7 @@ def test_init_again_changes_nothing_and_says_so(cli: Cli, data: Path) -> None:
     assert contents(data) == before
 
 
-def test_init_again_adds_names_and_regions(cli: Cli, data: Path) -> None:
+def test_a_second_init_adds_names_and_regions(cli: Cli, data: Path) -> None:
     cli("init", "--data-dir", data, "--hostname=iot.example.org")
     before = contents(data)
     names = ["--hostname=Second.Example.Org", "--hostname=iot.example.org", "--region=eu-west-1"]
@@ -50,7 +50,7 @@ def test_init_again_adds_names_and_regions(cli: Cli, data: Path) -> None:
     assert {path for path in before | after if before.get(path) != after.get(path)} == {data / "thingmint.db"}
 
 
-def test_init_keeps_the_number_that_one_has(cli: Cli, data: Path) -> None:
+def test_init_uses_a_given_account_number(cli: Cli, data: Path) -> None:
     cli("init", "--data-dir", data, "--account-id=012345678901")
     assert "012345678901" in cli("access", "account", "list", "--data-dir", data)
     before = contents(data)
@@ -60,7 +60,7 @@ def test_init_keeps_the_number_that_one_has(cli: Cli, data: Path) -> None:
     assert contents(data) == before
 
 
-def test_init_for_scripts(cli: Cli, data: Path) -> None:
+def test_init_prints_json(cli: Cli, data: Path) -> None:
     made = orjson.loads(cli("init", "--data-dir", data, "--output=json"))
     assert made == {"data_dir": str(data), "created": True, "hostnames": [], "regions": []}
     again = orjson.loads(cli("init", "--data-dir", data, "--output=json", "--hostname=a.example.org"))
@@ -80,18 +80,18 @@ def test_init_for_scripts(cli: Cli, data: Path) -> None:
         ("--account-id=", "account-id: must be the 12 digits"),
     ],
 )
-def test_wrong_names_make_nothing(cli: Cli, data: Path, argument: str, line: str) -> None:
+def test_init_with_wrong_names_creates_nothing(cli: Cli, data: Path, argument: str, line: str) -> None:
     assert cli.refused("init", "--data-dir", data, argument).startswith(line)
     assert not data.exists()
 
 
-def test_the_first_name_is_no_wildcard(cli: Cli, data: Path) -> None:
+def test_the_first_name_cannot_be_a_wildcard(cli: Cli, data: Path) -> None:
     """Clients are told that name, and have to connect to it."""
     assert cli.refused("init", "--data-dir", data, "--hostname=*.things.test").startswith("hostname: ")
 
 
 @pytest.mark.parametrize("command", ["init", "serve"])
-def test_a_directory_with_other_things_in_it_is_left_alone(cli: Cli, data: Path, command: str) -> None:
+def test_a_directory_with_other_files_is_left_unchanged(cli: Cli, data: Path, command: str) -> None:
     data.mkdir()
     (data / "thesis.tex").write_text("irreplaceable")
     refusal = cli.refused(command, "--data-dir", data)
@@ -100,7 +100,7 @@ def test_a_directory_with_other_things_in_it_is_left_alone(cli: Cli, data: Path,
 
 
 @pytest.mark.parametrize("command", ["init", "serve"])
-def test_a_file_is_no_data_directory(cli: Cli, tmp_path: Path, command: str) -> None:
+def test_a_file_is_refused_as_data_directory(cli: Cli, tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("")
     assert cli.refused(command, "--data-dir", tmp_path / "file").startswith("data-dir: ")
 

@@ -35,11 +35,11 @@ def refusal(limits: AddressLimits, address: str) -> str:
         ("", ""),
     ],
 )
-def test_what_an_address_is_counted_under(address: str, source: str) -> None:
+def test_addresses_of_one_source_are_counted_together(address: str, source: str) -> None:
     assert source_of(address) == source
 
 
-def test_half_open_ones_of_one_address() -> None:
+def test_half_open_connections_of_an_address_are_limited() -> None:
     limits = AddressLimits(SMALL)
     first = place(limits, "192.0.2.1")
     place(limits, "192.0.2.1")
@@ -48,7 +48,7 @@ def test_half_open_ones_of_one_address() -> None:
     place(limits, "192.0.2.1")
 
 
-def test_half_open_ones_in_all() -> None:
+def test_half_open_connections_are_limited_in_total() -> None:
     limits = AddressLimits(SMALL)
     first, *_ = [place(limits, f"192.0.2.{n}") for n in range(3)]
     assert refusal(limits, "192.0.2.9") == "too many handshakes under way"
@@ -56,7 +56,7 @@ def test_half_open_ones_in_all() -> None:
     place(limits, "192.0.2.9")
 
 
-def test_connections_of_one_address() -> None:
+def test_connections_of_an_address_are_limited() -> None:
     limits = AddressLimits(SMALL)
     held = []
     for host in range(4):
@@ -68,7 +68,7 @@ def test_connections_of_one_address() -> None:
     place(limits, "2001:db8::ffff")
 
 
-def test_connections_in_all() -> None:
+def test_connections_are_limited_in_total() -> None:
     limits = AddressLimits(SMALL)
     held = []
     for host in range(6):
@@ -79,7 +79,7 @@ def test_connections_in_all() -> None:
     place(limits, "192.0.2.9")
 
 
-def test_a_place_is_given_back_once() -> None:
+def test_a_place_is_freed_once() -> None:
     limits = AddressLimits(SMALL)
     place(limits, "192.0.2.1")
     gone = place(limits, "192.0.2.1")
@@ -92,7 +92,7 @@ def test_a_place_is_given_back_once() -> None:
     assert (limits.total, limits.half_open) == (1, 1)
 
 
-def test_nothing_is_remembered_of_who_has_gone() -> None:
+def test_sources_without_connections_are_forgotten() -> None:
     limits = AddressLimits(SMALL)
     for host in range(50):
         passing = place(limits, f"192.0.2.{host}")
@@ -104,7 +104,7 @@ def test_nothing_is_remembered_of_who_has_gone() -> None:
     assert not limits._half_open
 
 
-def test_a_refused_connection_counts_for_nothing() -> None:
+def test_refused_connections_are_not_counted() -> None:
     limits = AddressLimits(SMALL)
     held = [place(limits, "192.0.2.1"), place(limits, "192.0.2.1")]
     for _ in range(20):
@@ -129,7 +129,7 @@ def test_the_reserve_is_for_addresses_with_few_connections() -> None:
     assert reasons == ["the last places are for addresses with few connections", "too many connections"]
 
 
-def test_an_address_may_have_few_of_the_reserve() -> None:
+def test_an_address_can_use_few_places_of_the_reserve() -> None:
     limits = AddressLimits(Limits(total=100, per_address=90, half_open=100, half_open_per_address=100, reserve=100))
     for _ in range(FEW):
         place(limits, "192.0.2.1")

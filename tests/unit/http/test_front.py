@@ -105,7 +105,7 @@ async def test_each_request_goes_to_one_api(
     assert (await ask(front(), method, path, query, headers))[2] == chosen
 
 
-async def test_what_the_log_says() -> None:
+async def test_the_log_line_of_a_request() -> None:
     with capture_logs() as logs:
         await ask(front(), "GET", b"/secret-path", b"X-Amz-Signature=secret", [(b"x", b"secret")])
     [line] = logs
@@ -114,7 +114,7 @@ async def test_what_the_log_says() -> None:
     assert "secret" not in repr(line)
 
 
-async def test_an_api_that_fails_is_answered_for() -> None:
+async def test_an_unexpected_error_is_answered_with_500() -> None:
     with capture_logs() as logs:
         status, headers, body = await ask(front(Answering("aws", error=RuntimeError("secret"))), headers=SIGNED)
     assert status == 500
@@ -151,7 +151,7 @@ async def test_a_refusal_is_answered_in_the_apis_own_form() -> None:
     assert [line["code"] for line in logs] == ["NotFound"]
 
 
-async def test_a_client_that_went_away_is_not_answered() -> None:
+async def test_a_client_that_disconnected_gets_no_answer() -> None:
     with capture_logs() as logs:
         assert (await ask(front(Answering("aws", error=ClientGone())), headers=SIGNED))[0] == 0
     assert [line["code"] for line in logs] == ["ClientGone"]

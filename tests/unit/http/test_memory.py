@@ -5,7 +5,7 @@ from __future__ import annotations
 from thingmint.http.memory import FREE_BYTES, Lease, MemoryBudget
 
 
-def test_a_budget_is_bounded_in_all_and_by_source() -> None:
+def test_a_budget_is_limited_in_total_and_for_each_source() -> None:
     budget = MemoryBudget(100, 60)
     assert budget.take("a", 60)
     assert not budget.take("a", 1)
@@ -16,7 +16,7 @@ def test_a_budget_is_bounded_in_all_and_by_source() -> None:
     assert budget.used == 100
 
 
-def test_nothing_is_remembered_of_sources_that_hold_nothing() -> None:
+def test_sources_without_bytes_are_forgotten() -> None:
     budget = MemoryBudget(100, 60)
     for source in range(50):
         assert budget.take(str(source), 10)

@@ -54,7 +54,7 @@ async def read(*messages: Message) -> Request:
     ],
     ids=["empty", "bare", "one", "two", "three", "largest", "largest in two"],
 )
-async def test_requests(messages: list[Message], body: bytes) -> None:
+async def test_a_request_is_read_from_its_messages(messages: list[Message], body: bytes) -> None:
     assert await read(*messages) == Request("POST", b"/a%2Fb", b"c=%20", SCOPE["headers"], body)
 
 
@@ -67,14 +67,14 @@ async def test_requests(messages: list[Message], body: bytes) -> None:
     ],
     ids=["one", "more to come", "two"],
 )
-async def test_too_large(messages: list[Message]) -> None:
+async def test_a_too_large_body_is_invalid(messages: list[Message]) -> None:
     with pytest.raises(Invalid) as refused:
         await read(*messages)
     assert str(refused.value) == "body must be at most 1048576 bytes"
 
 
 @pytest.mark.parametrize("messages", [[GONE], [piece(b"a"), GONE], [piece(b""), piece(b"a"), GONE]])
-async def test_a_client_that_goes_away(messages: list[Message]) -> None:
+async def test_a_client_that_disconnects_is_client_gone(messages: list[Message]) -> None:
     with pytest.raises(ClientGone):
         await read(*messages)
 
@@ -88,7 +88,7 @@ async def test_a_client_that_goes_away(messages: list[Message]) -> None:
     ],
     ids=["none of it", "a piece", "two pieces"],
 )
-async def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_arrive_is_invalid(messages: list[Message], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(messages_module, "_BODY_TIMEOUT", 0.01)
     left = list(messages)
 
@@ -103,7 +103,7 @@ async def test_a_body_that_does_not_come(messages: list[Message], monkeypatch: p
     assert str(refused.value) == "body did not arrive within 0 seconds"
 
 
-async def test_answers() -> None:
+async def test_an_answer_is_sent_with_its_length() -> None:
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
@@ -116,7 +116,7 @@ async def test_answers() -> None:
     ]
 
 
-async def test_a_body_is_read_once_however_often_it_is_asked_for() -> None:
+async def test_a_body_is_read_once() -> None:
     left = [piece(b"hello", more=False)]
 
     async def receive() -> Message:
@@ -146,7 +146,7 @@ class TestMemory:
 
         return Incoming({**SCOPE, "client": (address, 1)}, receive, memory)
 
-    async def test_what_unauthenticated_callers_hold_is_bounded_together(self) -> None:
+    async def test_bodies_of_unauthenticated_callers_are_limited_together(self) -> None:
         memory = RequestMemory.of(unauthenticated=4 * MIB)
         held = []
         for host in range(10):
@@ -161,7 +161,7 @@ class TestMemory:
         assert memory.unauthenticated.used == 0
         await self.incoming(memory, b"x" * MIB).whole()
 
-    async def test_one_address_leaves_half_to_others(self) -> None:
+    async def test_one_address_can_use_half_of_the_budget(self) -> None:
         memory = RequestMemory.of(unauthenticated=4 * MIB)
         for _ in range(2):
             await self.incoming(memory, b"x" * MIB).whole()
@@ -169,11 +169,11 @@ class TestMemory:
             await self.incoming(memory, b"x" * MIB).whole()
         await self.incoming(memory, b"x" * MIB, address="192.0.2.2").whole()
 
-    async def test_small_bodies_are_read_whatever_others_hold(self) -> None:
+    async def test_small_bodies_are_read_when_the_budget_is_used_up(self) -> None:
         memory = RequestMemory.of(unauthenticated=0)
         assert len((await self.incoming(memory, b"x" * FREE_BYTES).whole()).body) == FREE_BYTES
 
-    async def test_authenticated_callers_have_a_budget_of_their_own(self) -> None:
+    async def test_authenticated_callers_have_their_own_budget(self) -> None:
         memory = RequestMemory.of(unauthenticated=0, authenticated=4 * MIB)
         incoming = self.incoming(memory, b"x" * MIB)
         incoming.authenticated("123456789012")
@@ -182,7 +182,7 @@ class TestMemory:
         incoming.release()
         assert memory.authenticated.used == 0
 
-    async def test_a_body_that_is_read_changes_over_when_its_signature_is_verified(self) -> None:
+    async def test_a_body_is_counted_for_the_account_after_authentication(self) -> None:
         memory = RequestMemory.of(unauthenticated=4 * MIB, authenticated=4 * MIB)
         incoming = self.incoming(memory, b"x" * MIB)
         await incoming.whole()

@@ -188,7 +188,7 @@ def head(size: int, *, header: bytes = b"a" * 97) -> bytes:
 
 class TestRequests:
     @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-    async def test_pieces_of_any_size(self, connection: Connection, size: int) -> None:
+    async def test_requests_in_pieces_of_any_size_are_answered(self, connection: Connection, size: int) -> None:
         sent = b"POST /a%2Fb?c=%20 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
         await connection.receive(*(sent[start : start + size] for start in range(0, len(sent), size)))
         [request] = connection.requests
@@ -197,12 +197,12 @@ class TestRequests:
         assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
         assert not connection.transport.is_closing()
 
-    async def test_several_on_one_connection(self, connection: Connection) -> None:
+    async def test_several_requests_on_one_connection_are_answered(self, connection: Connection) -> None:
         await connection.receive(GET, GET + GET, GET)
         assert len(connection.requests) == 4
         assert not connection.transport.is_closing()
 
-    async def test_a_large_body_is_no_large_head(self, connection: Connection) -> None:
+    async def test_a_large_body_does_not_count_as_head(self, connection: Connection) -> None:
         body = b"x" * (2 * MAX_HEAD_BYTES)
         sent = GET.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
         await connection.receive(sent)  # in one piece
@@ -211,7 +211,7 @@ class TestRequests:
         assert [len(request["body"]) for request in connection.requests] == [len(body)] * 3
         assert not connection.transport.is_closing()
 
-    async def test_trailers_are_no_headers(self, connection: Connection) -> None:
+    async def test_trailers_are_not_headers(self, connection: Connection) -> None:
         chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
         await connection.receive(chunked, b"1\r\na\r\n0\r\nAuthorization: Bearer x\r\n\r\n")
         [request] = connection.requests
@@ -219,7 +219,7 @@ class TestRequests:
 
 
 class TestSize:
-    async def test_just_below_the_limit(self, connection: Connection) -> None:
+    async def test_a_head_below_the_limit_is_served(self, connection: Connection) -> None:
         sent = head(MAX_HEAD_BYTES - 200)
         await connection.receive(sent)
         await connection.receive(*(sent[start : start + 1000] for start in range(0, len(sent), 1000)))
@@ -238,11 +238,11 @@ class TestSize:
         ],
         ids=["many", "one", "unfinished", "path", "query", "name"],
     )
-    async def test_above_it(self, connection: Connection, sent: bytes, piece: int) -> None:
+    async def test_a_head_above_the_limit_is_refused(self, connection: Connection, sent: bytes, piece: int) -> None:
         await connection.receive(*(sent[start : start + piece] for start in range(0, len(sent), piece)))
         check(connection, 431, TOO_LARGE)
 
-    async def test_very_many_small_headers_in_one_piece(self, connection: Connection) -> None:
+    async def test_very_many_small_headers_are_refused(self, connection: Connection) -> None:
         await connection.receive(GET[:-2] + b"a:b\r\n" * 30_000 + b"\r\n")
         check(connection, 431, TOO_LARGE)
 
@@ -263,7 +263,7 @@ class TestSize:
 
 class TestTime:
     @pytest.mark.parametrize("pieces", [(GET[:1],), (GET[:-1],), (GET[:5], GET[5:9], GET[9:20])])
-    async def test_a_slow_head(self, connection: Connection, pieces: tuple[bytes, ...]) -> None:
+    async def test_a_slow_head_is_refused(self, connection: Connection, pieces: tuple[bytes, ...]) -> None:
         for piece in pieces:
             await connection.receive(piece)
             connection.loop.advance(HEAD_TIMEOUT / 4)
@@ -280,27 +280,27 @@ class TestTime:
         connection.loop.advance(1.0)
         check(connection, 408, TOO_SLOW)
 
-    async def test_one_that_says_nothing_is_told_nothing(self, connection: Connection) -> None:
+    async def test_a_connection_without_a_request_is_closed_without_an_answer(self, connection: Connection) -> None:
         connection.loop.advance(HEAD_TIMEOUT - 1)
         assert not connection.transport.is_closing()
         connection.loop.advance(1)
         assert connection.transport.is_closing()
         assert not connection.transport.written
 
-    async def test_between_requests_there_is_more_time(self, connection: Connection) -> None:
+    async def test_the_time_limit_between_requests_is_longer(self, connection: Connection) -> None:
         await connection.receive(GET)
         connection.loop.advance(3 * HEAD_TIMEOUT)
         assert not connection.transport.is_closing()
         await connection.receive(GET)
         assert len(connection.requests) == 2
 
-    async def test_the_second_requests_head_may_not_be_slow_either(self, connection: Connection) -> None:
+    async def test_a_slow_head_of_the_second_request_is_refused(self, connection: Connection) -> None:
         await connection.receive(GET, GET[:9])
         connection.requests.clear()
         connection.loop.advance(HEAD_TIMEOUT)
         check(connection, 408, TOO_SLOW)
 
-    async def test_an_application_may_take_its_time(self, connection: Connection) -> None:
+    async def test_a_slow_application_is_not_interrupted(self, connection: Connection) -> None:
         connection.held = asyncio.Event()
         await connection.receive(GET)
         connection.loop.advance(10 * HEAD_TIMEOUT)
@@ -310,7 +310,7 @@ class TestTime:
             await asyncio.sleep(0)
         assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
 
-    async def test_a_body_that_nobody_reads_may_not_be_slow_for_ever(self, connection: Connection) -> None:
+    async def test_a_slow_body_that_is_not_read_ends_the_connection(self, connection: Connection) -> None:
         connection.reads = False
         await connection.receive(GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 1000000\r\n\r\n"))
         assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
@@ -321,9 +321,7 @@ class TestTime:
 
     @pytest.mark.parametrize("pieces", [(), (GET,), (GET, GET[:9])])
     @pytest.mark.parametrize("error", [None, ConnectionResetError()])
-    async def test_nothing_is_left_when_a_connection_is_lost(
-        self, pieces: tuple[bytes, ...], error: Exception | None
-    ) -> None:
+    async def test_a_lost_connection_leaves_no_timer(self, pieces: tuple[bytes, ...], error: Exception | None) -> None:
         connection = Connection()
         await connection.receive(*pieces)
         connection.protocol.connection_lost(error)
@@ -339,7 +337,7 @@ class TestPipelining:
         for _ in range(50):
             await asyncio.sleep(0)
 
-    async def test_all_are_answered_in_turn(self, connection: Connection) -> None:
+    async def test_pipelined_requests_are_answered_in_order(self, connection: Connection) -> None:
         sent = b"".join(GET.replace(b"/a", b"/%d" % number) for number in range(300))
         await connection.receive(sent[:7000], sent[7000:7001], sent[7001:])
         for _ in range(30):
@@ -348,7 +346,7 @@ class TestPipelining:
         assert connection.transport.reads
 
     @pytest.mark.parametrize("body", [b"", b"hello", b"\n\n" * 200])
-    async def test_bodies_between_them(self, connection: Connection, body: bytes) -> None:
+    async def test_pipelined_requests_can_have_bodies(self, connection: Connection, body: bytes) -> None:
         plain = GET.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
         chunk = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
         chunked = GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n") + chunk + b"0\r\n\r\n"
@@ -369,7 +367,7 @@ class TestPipelining:
         assert [len(request["body"]) for request in connection.requests] == [20_000 * (len(filling) - 5), 0]
         assert connection.transport.reads
 
-    async def test_few_are_parsed_before_the_first_is_answered(self, connection: Connection) -> None:
+    async def test_few_requests_are_parsed_before_the_first_is_answered(self, connection: Connection) -> None:
         connection.held = asyncio.Event()
         await connection.receive(GET * 2000)
         assert not connection.transport.reads
@@ -394,7 +392,7 @@ class TestPipelining:
         assert len(connection.requests) == 1
         assert connection.transport.reads
 
-    async def test_what_waits_is_bounded_in_bytes_too(self) -> None:
+    async def test_waiting_bytes_are_bounded(self) -> None:
         memory = RequestMemory.of(unauthenticated=4 * MIB)
         connection = Connection(memory)
         connection.held = asyncio.Event()
@@ -419,7 +417,7 @@ class TestPipelining:
 
 
 class TestAnswersThatAreNotRead:
-    async def test_the_connection_ends(self, connection: Connection) -> None:
+    async def test_a_peer_that_does_not_read_is_disconnected(self, connection: Connection) -> None:
         connection.transport.unsent = 100_000
         connection.protocol.pause_writing()
         connection.loop.advance(STALL_TIMEOUT - 1)
@@ -449,7 +447,7 @@ class TestAnswersThatAreNotRead:
         connection.loop.advance(STALL_TIMEOUT)
         assert connection.transport.aborted
 
-    async def test_nor_does_a_last_answer_wait_for_ever(self, connection: Connection) -> None:
+    async def test_a_last_answer_that_is_not_read_ends_the_connection(self, connection: Connection) -> None:
         connection.transport.unsent = 1000
         await connection.receive(b"nonsense\r\n\r\n")
         assert not connection.transport.aborted
@@ -485,7 +483,7 @@ class TestMalformed:
             b"FROB / HTTP/1.1\r\n\r\n",
         ],
     )
-    async def test_it_is_answered_in_json(self, connection: Connection, sent: bytes) -> None:
+    async def test_a_malformed_request_is_answered_in_json(self, connection: Connection, sent: bytes) -> None:
         await connection.receive(sent)
         connection.requests.clear()
         check(connection, 400, NOT_HTTP)
@@ -493,7 +491,7 @@ class TestMalformed:
     @given(
         st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([GET, b"\r\n", b"GET / HTTP/1.1\r\n"])), max_size=6)
     )
-    async def test_no_bytes_break_it(self, pieces: list[bytes]) -> None:
+    async def test_arbitrary_bytes_raise_no_error(self, pieces: list[bytes]) -> None:
         connection = Connection()
         await connection.receive(*pieces)
         if connection.transport.closed and b" 400 " in connection.transport.written:

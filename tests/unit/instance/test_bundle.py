@@ -36,7 +36,7 @@ async def test_another_directory_gets_the_same_keys(directory: DataDirectory, tm
     assert not other.database.exists()
 
 
-async def test_only_the_passphrase_opens_it(directory: DataDirectory) -> None:
+async def test_only_the_passphrase_opens_a_bundle(directory: DataDirectory) -> None:
     await make(directory)
     bundle = pack(directory, PASSPHRASE)
     assert b"PRIVATE KEY" not in bundle
@@ -49,14 +49,14 @@ async def test_only_the_passphrase_opens_it(directory: DataDirectory) -> None:
         unpack(b"something else", PASSPHRASE)
 
 
-async def test_nothing_is_packed_of_half_an_instance(directory: DataDirectory) -> None:
+async def test_an_incomplete_instance_is_not_packed(directory: DataDirectory) -> None:
     await make(directory)
     directory.audit_key.unlink()
     with pytest.raises(ConfigError, match=r"audit\.key is missing"):
         pack(directory, PASSPHRASE)
 
 
-async def test_a_directory_with_something_in_it_is_left_alone(directory: DataDirectory, tmp_path: Path) -> None:
+async def test_a_directory_with_files_is_left_unchanged(directory: DataDirectory, tmp_path: Path) -> None:
     await make(directory)
     other = DataDirectory(tmp_path / "other")
     other.root.mkdir()

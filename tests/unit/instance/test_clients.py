@@ -40,7 +40,7 @@ def variables(text: str) -> dict[str, str]:
         ("iot.example.org", "iot.example.org:8443"),
     ],
 )
-def test_authorities(host: str, authority: str) -> None:
+def test_an_ipv6_address_with_a_port_has_brackets(host: str, authority: str) -> None:
     assert authority_of(host, 8443) == authority
 
 
@@ -52,7 +52,7 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> DataDirectory:
     return made
 
 
-def test_new_ones(directory: DataDirectory) -> None:
+def test_new_files_have_the_credentials(directory: DataDirectory) -> None:
     assert variables(directory.aws_env.read_text()) == {
         "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": "s/ecret+",
@@ -70,7 +70,7 @@ def test_new_ones(directory: DataDirectory) -> None:
     assert stat.S_IMODE(directory.clients.stat().st_mode) == 0o700
 
 
-def test_where_the_server_listens(directory: DataDirectory) -> None:
+def test_the_servers_addresses_are_updated(directory: DataDirectory) -> None:
     update_endpoints(directory, "::1", api_port=4711, grpc_port=1)
     found = variables(directory.aws_env.read_text())
     assert found["AWS_ENDPOINT_URL_IOT"] == "https://[::1]:4711"
@@ -80,7 +80,7 @@ def test_where_the_server_listens(directory: DataDirectory) -> None:
     assert variables(directory.aws_env.read_text())["AWS_ENDPOINT_URL_IOT"] == "https://localhost:4712"
 
 
-def test_other_lines_stay(tmp_path: Path) -> None:
+def test_other_lines_stay_unchanged(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     directory.clients.mkdir()
     mine = "# AWS_CA_BUNDLE=x\n\nMY_AWS_CA_BUNDLE=1\nAWS_PROFILE='a b'\n{}  export AWS_CA_BUNDLE=y\nAWS_CA_BUNDLES=z"
@@ -93,7 +93,7 @@ def test_other_lines_stay(tmp_path: Path) -> None:
     assert (directory.clients / "token").read_text() == "AWS_ENDPOINT_URL_IOT=a token"
 
 
-def test_what_is_right_is_not_written_again(directory: DataDirectory) -> None:
+def test_correct_files_are_not_written_again(directory: DataDirectory) -> None:
     update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
     inode = directory.aws_env.stat().st_ino
     update_endpoints(directory, "localhost", api_port=1, grpc_port=2)

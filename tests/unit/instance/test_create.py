@@ -88,7 +88,7 @@ async def check_whole(directory: DataDirectory) -> None:
 
 
 class TestCreate:
-    async def test_what_it_makes(self, directory: DataDirectory) -> None:
+    async def test_create_makes_every_file(self, directory: DataDirectory) -> None:
         assert not exists(directory)
         await make(directory)
         await check_whole(directory)
@@ -97,7 +97,7 @@ class TestCreate:
             assert stat.S_IMODE(path.stat().st_mode) == expected, path
         assert stat.S_IMODE(directory.root.stat().st_mode) == 0o700
 
-    async def test_the_two_roots(self, directory: DataDirectory) -> None:
+    async def test_the_two_roots_are_separate_cas(self, directory: DataDirectory) -> None:
         await make(directory)
         listener, device = (x509.load_pem_x509_certificate(p.read_bytes()) for p in (directory.ca, directory.device_ca))
         assert listener.public_key() != device.public_key()
@@ -115,7 +115,9 @@ class TestCreate:
     @pytest.mark.parametrize(
         ("root_key", "type"), [("p256", ec.EllipticCurvePrivateKey), ("rsa2048", rsa.RSAPrivateKey)]
     )
-    async def test_the_type_of_their_keys(self, directory: DataDirectory, root_key: str, type: Any) -> None:
+    async def test_the_roots_keys_have_the_chosen_type(
+        self, directory: DataDirectory, root_key: str, type: Any
+    ) -> None:
         await make(directory, root_key=root_key)
         await check_whole(directory)
         assert isinstance(load_pem_private_key(directory.device_ca_key.read_bytes(), None), type)
@@ -135,16 +137,14 @@ class TestCreate:
         ]
         assert (len(keys[0]), keys[0] & keys[1]) == (2, set())
 
-    async def test_again_changes_nothing(self, directory: DataDirectory) -> None:
+    async def test_a_second_init_changes_nothing(self, directory: DataDirectory) -> None:
         await make(directory)
         before = {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()}
         await make(directory)
         assert {path: path.read_bytes() for path in directory.root.rglob("*") if path.is_file()} == before
 
     @pytest.mark.parametrize("other_file", ["notes.txt", "thingmint.db", "ca.key", ".hidden"])
-    async def test_not_in_a_directory_that_holds_something_else(
-        self, directory: DataDirectory, other_file: str
-    ) -> None:
+    async def test_a_directory_with_other_files_is_refused(self, directory: DataDirectory, other_file: str) -> None:
         (directory.root / other_file).write_text("mine")
         with pytest.raises(
             ConfigError, match=f"is not empty \\({other_file}\\) and holds no Thingmint instance"
@@ -155,7 +155,7 @@ class TestCreate:
         assert (directory.root / other_file).read_text() == "mine"
 
     @pytest.mark.parametrize("file", ["lock", "thingmint.toml"])
-    async def test_what_may_lie_there(self, directory: DataDirectory, file: str) -> None:
+    async def test_files_that_are_allowed_in_a_new_directory(self, directory: DataDirectory, file: str) -> None:
         (directory.root / file).touch()
         await make(directory)
         (directory.root / file).unlink()
@@ -186,7 +186,7 @@ class TestInterruptions:
     """Steps: 11 files are written, 9 entries are moved, and what is left is removed."""
 
     @pytest.mark.parametrize("steps", range(34))
-    async def test_the_next_one_finishes_or_begins_anew(
+    async def test_the_next_create_finishes_or_begins_again(
         self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch, steps: int
     ) -> None:
         interruption = Interruption(steps)
@@ -218,7 +218,7 @@ class TestInterruptions:
         await check_whole(directory)
         assert before in (None, directory.ca.read_bytes())
 
-    async def test_once_complete_it_is_the_same_that_is_finished(
+    async def test_a_complete_instance_is_finished_not_replaced(
         self, directory: DataDirectory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def interrupted(path: Path, target: Path) -> Path:
@@ -248,7 +248,7 @@ async def open_all(directory: DataDirectory) -> None:
 
 
 class TestOpen:
-    async def test_a_directory_that_was_open_to_others_is_closed(self, directory: DataDirectory) -> None:
+    async def test_a_directory_that_others_can_read_becomes_private(self, directory: DataDirectory) -> None:
         await make(directory)
         directory.root.chmod(0o755)
         with capture_logs() as logs:
@@ -257,7 +257,7 @@ class TestOpen:
         assert [line["log_level"] for line in logs] == ["warning"]
 
     @pytest.mark.parametrize("root_key", ["p256", "rsa2048"])
-    async def test_with_a_passphrase(self, directory: DataDirectory, root_key: str) -> None:
+    async def test_encrypted_keys_open_with_the_passphrase(self, directory: DataDirectory, root_key: str) -> None:
         await make(directory, passphrase=b"correct horse", root_key=root_key)
         for key in (directory.ca_key, directory.device_ca_key):
             assert key.read_text().startswith("-----BEGIN ENCRYPTED PRIVATE KEY-----")
@@ -268,7 +268,7 @@ class TestOpen:
     @pytest.mark.parametrize(
         ("passphrase", "message"), [(None, "is encrypted: set THINGMINT_CA_PASSPHRASE"), (b"wrong", "does not open")]
     )
-    async def test_with_none_or_a_wrong_one(
+    async def test_encrypted_keys_need_the_right_passphrase(
         self, directory: DataDirectory, passphrase: bytes | None, message: str
     ) -> None:
         await make(directory, passphrase=b"correct horse")
@@ -278,7 +278,7 @@ class TestOpen:
         assert refused.value.setting == "ca-passphrase"
         await instance.store.close()
 
-    async def test_a_master_key_that_is_kept_elsewhere(self, directory: DataDirectory) -> None:
+    async def test_a_master_key_from_the_settings_is_used(self, directory: DataDirectory) -> None:
         await make(directory, master_keys=[b"m" * 32])
         assert not directory.master_key.exists()
         for keys in ([b"m" * 32], [b"n" * 32, b"m" * 32]):
@@ -289,7 +289,7 @@ class TestOpen:
             with pytest.raises(ConfigError):
                 await Instance.open(directory, lambda: None, missing)
 
-    async def test_the_audit_key(self, directory: DataDirectory) -> None:
+    async def test_the_audit_key_is_encrypted_and_of_type_ed25519(self, directory: DataDirectory) -> None:
         await make(directory, passphrase=b"correct horse")
         instance = await Instance.open(directory, lambda: b"correct horse", None)
         public = load_pem_public_key(directory.audit_public_key.read_bytes())
@@ -299,7 +299,7 @@ class TestOpen:
             instance.audit_key()
         await instance.store.close()
 
-    async def test_it_is_asked_for_when_needed_only(self, directory: DataDirectory) -> None:
+    async def test_the_passphrase_is_asked_for_only_if_a_key_is_encrypted(self, directory: DataDirectory) -> None:
         await make(directory)
         asked: list[None] = []
         instance = await Instance.open(directory, lambda: asked.append(None), None)
@@ -307,7 +307,7 @@ class TestOpen:
         assert not asked
 
     @pytest.mark.parametrize("content", [b"", b"zz", b"00" * 31, b"\xff"])
-    async def test_a_damaged_master_key(self, directory: DataDirectory, content: bytes) -> None:
+    async def test_a_damaged_master_key_is_refused(self, directory: DataDirectory, content: bytes) -> None:
         await make(directory)
         directory.master_key.write_bytes(content)
         with pytest.raises(ConfigError, match="does not hold a master key"):
@@ -325,7 +325,7 @@ class TestOpen:
             ("device_ca_key", b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"),
         ],
     )
-    async def test_a_file_that_is_missing_or_damaged(
+    async def test_a_missing_or_damaged_file_is_named(
         self, directory: DataDirectory, file: str, damage: bytes | None
     ) -> None:
         await make(directory)
@@ -338,7 +338,7 @@ class TestOpen:
             await open_all(directory)
         assert refused.value.setting == "data-dir"
 
-    async def test_a_key_that_does_not_fit(self, directory: DataDirectory) -> None:
+    async def test_a_key_that_does_not_match_its_certificate_is_refused(self, directory: DataDirectory) -> None:
         await make(directory)
         directory.device_ca_key.write_bytes(directory.ca_key.read_bytes())
         with pytest.raises(ConfigError):
@@ -358,7 +358,7 @@ class TestNames:
             ("2001:DB8::1", "2001:db8::1"),
         ],
     )
-    def test_host_names(self, written: str, canonical: str) -> None:
+    def test_host_names_are_made_canonical(self, written: str, canonical: str) -> None:
         assert check_hostname(written) == canonical
 
     @pytest.mark.parametrize(
@@ -385,20 +385,20 @@ class TestNames:
             "256.1.1.1",
         ],
     )
-    def test_what_is_no_host_name(self, written: str) -> None:
+    def test_wrong_host_names_are_refused(self, written: str) -> None:
         with pytest.raises(ConfigError) as refused:
             check_hostname(written)
         assert refused.value.setting == "hostname"
         assert "\n" not in str(refused.value)
 
     @pytest.mark.parametrize("name", ["us-east-1", "eu-central-1", "us-gov-west-1", "ru-central1", "local"])
-    def test_regions(self, name: str) -> None:
+    def test_region_names_are_accepted(self, name: str) -> None:
         assert check_region(name) == name
 
     @pytest.mark.parametrize(
         "name", ["", "US-EAST-1", "us_east_1", "us-east-1\n", "us--east", "-us", "us-", "a.b", "a" * 64]
     )
-    def test_what_is_no_region(self, name: str) -> None:
+    def test_wrong_region_names_are_refused(self, name: str) -> None:
         with pytest.raises(ConfigError) as refused:
             check_region(name)
         assert refused.value.setting == "region"

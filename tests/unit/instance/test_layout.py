@@ -26,13 +26,13 @@ def _open_umask() -> object:
 
 class TestWritePrivate:
     @pytest.mark.parametrize("content", [b"", b"x", b"x" * 1_000_000])
-    def test_a_new_file(self, tmp_path: Path, content: bytes) -> None:
+    def test_a_new_file_is_private(self, tmp_path: Path, content: bytes) -> None:
         write_private(tmp_path / "a", content)
         assert (tmp_path / "a").read_bytes() == content
         assert mode(tmp_path / "a") == 0o600
         assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
-    def test_an_old_one_is_replaced_and_made_private(self, tmp_path: Path) -> None:
+    def test_an_existing_file_is_replaced_and_made_private(self, tmp_path: Path) -> None:
         path = tmp_path / "a"
         path.write_bytes(b"old")
         path.chmod(0o644)
@@ -45,7 +45,7 @@ class TestWritePrivate:
         assert path.stat().st_ino != inode
 
     @pytest.mark.parametrize("step", ["fsync", "replace", "write"])
-    def test_a_failure_leaves_the_old_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def test_a_failure_leaves_the_old_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
         (tmp_path / "a").write_bytes(b"old")
 
         def fail(*args: object, **kwargs: object) -> None:
@@ -63,7 +63,7 @@ class TestWritePrivate:
         assert (tmp_path / "a").read_bytes() == b"old"
         assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
-    def test_it_is_written_before_it_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_file_is_synced_before_it_gets_its_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         steps = []
         fsync, replace = os.fsync, Path.replace
 
@@ -109,7 +109,7 @@ except DirectoryInUse as error:
 
 class TestHold:
     @pytest.mark.parametrize("place", ["file", "file/below"])
-    def test_where_none_can_be(self, tmp_path: Path, place: str) -> None:
+    def test_a_place_where_no_directory_can_be_made_is_refused(self, tmp_path: Path, place: str) -> None:
         (tmp_path / "file").touch()
         with (
             pytest.raises(DirectoryUnusable, match=f"{place} cannot be used: "),
@@ -117,7 +117,7 @@ class TestHold:
         ):
             pass
 
-    def test_one_at_a_time(self, tmp_path: Path) -> None:
+    def test_one_process_at_a_time_has_the_lock(self, tmp_path: Path) -> None:
         directory = DataDirectory(tmp_path / "deep" / "data")
         with directory.hold():
             assert mode(directory.root) == 0o700
@@ -134,14 +134,14 @@ class TestHold:
         command = [sys.executable, "-c", HOLD, str(directory.root)]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
 
-    def test_it_is_let_go_after_an_error(self, tmp_path: Path) -> None:
+    def test_the_lock_is_released_after_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError), DataDirectory(tmp_path).hold():
             raise RuntimeError
         with DataDirectory(tmp_path).hold():
             pass
 
 
-def test_names() -> None:
+def test_names_of_the_files() -> None:
     directory = DataDirectory(Path("/d"))
     assert {
         str(getattr(directory, name)) for name in ("ca", "device_ca", "listeners", "admin_socket", "aws_env", "token")
