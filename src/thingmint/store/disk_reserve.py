@@ -38,7 +38,10 @@ class DiskReserve:
         return free_bytes(self.path.parent) < _LOW
 
     def make(self) -> bool:
-        """Makes the file if it is missing. False if there is too little space; other failures raise OSError."""
+        """Makes the file if it is missing or has another size.
+
+        False if there is too little space. Other failures raise OSError.
+        """
         if self.held:
             return True
         if free_bytes(self.path.parent) < self.size + _MARGIN:

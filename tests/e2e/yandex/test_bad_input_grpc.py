@@ -48,7 +48,7 @@ MALFORMED = {
     "a length without end": b"\x0a" + b"\xff" * 20,
     "text that is not UTF-8": b"\x0a\x02\xff\xfe",
     "a group that does not end": b"\x0b",
-    "ones": b"\xff" * 100,
+    "only bytes 0xff": b"\xff" * 100,
 }
 
 
@@ -133,7 +133,7 @@ def test_a_call_without_a_message_is_refused(cloud: Cloud) -> None:
         [("idempotency-key", "k" * 15_000), ("x", "y" * 3000)],
         [("x-bin", b"\0" * 20_000)],
     ],
-    ids=["one large", "many", "many empty", "key", "binary"],
+    ids=["one large value", "many values", "many empty values", "a large key and value", "one large binary value"],
 )
 def test_too_much_metadata_is_refused(cloud: Cloud, device: str, metadata: list[tuple[str, str]]) -> None:
     request = device_service_pb2.AddDeviceCertificateRequest(device_id=device, certificate_data=certificate())
@@ -265,7 +265,7 @@ def test_the_server_survives_a_thousand_cancelled_calls(cloud: Cloud, device: st
 
 NOT_GRPC: dict[str, bytes] = {
     "HTTP/1.1": b"POST /x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n",
-    "noise": b"\xff" * 4096,
+    "only bytes 0xff": b"\xff" * 4096,
     "a frame without preface": http2.frame(http2.PING, 0, 0, b"\0" * 8) * 10,
     "a frame over the limit": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x00\x00\x00\x00\x00\x01" + b"x" * 70_000,
     "headers of stream 0": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + http2.frame(http2.HEADERS, 4, 0, b"\x82"),

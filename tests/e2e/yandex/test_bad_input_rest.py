@@ -33,14 +33,14 @@ def send(cloud: Cloud, kind: str, path: str, content: bytes | None = None, **hea
 
 
 BODIES: dict[str, tuple[bytes, str]] = {
-    "nothing": (b"", "body"),
+    "empty": (b"", "body"),
     "a list": (b"[]", "body"),
-    "a list of it": (json.dumps([GOOD]).encode(), "body"),
+    "a list with the object": (json.dumps([GOOD]).encode(), "body"),
     "a string": (b'"x"', "body"),
     "null": (b"null", "body"),
     "a number": (b"1", "body"),
-    "half": (json.dumps(GOOD).encode()[:-1], "body"),
-    "two": (json.dumps(GOOD).encode() * 2, "body"),
+    "an incomplete object": (json.dumps(GOOD).encode()[:-1], "body"),
+    "two objects": (json.dumps(GOOD).encode() * 2, "body"),
     "a form": (b"certificateData=x", "body"),
     "not UTF-8": (b'{"certificateData": "\xff"}', "body"),
     "UTF-16": (json.dumps(GOOD).encode("utf-16"), "body"),
@@ -48,12 +48,12 @@ BODIES: dict[str, tuple[bytes, str]] = {
     "nested deeply": (b'{"certificateData":' + b"[" * 100_000, "body"),
     "a number of many digits": (b'{"certificateData":' + b"1" * 10_000 + b"}", "body"),
     "a key twice": (b'{"certificateData": "x", "certificateData": "y"}', "body"),
-    "both spellings": (json.dumps(GOOD | {"certificate_data": PEM}).encode(), "certificate_data"),
+    "a field in both spellings": (json.dumps(GOOD | {"certificate_data": PEM}).encode(), "certificate_data"),
     "an unknown field": (json.dumps(GOOD | {"status": "ACTIVE"}).encode(), "body"),
     "an unknown field that is null": (json.dumps(GOOD | {"status": None}).encode(), "body"),
     "@type": (json.dumps(GOOD | {"@type": "x"}).encode(), "body"),
-    "the path's field": (json.dumps(GOOD | {"deviceId": "x"}).encode(), "device_id"),
-    "the path's field as proto names it": (json.dumps(GOOD | {"device_id": "x"}).encode(), "device_id"),
+    "a field of the path": (json.dumps(GOOD | {"deviceId": "x"}).encode(), "device_id"),
+    "a field of the path by its proto name": (json.dumps(GOOD | {"device_id": "x"}).encode(), "device_id"),
     "a number for text": (b'{"certificateData": 1}', "certificate_data"),
     "a list for text": (b'{"certificateData": ["x"]}', "certificate_data"),
     "null for text": (b'{"certificateData": null}', "certificate_data"),
@@ -95,14 +95,14 @@ def test_a_body_is_json_whatever_its_content_type(cloud: Cloud, content_type: st
 
 
 QUERIES: dict[str, tuple[str, str, str]] = {
-    "on a POST": ("POST", "certificates?x=1", "query"),
-    "on a POST, though it is a field": ("POST", "certificates?certificateData=x", "query"),
-    "unknown": ("GET", "certificates?x=1", "query"),
-    "unknown on DELETE": ("DELETE", "?force=true", "query"),
-    "the path's field": ("GET", "certificates?deviceId=x", "device_id"),
-    "the path's field as proto names it": ("GET", "certificates?device_id=x", "device_id"),
-    "broken escape": ("GET", "certificates?x=%zz", "query"),
-    "bytes": ("GET", "certificates?%ff=1", "query"),
+    "an unknown parameter of a POST": ("POST", "certificates?x=1", "query"),
+    "a field as parameter of a POST": ("POST", "certificates?certificateData=x", "query"),
+    "an unknown parameter of a GET": ("GET", "certificates?x=1", "query"),
+    "an unknown parameter of a DELETE": ("DELETE", "?force=true", "query"),
+    "a field of the path": ("GET", "certificates?deviceId=x", "device_id"),
+    "a field of the path by its proto name": ("GET", "certificates?device_id=x", "device_id"),
+    "a malformed escape": ("GET", "certificates?x=%zz", "query"),
+    "not UTF-8": ("GET", "certificates?%ff=1", "query"),
 }
 
 
@@ -117,14 +117,14 @@ def test_malformed_queries_are_refused(cloud: Cloud, device: str, case: str) -> 
 
 
 LIST_QUERIES: dict[str, tuple[str, str]] = {
-    "no number": ("pageSize=ten", "page_size"),
+    "not a number": ("pageSize=ten", "page_size"),
     "a fraction": ("pageSize=1.5", "page_size"),
     "underscores": ("pageSize=1_0", "page_size"),
     "too large for its type": (f"pageSize={2**63}", "page_size"),
     "twice": ("pageSize=1&pageSize=1", "page_size"),
     "twice in two spellings": ("pageSize=1&page_size=1", "page_size"),
-    "both of what excludes each other": ("registryId=x&folderId=y", "folder_id"),
-    "no view": ("registryId=x&deviceView=HALF", "device_view"),
+    "two fields of a oneof": ("registryId=x&folderId=y", "folder_id"),
+    "an unknown view": ("registryId=x&deviceView=HALF", "device_view"),
 }
 
 

@@ -54,29 +54,29 @@ def token_of_another_list(cloud: Cloud) -> Any:
 # Method, request, code, and the fields in BadRequest.
 Case = tuple[str, "Callable[[Cloud], Any]", str, list[str]]
 CASES: dict[str, Case] = {
-    "no device": ("DeviceService/Get", lambda _: ds.GetDeviceRequest(device_id=MISSING), "NOT_FOUND", []),
-    "an id with everything": (
+    "a missing device": ("DeviceService/Get", lambda _: ds.GetDeviceRequest(device_id=MISSING), "NOT_FOUND", []),
+    "an id with special characters": (
         "DeviceService/Get",
         lambda _: ds.GetDeviceRequest(device_id="../é\n%00 '\"?#"),
         "NOT_FOUND",
         [],
     ),
-    "no endpoint": (
+    "an unknown endpoint": (
         "ApiEndpointService/Get",
         lambda _: api_endpoint_service_pb2.GetApiEndpointRequest(api_endpoint_id="compute"),
         "NOT_FOUND",
         [],
     ),
-    "device name taken": ("DeviceService/Create", named_device, "ALREADY_EXISTS", []),
-    "registry in use": ("RegistryService/Delete", registry_in_use, "FAILED_PRECONDITION", []),
-    "everything wrong": (
+    "a device name in use": ("DeviceService/Create", named_device, "ALREADY_EXISTS", []),
+    "a registry with devices": ("RegistryService/Delete", registry_in_use, "FAILED_PRECONDITION", []),
+    "several invalid fields": (
         "DeviceService/Create",
         lambda _: ds.CreateDeviceRequest(registry_id=LONG, name="no spaces", description="d" * 257),
         "INVALID_ARGUMENT",
         ["registry_id", "name", "description"],
     ),
     "no parent": ("DeviceService/List", lambda _: ds.ListDevicesRequest(), "INVALID_ARGUMENT", ["id"]),
-    "labels": (
+    "an invalid label": (
         "RegistryService/Create",
         lambda cloud: rs.CreateRegistryRequest(folder_id=cloud.folder, labels={"A": "B"}),
         "INVALID_ARGUMENT",
@@ -94,7 +94,7 @@ CASES: dict[str, Case] = {
         "UNIMPLEMENTED",
         [],
     ),
-    "no method yet": (
+    "an unserved method": (
         "DeviceService/ListPasswords",
         lambda _: ds.ListDevicePasswordsRequest(device_id=MISSING),
         "UNIMPLEMENTED",

@@ -339,7 +339,7 @@ class Broken(sqlite3.Connection):
 @pytest.mark.parametrize(
     ("open_", "working"),
     [(SQLiteStore, 0), (SQLiteStore, 1), (SQLiteReader, 0)],
-    ids=["the writer fails", "the reader fails", "a reader alone fails"],
+    ids=["the writer fails", "the reader fails", "a store for reading only fails"],
 )
 def test_a_failed_opening_closes_every_connection(
     database: Path, monkeypatch: pytest.MonkeyPatch, open_: Callable[[Path], object], working: int

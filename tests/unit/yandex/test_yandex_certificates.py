@@ -42,7 +42,7 @@ TAKEN = {
     "not valid yet": certificate(not_before="450101000000Z", not_after="460101000000Z"),
     "negative serial": certificate(serial=-(secrets.randbits(60) + 1)),
     "serial zero": certificate(serial=0),
-    "64 KiB with text around": certificate().ljust(64 * 1024, "\n"),
+    "64 KiB with line breaks after it": certificate().ljust(64 * 1024, "\n"),
 }
 
 
@@ -72,11 +72,11 @@ REFUSED = {
     "NUL": certificate() + "\0",
     "garbage": "certificate",
     "base64 without boundaries": base64.b64encode(der_of(certificate())).decode(),
-    "no end": certificate().partition("-----END")[0],
-    "cut off": pem_of(der_of(certificate())[:-10]),
-    "damaged": damaged(),
+    "no end line": certificate().partition("-----END")[0],
+    "truncated DER": pem_of(der_of(certificate())[:-10]),
+    "damaged DER": damaged(),
     "another label": certificate().replace("CERTIFICATE", "PUBLIC KEY"),
-    "a request": certificate().replace("CERTIFICATE", "CERTIFICATE REQUEST"),
+    "the label of a CSR": certificate().replace("CERTIFICATE", "CERTIFICATE REQUEST"),
     "RSA-8193": certificate(rsa_spki(8193)),
     "RSA-16384": certificate(rsa_spki(16384)),
     "Ed448": certificate(ed448_spki()),

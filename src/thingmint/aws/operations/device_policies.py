@@ -164,7 +164,7 @@ async def list_policy_principals(tx: Transaction, query: Query, members: Members
 
 
 def _target(query: Query, members: Members) -> Target:
-    """The target that the input names. ``principal`` is of the deprecated operations, which take certificates only."""
+    """The target in the input. Only deprecated operations have ``principal``, which must be a certificate."""
     if "principal" in members:
         return policies.parse_target(members["principal"], query.scope, "x-amzn-iot-principal", "cert")
     return policies.parse_target(members["target"], query.scope, "target", "cert", "thinggroup")
