@@ -123,7 +123,7 @@ def find_flaws(certificate: bytes, profile: Profile, ca: CaFacts) -> list[str]:
     try:
         extensions = {extension.oid: extension for extension in parsed.extensions}
     except x509.DuplicateExtension:
-        flaws.append("an extension is there twice (RFC 5280 4.2)")
+        flaws.append("an extension occurs twice (RFC 5280 4.2)")
     except (ValueError, x509.UnsupportedGeneralNameType):
         flaws.append("the extensions cannot be read")
     else:
@@ -160,7 +160,7 @@ def _flaws_of_extensions(
         # RFC 5280 4.2.1.6: "the sequence MUST contain at least one entry"; critical if the subject is empty (MUST),
         # non-critical if it is not (SHOULD).
         if names is None or names.critical is has_subject or names.value == _NO_NAMES:
-            yield "subjectAltName holds no name, or is not critical exactly if the subject is empty (RFC 5280 4.2.1.6)"
+            yield "subjectAltName has no name, or is not critical exactly if the subject is empty (RFC 5280 4.2.1.6)"
 
     for field, oid, critical, value in _fixed_extensions(profile, ca):
         extension = rest.pop(oid, None)
@@ -168,7 +168,7 @@ def _flaws_of_extensions(
             yield f"{field} is not {'critical' if critical else 'non-critical'} with the value of profile and CA"
 
     for oid in rest:
-        yield f"the extension {oid.dotted_string} is none of the profile's"
+        yield f"the extension {oid.dotted_string} is not part of the profile"
 
 
 def _fixed_extensions(

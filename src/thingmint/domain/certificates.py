@@ -208,7 +208,7 @@ def _other_than(encoded: bytes, other: type[Any], noun: str, kind: PemKind, fiel
         other.of(encoded)
     except Malformed:
         return kind.damaged(field)
-    return kind.error(field, f"holds {noun}, not a {kind.noun}")
+    return kind.error(field, f"contains {noun}, not a {kind.noun}")
 
 
 def _public_key(encoded: bytes, field: str, keys: KeyPolicy, error: type[Invalid]) -> PublicKeyTypes:

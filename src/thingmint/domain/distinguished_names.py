@@ -136,5 +136,5 @@ def _as_utf8(attribute: _Attribute) -> bytes:
             raise ValueError("with text that cannot be read") from None
         text = attribute.value.decode("latin-1")  # as OpenSSL and Go read it
     if not text or not text.isprintable():
-        raise ValueError("with an attribute that is empty or holds control characters")
+        raise ValueError("with an attribute that is empty or contains control characters")
     return element(SEQUENCE, element(_OID, attribute.type) + element(_UTF8_STRING, text.encode()))

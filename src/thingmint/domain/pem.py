@@ -58,7 +58,7 @@ def one_block(text: str, field: str, kind: PemKind) -> bytes:
     if not found:
         raise kind.error(field, f"is not a PEM {kind.noun}: it has no line -----BEGIN {kind.labels[0]}-----")
     if len(found) > 1:
-        raise kind.error(field, f"must hold exactly one PEM block, not {len(found)}")
+        raise kind.error(field, f"must contain exactly one PEM block, not {len(found)}")
     if found[0] not in kind.labels:
         raise kind.error(field, f"is not a PEM {kind.noun}: its block has another label than {kind.labels[0]}")
     try:

@@ -55,7 +55,7 @@ async def keep_content(tx: Transaction, id: int, certificate: Certificate) -> in
         return id
     await tx.execute(_COMPLETE, *content)
     found = await tx.fetch_one(_ID, fingerprint_bytes(certificate.fingerprint))
-    assert found is not None, "it was there"
+    assert found is not None, "the INSERT found a conflict"
     known: int = found[0]
     return known
 

@@ -80,7 +80,7 @@ class ClientIds:
 
         async def body(tx: Transaction) -> int:
             found = await tx.fetch_one(_CLAIM, *row)
-            assert found is not None, "it returns the row"
+            assert found is not None, "the statement returns the row"
             epoch, taken_from = found
             if taken_from not in ("", self._process):
                 await publish_change(tx, scope, "client", client_id, now)

@@ -118,7 +118,7 @@ def _flaws(aliases: Mapping[str, str], device: str) -> Iterator[str]:
         if alias.startswith("$"):
             yield "must not have aliases that begin with $: topics such as $me and $monitoring are the service's own"
         if target != own and not target.startswith(f"{own}/"):
-            yield f"must stand for topics of the device itself: $devices/{{id}}/..., which is {own}/..."
+            yield f"must have topics of the device itself as targets: $devices/{{id}}/..., which is {own}/..."
     ordered = sorted(aliases)
     if any(after.startswith(before) for before, after in itertools.pairwise(ordered)):
         yield "must not have an alias that is the beginning of another"

@@ -149,8 +149,8 @@ def test_a_device_is_provisioned_just_in_time(owner: Owner, by_name: bool) -> No
     with devices.listening(listener(owner), f"{EVENTS}{issuer.fingerprint}") as events:
         assert devices.connect(device) is SILENCE
         assert owner.status(device.fingerprint) == "ACTIVE"
-        assert devices.connect(device) == ACCEPTED, "and it reconnects as the thing that it now is"
-        assert events.empty(), "there is nothing to be done about it"
+        assert devices.connect(device) == ACCEPTED, "the provisioned device reconnects"
+        assert events.empty(), "no event: there is nothing to activate"
     assert iot.describe_thing(thingName=thing)["attributes"] == {"country": "FI"}
     cert = f"arn:aws:iot:us-east-1:{owner.number}:cert/{device.fingerprint}"
     assert iot.list_thing_principals(thingName=thing)["principals"] == [cert]

@@ -45,7 +45,7 @@ _REASONS = (
     "has a signature that its own public key does not verify",
     "is signed with SHA-1",
     "is signed with MD5",
-    "holds a certificate",
+    "contains a certificate",
 )
 
 _SERVER = build_context(ServerIdentity(vectors.certificate(vectors.ec_key().public_key()), vectors.ec_key()))

@@ -258,11 +258,11 @@ FLAWED: dict[str, tuple[bytes, Profile, str]] = {
     "extended usage for both": (extended(EKU, BOTH_AUTH, profile=LISTENER), LISTENER, "extKeyUsage"),
     "extended usage critical": (extended(EKU, SERVER_AUTH, critical=True, profile=LISTENER), LISTENER, "extKeyUsage"),
     "no extended usage": (extended(EKU, None, profile=LISTENER), LISTENER, "extKeyUsage"),
-    "extended usage for a device": (extended(EKU, SERVER_AUTH), DEVICE, "the extension 2.5.29.37 is none"),
-    "names for a device": (extended(SAN, LOCALHOST), DEVICE, "the extension 2.5.29.17 is none"),
-    "unknown extension": (changed(lambda parts: append(parts, UNKNOWN)), DEVICE, "the extension 1.2.3 is none"),
+    "extended usage for a device": (extended(EKU, SERVER_AUTH), DEVICE, "the extension 2.5.29.37 is not part"),
+    "names for a device": (extended(SAN, LOCALHOST), DEVICE, "the extension 2.5.29.17 is not part"),
+    "unknown extension": (changed(lambda parts: append(parts, UNKNOWN)), DEVICE, "the extension 1.2.3 is not part"),
     "an extension twice": (
-        changed(lambda parts: append(parts, tlv(*extensions_of(parts)[2]))), DEVICE, "an extension is there twice"
+        changed(lambda parts: append(parts, tlv(*extensions_of(parts)[2]))), DEVICE, "an extension occurs twice"
     ),
     # DER omits default values (X.690 11.5).
     "extension that is not DER": (

@@ -205,16 +205,25 @@ class TestInvalidCertificates:
             vectors.to_pem(b"", "CERTIFICATE"),
             vectors.to_pem(b"\x30\x80\x00\x00", "CERTIFICATE"),
         ],
-        ids=["half", "no end", "empty", "other end", "bad base64", "short", "no DER", "indefinite"],
+        ids=[
+            "truncated",
+            "no end line",
+            "empty block",
+            "another end label",
+            "bad base64",
+            "truncated DER",
+            "empty DER",
+            "indefinite length",
+        ],
     )
     def test_damaged_pem_is_refused(self, pem: str) -> None:
         assert refusal_of_certificate(pem) == NOT_WELL_FORMED
 
     def test_csrs_and_certificates_are_told_apart(self) -> None:
         csr = vectors.to_pem(vectors.to_der(CSR), "CERTIFICATE")
-        assert refusal_of_certificate(csr) == "holds a certificate signing request, not a certificate"
+        assert refusal_of_certificate(csr) == "contains a certificate signing request, not a certificate"
         certificate = vectors.to_pem(vectors.to_der(CERTIFICATE), "CERTIFICATE REQUEST")
-        assert refusal_of_csr(certificate) == "holds a certificate, not a certificate signing request"
+        assert refusal_of_csr(certificate) == "contains a certificate, not a certificate signing request"
 
     def test_escaped_line_ends_are_refused(self) -> None:
         expected = r"has line ends that are written as a backslash and an n (\n)"
@@ -222,11 +231,11 @@ class TestInvalidCertificates:
 
     @pytest.mark.parametrize("count", [2, 3])
     def test_several_blocks_are_refused(self, count: int) -> None:
-        assert refusal_of_certificate(CERTIFICATE * count) == f"must hold exactly one PEM block, not {count}"
+        assert refusal_of_certificate(CERTIFICATE * count) == f"must contain exactly one PEM block, not {count}"
 
     def test_blocks_of_other_kinds_count_too(self) -> None:
         both = CERTIFICATE + "-----BEGIN DH PARAMETERS-----\nMAA=\n-----END DH PARAMETERS-----\n"
-        assert refusal_of_certificate(both) == "must hold exactly one PEM block, not 2"
+        assert refusal_of_certificate(both) == "must contain exactly one PEM block, not 2"
 
     @pytest.mark.parametrize(
         "pem", [CSR, CERTIFICATE.replace("CERTIFICATE", "CERTIFICATE REQUEST"), CERTIFICATE.replace("CERT", "cert")]
@@ -281,7 +290,7 @@ class TestPrivateKeys:
             PKCS8.replace("-----BEGIN PRIVATE KEY-----", "-----BEGIN\tPRIVATE\nKEY-----"),
             PKCS8.replace("PRIVATE KEY", "PRIVATE-KEY"),
         ],
-        ids=["only the end", "two blanks", "other blanks", "a hyphen"],
+        ids=["no begin line", "two spaces", "other white space", "a hyphen"],
     )
     def test_damaged_private_keys_are_refused(self, key: str) -> None:
         assert refusal_of_certificate(f"{CERTIFICATE}{key}").startswith("contains a private key")
@@ -350,9 +359,9 @@ class TestSigningRequests:
                 CSR[: len(CSR) // 2],
                 "is not a well-formed PEM certificate signing request: it is truncated or damaged",
             ),
-            (CSR * 2, "must hold exactly one PEM block, not 2"),
+            (CSR * 2, "must contain exactly one PEM block, not 2"),
         ],
-        ids=["RSA-1024", "secp256k1", "Ed25519", "certificate", "half", "two"],
+        ids=["RSA-1024", "secp256k1", "Ed25519", "certificate", "truncated", "two blocks"],
     )
     def test_invalid_requests_are_refused(self, pem: str, reason: str) -> None:
         assert refusal_of_csr(pem) == reason

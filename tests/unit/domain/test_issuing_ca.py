@@ -246,7 +246,14 @@ class TestRefusals:
             (Profile(keys=CSR_KEYS, backdate=timedelta(0), lifetime=timedelta(seconds=-1)), vectors.NOW),
             (DEVICE, vectors.NOW - timedelta(hours=2)),
         ],
-        ids=["ends before", "long over", "outlives the root", "no time", "backwards", "before the root"],
+        ids=[
+            "begins when it ends",
+            "begins after its end",
+            "ends after the root",
+            "no lifetime",
+            "negative lifetime",
+            "begins before the root",
+        ],
     )
     def test_a_validity_outside_that_of_the_root_is_refused(self, profile: Profile, now: datetime) -> None:
         authority = vectors.authority(profile=profile)

@@ -250,7 +250,7 @@ UNDERSCORE = odd.common_name(odd.PRINTABLE, b"a_b")
         (odd.request(odd.common_name(odd.SEQUENCE, b"")), "has a subject with an attribute that is not text"),
         (
             odd.request(odd.common_name(odd.PRINTABLE, b"a_\0b")),
-            "has a subject with an attribute that is empty or holds control characters",
+            "has a subject with an attribute that is empty or contains control characters",
         ),
         (odd.request(odd.common_name(odd.UTF8, b"\xff\xfe")), "has a subject with text that cannot be read"),
         (odd.request(UNDERSCORE, public_key=P384), "has a signature that its own public key does not verify"),

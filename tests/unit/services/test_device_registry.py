@@ -186,7 +186,7 @@ async def test_calls_are_authorized_on_the_resource_and_its_containers(world: Wo
         assert world.containers == [resources]
 
 
-async def test_a_refused_creation_leaves_nothing(world: World) -> None:
+async def test_a_refused_creation_is_rolled_back(world: World) -> None:
     taken, new = ({"certificate_data": vectors.certificate_pem()} for _ in range(2))
     await world.registry(certificates=[taken])
     before = [await world.count(table) for table in ("registries", "registrations", "operations")]

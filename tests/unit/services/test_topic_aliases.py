@@ -44,13 +44,13 @@ async def test_aliases_are_stored_with_the_devices_id(world: World) -> None:
         ({"$me": OWN}, "must not have aliases that begin with $"),
         ({"$monitoring/x": OWN}, "must not have aliases that begin with $"),
         ({"$devices/are0": OWN}, "must not have aliases that begin with $"),
-        ({"a": "foo"}, "must stand for topics of the device itself"),
-        ({"a": ""}, "must stand for topics of the device itself"),
-        ({"a": "$monitoring/{id}/json"}, "must stand for topics of the device itself"),
-        ({"a": "$me/device/events"}, "must stand for topics of the device itself"),
-        ({"a": "$devices/are0/events"}, "must stand for topics of the device itself"),
-        ({"a": "$devices/{id}2/events"}, "must stand for topics of the device itself"),
-        ({"a": "$registries/{id}/events"}, "must stand for topics of the device itself"),
+        ({"a": "foo"}, "must have topics of the device itself as targets"),
+        ({"a": ""}, "must have topics of the device itself as targets"),
+        ({"a": "$monitoring/{id}/json"}, "must have topics of the device itself as targets"),
+        ({"a": "$me/device/events"}, "must have topics of the device itself as targets"),
+        ({"a": "$devices/are0/events"}, "must have topics of the device itself as targets"),
+        ({"a": "$devices/{id}2/events"}, "must have topics of the device itself as targets"),
+        ({"a": "$registries/{id}/events"}, "must have topics of the device itself as targets"),
         ({"d": OWN, "d/e": OWN}, "must not have an alias that is the beginning of another"),
         ({"d/e": OWN, "c": OWN, "d/": OWN}, "must not have an alias that is the beginning of another"),
     ],
@@ -107,7 +107,7 @@ async def test_unchecked_aliases_are_checked_at_start_and_faulty_ones_are_logged
     await as_before(world, good, {"lamps/": f"$devices/{good}/events"})
     await as_before(world, bad, {"up": "$me/monitoring/up"})
     await as_before(world, colliding, {"z": f"$devices/{colliding}", "lamps/2": f"$devices/{colliding}/events"})
-    foreign = "must stand for topics of the device itself: $devices/{id}/..."
+    foreign = "must have topics of the device itself as targets: $devices/{id}/..."
     collides = "A topic alias begins like one of device"
     for _ in range(2):
         assert await start(world) == [

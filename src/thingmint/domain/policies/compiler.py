@@ -127,7 +127,7 @@ def _items(value: object, path: str) -> list[Any]:
 def _strings(value: object, path: str) -> list[str]:
     items = _items(value, path)
     if any(not isinstance(item, str) or not item or len(item) > _MAX_STRING for item in items):
-        raise MalformedPolicy(path, f"must be text of 1 to {_MAX_STRING} characters, or a list of such")
+        raise MalformedPolicy(path, f"must be text of 1 to {_MAX_STRING} characters, or a list of such texts")
     return items
 
 

@@ -263,7 +263,7 @@ class PatternSet:
         exact: set[str] = set()
         prefixes: list[str] = []
         segmented: list[Sequence[str]] = []
-        holes: list[Sequence[str | Wildcard]] = []
+        with_question_marks: list[Sequence[str | Wildcard]] = []
         templates: list[_Template] = []
         for pattern in patterns:
             tokens = tuple(t.casefold() if fold and isinstance(t, str) else t for t in pattern)
@@ -274,7 +274,7 @@ class PatternSet:
             elif len(literals) == len(static):
                 exact.add("".join(literals))
             elif Wildcard.ONE in static:
-                holes.append(static)
+                with_question_marks.append(static)
             elif static[: len(literals)] == literals:
                 prefixes.append("".join(literals))
             else:
@@ -282,7 +282,7 @@ class PatternSet:
         self._exact = frozenset(exact)
         self._prefixes = tuple(prefixes)
         self._segmented = tuple(segmented)
-        self._machine = Machine(holes) if holes else None
+        self._machine = Machine(with_question_marks) if with_question_marks else None
         self._templates = tuple(templates)
         self._fold = fold
         self.variable = bool(templates)
@@ -310,13 +310,13 @@ class PatternSet:
 class _Template:
     """A pattern with variables. Its literal beginning is compared before variables are substituted."""
 
-    __slots__ = ("_fold", "_holes", "_lead", "_segments", "tokens")
+    __slots__ = ("_fold", "_has_question_marks", "_lead", "_segments", "tokens")
 
     def __init__(self, tokens: tuple[Token, ...], *, fold: bool) -> None:
         self.tokens = tokens
         self._fold = fold
         self._lead = tokens[0] if isinstance(tokens[0], str) else ""
-        self._holes = Wildcard.ONE in tokens
+        self._has_question_marks = Wildcard.ONE in tokens
         segments: list[list[str | Variable]] = [[]]
         for token in tokens:
             if isinstance(token, Wildcard):
@@ -329,7 +329,7 @@ class _Template:
         if not text.startswith(self._lead):
             return False
         request.spend(128 + 16 * len(self.tokens) + len(text) // 4)
-        if self._holes:
+        if self._has_question_marks:
             tokens = resolve_tokens(self.tokens, request)
             return tokens is not None and match_once(tokens, text, request)
         segments, room = [], len(text)

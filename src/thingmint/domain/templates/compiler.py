@@ -103,7 +103,7 @@ class _Resolution:
     def find(self, mapping: str, key: str, name: str) -> str | tuple[str, ...]:
         found = self._template.mappings.get(mapping, {}).get(key, {}).get(name)
         if found is None:
-            raise InvalidParameters("Cannot resolve Fn::FindInMap: there is nothing in Mappings under its keys")
+            raise InvalidParameters("Cannot resolve Fn::FindInMap: Mappings has no value for its keys")
         return found
 
     def spend(self, cost: int) -> None:

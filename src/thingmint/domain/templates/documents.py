@@ -64,7 +64,7 @@ def _check_values(document: dict[str, Any]) -> None:
         for container in level:
             items.extend(container if isinstance(container, list) else (*container, *container.values()))
         if not all(map(_is_usable, items)):
-            raise InvalidTemplate("It has a character or a number that cannot be kept")
+            raise InvalidTemplate("It has a character or a number that cannot be stored")
         level = [item for item in items if isinstance(item, dict | list)]
         if not level:
             return

@@ -117,7 +117,7 @@ class Select:
         index, items = str(self.index.text(scope)), self.items.texts(scope).items
         # At most 5 digits: the list is never longer, and int() of thousands of them is slow.
         if not (index.isascii() and index.isdigit() and len(index) <= 5 and int(index) < len(items)):
-            raise InvalidParameters("Cannot resolve Fn::Select: its list has nothing at that index")
+            raise InvalidParameters("Cannot resolve Fn::Select: its list has no item at that index")
         return items[int(index)]
 
     def references(self) -> Iterator[str]:

@@ -291,7 +291,7 @@ def _overrides(given: object, overridable: Mapping[str, Collection[Override]], p
 def _names(given: object, path: str) -> tuple[str, ...]:
     names = [given] if isinstance(given, str) else given or []
     if not isinstance(names, list) or any(not isinstance(name, str) for name in names):
-        raise InvalidTemplate(f"{path} must be a resource's name, or a list of such")
+        raise InvalidTemplate(f"{path} must be a resource's name, or a list of such names")
     return tuple(names)
 
 

@@ -48,14 +48,14 @@ def condition(operator: str, key: str, *values: object) -> list[dict[str, Any]]:
 
 
 WORST: dict[str, Callable[[range], list[dict[str, Any]]]] = {
-    "holes": lambda some: resources(*(f"a*:*?{n % 10}*z" for n in some)),
-    "runs": lambda some: resources(*(f"a*:*{n % 10}*a" for n in some)),
+    "question marks": lambda some: resources(*(f"a*:*?{n % 10}*z" for n in some)),
+    "asterisks": lambda some: resources(*(f"a*:*{n % 10}*a" for n in some)),
     "one long pattern": lambda some: resources("a:" + "*a" * len(some) + "b"),
-    "one long pattern with holes": lambda some: resources("a:" + "*a?" * len(some) + "b"),
+    "one long pattern with question marks": lambda some: resources("a:" + "*a?" * len(some) + "b"),
     "statements": lambda some: [statement(Resource="a*:*?z") for _ in some],
     "statements for all resources": lambda some: [statement(Resource=None, NotResource="a*:*a?") for _ in some],
     "conditions": lambda some: [statement(Condition={"StringLike": {f"k{n}": "*?" for n in some}})],
-    "conditions that hold": lambda some: [
+    "conditions that are met": lambda some: [
         statement(Condition={"Null": {f"k{n}": True for n in some}, "Bool": {"k": True}})
     ],
     "values": lambda some: condition("StringLike", "name", *(f"*{n % 10}?*b" for n in some)),
@@ -68,10 +68,10 @@ WORST: dict[str, Callable[[range], list[dict[str, Any]]]] = {
     "addresses": lambda some: condition("IpAddress", "ip", *(f"10.{n % 10}.2.3" for n in some)),
     "dates": lambda some: condition("DateEquals", "ip", *("2026-11-28T00:00:00Z" for n in some)),
     "variables": lambda some: resources(*(f"a*${{name}}:*{n % 10}" for n in some)),
-    "variables with holes": lambda some: resources(*(f"a*?${{name}}:*{n % 10}" for n in some)),
+    "variables with question marks": lambda some: resources(*(f"a*?${{name}}:*{n % 10}" for n in some)),
     "defaults": lambda some: resources(*(f"a*${{x,'a'}}*:?{n % 10}*" for n in some)),
     "variables in one pattern": lambda some: resources("a:" + "*${long}" * len(some)),
-    "holes and variables in one pattern": lambda some: resources("a:?" + "*${name}" * len(some)),
+    "question marks and variables in one pattern": lambda some: resources("a:?" + "*${name}" * len(some)),
     "variables without case": lambda some: condition("StringEqualsIgnoreCase", "long", *("${long}b" for _ in some)),
     "ARNs with variables": lambda some: condition("ArnLike", "arn", *(f"arn:*:*:*:*:${{name}}{n}?" for n in some)),
 }

@@ -74,13 +74,13 @@ def test_functions_return_their_values(expression: object, expected: str | None)
         ({"Ref": "AWS::Region"}, "Cannot resolve reference value: AWS::Region"),
         ({"Fn::Sub": "${Location}"}, "Cannot resolve reference value: Location"),
         ({"Fn::Sub": "${certificate.Arn}"}, "Cannot resolve reference value: certificate.Arn"),
-        ({"Fn::Select": [2, ["a", "b"]]}, "Cannot resolve Fn::Select: its list has nothing at that index"),
-        ({"Fn::Select": [-1, ["a", "b"]]}, "Cannot resolve Fn::Select: its list has nothing at that index"),
-        ({"Fn::Select": ["9" * 5000, ["a"]]}, "Cannot resolve Fn::Select: its list has nothing at that index"),
-        ({"Fn::Select": ["²", ["a", "b", "c"]]}, "Cannot resolve Fn::Select: its list has nothing at that index"),
-        ({"Fn::Select": [0, []]}, "Cannot resolve Fn::Select: its list has nothing at that index"),
+        ({"Fn::Select": [2, ["a", "b"]]}, "Cannot resolve Fn::Select: its list has no item at that index"),
+        ({"Fn::Select": [-1, ["a", "b"]]}, "Cannot resolve Fn::Select: its list has no item at that index"),
+        ({"Fn::Select": ["9" * 5000, ["a"]]}, "Cannot resolve Fn::Select: its list has no item at that index"),
+        ({"Fn::Select": ["²", ["a", "b", "c"]]}, "Cannot resolve Fn::Select: its list has no item at that index"),
+        ({"Fn::Select": [0, []]}, "Cannot resolve Fn::Select: its list has no item at that index"),
         *(
-            ({"Fn::FindInMap": keys}, "Cannot resolve Fn::FindInMap: there is nothing in Mappings under its keys")
+            ({"Fn::FindInMap": keys}, "Cannot resolve Fn::FindInMap: Mappings has no value for its keys")
             for keys in (["None", "Seattle", "Url"], ["Table", "Rome", "Url"], ["Table", "Seattle", "None"])
         ),
         (

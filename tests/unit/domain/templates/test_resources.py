@@ -402,8 +402,11 @@ def test_resources_are_resolved_in_the_order_of_references() -> None:
             {"DependsOn": ["certificate", "SerialNumber"]},
             "Resources.thing.DependsOn must name resources of the template",
         ),
-        ({"DependsOn": 1}, "Resources.thing.DependsOn must be a resource's name, or a list of such"),
-        ({"DependsOn": [["certificate"]]}, "Resources.thing.DependsOn must be a resource's name, or a list of such"),
+        ({"DependsOn": 1}, "Resources.thing.DependsOn must be a resource's name, or a list of such names"),
+        (
+            {"DependsOn": [["certificate"]]},
+            "Resources.thing.DependsOn must be a resource's name, or a list of such names",
+        ),
         ({"Properties": {"ThingName": {"Ref": "policy"}}}, "Resources must not depend on each other in a circle"),
         ({"Properties": {"ThingName": {"Ref": "thing"}}}, "Resources must not depend on each other in a circle"),
     ],
