@@ -1,4 +1,4 @@
-"""What a board with Mbed TLS sees when it cannot connect, and what the log has then: the table in docs/boards.md."""
+"""Errors of a board with Mbed TLS that cannot connect, and the log lines about it: the table in docs/boards.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ROW = re.compile(r"(?m)^\| (-0x\w{4}(?:, flag 0x\d+)?|CONNACK \d) \| (?:`(\w+)`
 
 
 class Outcome(NamedTuple):
-    """``seen`` is what the board knows, the rest is the server's line of log."""
+    """``seen``: the error at the board. ``event`` and ``reason``: the server's log line."""
 
     seen: str
     event: str
@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Attempt:
-    """How a board connects. ``when`` is what its clock says, ``listener`` the name of one of the server's ports."""
+    """The way a board connects. ``when``: the time of its clock. ``listener``: the name of a port of the server."""
 
     credential: Credential | None
     root: Path
@@ -81,9 +81,9 @@ def attempts(mine: Devices) -> Mapping[str, Attempt]:
         "a certificate that is not registered": replace(works, credential=unregistered),
         "a certificate that is not active": replace(works, credential=mine.credential(status="INACTIVE")),
         "no policy": replace(works, credential=no_policy),
-        "a client id that cannot be": replace(works, client_id="board#1"),
+        "an invalid client id": replace(works, client_id="board#1"),
         "plain HTTP": replace(works, listener="http"),
-        "all is well": works,
+        "no error": works,
     }
 
 
@@ -93,13 +93,13 @@ def test_the_errors_of_boards_are_those_of_the_documentation(
     documented = [Outcome(*row) for row in _ROW.findall((ROOT / "docs" / "boards.md").read_text())]
     has_clock = shutil.which("faketime") is not None
     outcomes = {}
-    for number, (what, attempt) in enumerate(attempts.items()):
+    for number, (case, attempt) in enumerate(attempts.items()):
         if has_clock or not attempt.when:
-            # The first line about an address comes at once, so each attempt has an address of its own.
-            outcomes[what] = _try(gateway, board, attempt, f"127.0.7.{number + 1}")
-    assert outcomes.pop("all is well") == Outcome("CONNACK 0", "connected", "")
-    rows = {what: [row for row in documented if _fits(row, outcome)] for what, outcome in outcomes.items()}
-    assert {what: outcomes[what] for what, found in rows.items() if len(found) != 1} == {}
+            # Later lines about an address are delayed, so each attempt has a different address.
+            outcomes[case] = _try(gateway, board, attempt, f"127.0.7.{number + 1}")
+    assert outcomes.pop("no error") == Outcome("CONNACK 0", "connected", "")
+    rows = {case: [row for row in documented if _fits(row, outcome)] for case, outcome in outcomes.items()}
+    assert {case: outcomes[case] for case, found in rows.items() if len(found) != 1} == {}
     if has_clock:
         assert {row for [row] in rows.values()} == set(documented)
 
@@ -128,12 +128,12 @@ def _try(gateway: Gateway, board: Path, attempt: Attempt, source: str) -> Outcom
     seen = done.stdout.strip()
     if attempt.listener == "http":
         return Outcome(seen, "", "")
-    line = until(lambda: _told(gateway, source), seconds=PATIENCE, what=f"a line about {attempt}")
+    line = until(lambda: _first_line(gateway, source), seconds=PATIENCE, what=f"a line about {attempt}")
     return Outcome(seen, line["event"], line.get("reason") or line.get("why", ""))
 
 
-def _told(gateway: Gateway, source: str) -> dict[str, str] | None:
-    """The log's first line about a device's address."""
+def _first_line(gateway: Gateway, source: str) -> dict[str, str] | None:
+    """Returns the first log line about a device's address."""
     for text in gateway.server.output.read_text(errors="replace").splitlines():
         if f'"{source}"' in text:
             line: dict[str, str] = json.loads(text)

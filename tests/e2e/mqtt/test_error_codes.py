@@ -1,4 +1,4 @@
-"""What docs/errors.md says of a device's codes and alerts is what a device gets."""
+"""Devices get the codes and alerts that docs/errors.md documents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RETURN_CODES = {int(row["return code"]) for row in tables(sections(page("errors"
 
 
 def refused(fleet: Devices, device: Device, connect: Connect) -> Reason | None:
-    """The reason in CONNACK; None if the connection closed without one."""
+    """Returns the reason in CONNACK; None if the connection is closed without a CONNACK."""
     with device:
         device.send(connect)
         try:
@@ -45,7 +45,9 @@ def refused(fleet: Devices, device: Device, connect: Connect) -> Reason | None:
         ("x" * 129, "ACTIVE", Reason.CLIENT_IDENTIFIER_NOT_VALID, 2),
     ],
 )
-def test_connack(mine: Devices, client_id: str, status: str, reason: Reason, return_code: int | None) -> None:
+def test_refused_connects_get_the_documented_connack(
+    mine: Devices, client_id: str, status: str, reason: Reason, return_code: int | None
+) -> None:
     made = mine.credential(status=status)
     assert refused(mine, mine.dial(made, 5), Connect(5, client_id)) is reason
     assert "CONNACK" in ROWS[reason]
@@ -54,7 +56,7 @@ def test_connack(mine: Devices, client_id: str, status: str, reason: Reason, ret
     assert return_code is None or return_code in RETURN_CODES
 
 
-def test_connack_for_another_version(mine: Devices) -> None:
+def test_an_unsupported_version_gets_the_documented_connack(mine: Devices) -> None:
     with mine.dial(mine.credential(), 4) as device:
         device.send_bytes(b"\x10\x0e\x00\x04MQTT\x03\x02\x00\x3c\x00\x02ab")
         assert device.expect(ConnAck).reason is Reason.UNSUPPORTED_PROTOCOL_VERSION
@@ -70,14 +72,14 @@ OUTCOMES: dict[Reason, tuple[str, Callable[[Device], Any]]] = {
 
 
 @pytest.mark.parametrize("reason", OUTCOMES, ids=lambda reason: reason.name)
-def test_answers_to_packets(mine: Devices, reason: Reason) -> None:
+def test_packets_get_the_documented_reason(mine: Devices, reason: Reason) -> None:
     packet, ask = OUTCOMES[reason]
     with mine.connected() as device:
         assert ask(device) is reason
     assert packet in ROWS[reason]
 
 
-def test_what_policies_do_not_allow(mine: Devices) -> None:
+def test_denied_requests_get_not_authorized(mine: Devices) -> None:
     with mine.connected(mine.credential(allow("iot:Connect"))) as device:
         assert device.publish("a") is Reason.NOT_AUTHORIZED
     with mine.connected(mine.credential(allow("iot:Connect"))) as device:
@@ -97,14 +99,14 @@ def test_what_policies_do_not_allow(mine: Devices) -> None:
     ],
     ids=lambda value: value.name if isinstance(value, Reason) else "",
 )
-def test_disconnects(mine: Devices, reason: Reason, data: bytes) -> None:
+def test_invalid_packets_get_the_documented_disconnect(mine: Devices, reason: Reason, data: bytes) -> None:
     with mine.connected() as device:
         device.send_bytes(data)
         assert device.until_closed().reason is reason
     assert "DISCONNECT" in ROWS[reason]
 
 
-def test_a_session_that_is_taken_over(mine: Devices) -> None:
+def test_a_taken_over_connection_gets_the_documented_disconnect(mine: Devices) -> None:
     made, name = mine.credential(ALLOW_ALL), new_name()
     with mine.connected(made, name) as first, mine.connected(made, name):
         assert first.until_closed().reason is Reason.SESSION_TAKEN_OVER
@@ -141,7 +143,7 @@ def _only_cbc(context: ssl.SSLContext) -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-def test_alerts_of_the_server(
+def test_failed_handshakes_get_the_documented_alert(
     gateway: Gateway, alert: str, port: str, prepare: Callable[[ssl.SSLContext], None]
 ) -> None:
     assert alert in alert_of(gateway, port, prepare)
@@ -149,5 +151,5 @@ def test_alerts_of_the_server(
     assert row["sent by"] == "server"
 
 
-def test_no_alert_for_an_unknown_certificate(mine: Devices) -> None:
+def test_an_unknown_certificate_gets_connack_and_no_alert(mine: Devices) -> None:
     assert refused(mine, mine.dial(credential(mine.folder), 5), Connect(5, "x")) is Reason.NOT_AUTHORIZED

@@ -67,17 +67,17 @@ async def test_a_device_above_its_rates_is_not_read_for_a_while() -> None:
     await world.connect(keep_alive=30)
     for number in range(80):
         world.connection.data_received(encode(Publish("$aws/x", b"", 1, packet_id=number + 1), 5))
-    answered = world.heard()[1:]
+    answered = world.received()[1:]
     assert len(answered) == 65  # the messages of one second, and the one that exceeded the rate
     assert not world.is_read()
     assert world.rate_limit.exceeded == 1
     world.session.check_deadlines(loop.now + 46)  # no time-out: the device is not read
-    assert Disconnect(Reason.KEEP_ALIVE_TIMEOUT) not in world.heard()
+    assert Disconnect(Reason.KEEP_ALIVE_TIMEOUT) not in world.received()
     loop.now += 1
     async with asyncio.timeout(10):
         while not world.is_read():  # noqa: ASYNC110 - the timer has no event
             await asyncio.sleep(0.01)
-    assert len(world.heard()[1:]) == 80  # nothing was dropped
+    assert len(world.received()[1:]) == 80  # nothing was dropped
     world.session.check_deadlines(loop.now + 92)
     assert world.transport.closed
 
@@ -87,7 +87,7 @@ async def test_without_rates_packets_do_not_wait() -> None:
     await world.connect()
     for number in range(300):
         world.connection.data_received(encode(Publish("$aws/x", b"", 1, packet_id=number + 1), 5))
-    assert len(world.heard()[1:]) == 300
+    assert len(world.received()[1:]) == 300
 
 
 async def test_data_that_waits_for_an_event_is_limited() -> None:
@@ -99,7 +99,7 @@ async def test_data_that_waits_for_an_event_is_limited() -> None:
     assert world.is_read()
     world.connection.data_received(encode(PingReq(), 5) * 8_000)
     assert not world.is_read()
-    assert len(world.heard()) == 1
+    assert len(world.received()) == 1
     world.connection._busy.cancel()
 
 
@@ -109,7 +109,7 @@ async def test_data_before_connect_is_limited_over_all_connections(monkeypatch: 
     world.rate_limit.unaccepted = 95_000  # bytes of other connections
     part = encode(Connect(5, "c", will=Will("w", b"x" * 60_000)), 5)[:8_000]
     world.connection.data_received(part[:4_000])
-    assert Reason.QUOTA_EXCEEDED not in [each.reason for each in world.heard()]
+    assert Reason.QUOTA_EXCEEDED not in [each.reason for each in world.received()]
     world.rate_limit.unaccepted += 5_000
     world.connection.data_received(part[4_000:])
     assert world.transport.closed
@@ -142,14 +142,14 @@ async def test_a_suspended_device_gets_only_pingresp() -> None:
         world.send(Publish(f"t/{number}", b"", 1, packet_id=number))
         world.connection.data_received(encode(PingReq(), 5) * 200)  # more than one call decodes
     await settle(30)
-    assert world.heard()[1:] == [PingResp()] * 600
+    assert world.received()[1:] == [PingResp()] * 600
     assert (world.broker.link.published, world.is_read()) == ([], True)
     world.session.check_deadlines(asyncio.get_running_loop().time() + 3600)
     assert not world.transport.closed
     await resumed(world)
     assert world.broker.link.published == ["t/1", "t/2", "t/3"]
     assert world.broker.link.passes
-    assert world.heard()[601:] == [PubAck(1), PubAck(2), PubAck(3)]
+    assert world.received()[601:] == [PubAck(1), PubAck(2), PubAck(3)]
     assert world.rate_limit.unaccepted == 0
 
 
@@ -173,7 +173,7 @@ async def test_a_suspended_device_without_access_gets_and_sends_nothing() -> Non
     world.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked")
     await resumed(world)
     assert (world.broker.link.published, world.broker.link.passes) == ([], False)
-    assert world.heard()[1:] == [Disconnect(Reason.NOT_AUTHORIZED)]
+    assert world.received()[1:] == [Disconnect(Reason.NOT_AUTHORIZED)]
     assert world.rate_limit.unaccepted == 0
 
 
@@ -210,7 +210,7 @@ async def interrupted(world: World) -> None:
         world.broker.subscriber.deliver(Message("t", b"%d" % (id or 0), 1 if id else 0), id, again=False)
     world.send(Publish("mine", b"", 1, packet_id=1))
     await settle()
-    assert (world.heard()[1:], world.broker.link.published, world.broker.link.passes) == ([], [], False)
+    assert (world.received()[1:], world.broker.link.published, world.broker.link.passes) == ([], [], False)
 
 
 async def test_after_an_interruption_traffic_waits_for_authentication() -> None:
@@ -218,7 +218,7 @@ async def test_after_an_interruption_traffic_waits_for_authentication() -> None:
     await interrupted(world)
     world.connections.reauthorize_all()
     await settle(30)
-    assert [(each.payload, each.packet_id) for each in world.heard()[1:3]] == [(b"0", None), (b"1", 1)]
+    assert [(each.payload, each.packet_id) for each in world.received()[1:3]] == [(b"0", None), (b"1", 1)]
     assert (world.broker.link.published, world.broker.link.passes) == (["mine"], True)
 
 
@@ -228,7 +228,7 @@ async def test_after_an_interruption_a_device_without_access_gets_nothing() -> N
     world.authenticator.rejection = Rejected(RejectionReason.NOT_AUTHORIZED, "revoked")
     world.connections.reauthorize_all()
     await settle(30)
-    assert world.heard()[1:] == [Disconnect(Reason.NOT_AUTHORIZED)]
+    assert world.received()[1:] == [Disconnect(Reason.NOT_AUTHORIZED)]
     assert world.broker.link.published == []
 
 

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 class Connection:
     def __init__(self) -> None:
         self.checked = 0
-        self.seen: list[object] = []
+        self.calls: list[object] = []
 
     def reauthorize(self) -> None:
-        self.seen.append("authenticated again")
+        self.calls.append("authenticated again")
 
     def suspend(self) -> None:
-        self.seen.append("suspended")
+        self.calls.append("suspended")
 
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None:
-        self.seen.append(reason)
+        self.calls.append(reason)
 
     def check_deadlines(self, now: float) -> None:
         self.checked += 1
@@ -43,9 +43,9 @@ class World:
         self.connections.follow(self.connection, [("", "", "certificate", "c")])
         self.monitor = ConnectionMonitor(self.feed, self.connections, grace)
 
-    async def sees(self, what: object) -> None:
+    async def wait_for(self, what: object) -> None:
         async with asyncio.timeout(10):
-            while what not in self.connection.seen:  # noqa: ASYNC110 - the list has no event
+            while what not in self.connection.calls:  # noqa: ASYNC110 - the list has no event
                 await asyncio.sleep(0)
 
 
@@ -64,29 +64,29 @@ async def world(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
 async def test_connections_are_suspended_and_reauthorized_around_a_short_outage(world: World) -> None:
     await asyncio.sleep(0.01)
     assert world.connection.checked > 0
-    assert world.connection.seen == []
+    assert world.connection.calls == []
     world.feed.stale = True
-    await world.sees("suspended")
+    await world.wait_for("suspended")
     await asyncio.sleep(0.01)
-    assert world.connection.seen == ["suspended"]
+    assert world.connection.calls == ["suspended"]
     world.feed.stale = False
     world.feed.interruptions += 1
-    await world.sees("authenticated again")
+    await world.wait_for("authenticated again")
     await asyncio.sleep(0.01)
-    assert world.connection.seen == ["suspended", "authenticated again"]
+    assert world.connection.calls == ["suspended", "authenticated again"]
 
 
 @pytest.mark.parametrize("world", [3600], indirect=True)
 async def test_connections_are_reauthorized_after_an_unnoticed_interruption(world: World) -> None:
     await asyncio.sleep(0.01)
     world.feed.interruptions += 1
-    await world.sees("authenticated again")
+    await world.wait_for("authenticated again")
     await asyncio.sleep(0.01)
-    assert world.connection.seen == ["authenticated again"]
+    assert world.connection.calls == ["authenticated again"]
 
 
 @pytest.mark.parametrize("world", [0, 0.01], indirect=True)
 async def test_connections_are_closed_after_the_grace_period(world: World) -> None:
     world.feed.stale = True
-    await world.sees(Reason.SERVER_BUSY)
-    assert world.connection.seen[0] == "suspended"
+    await world.wait_for(Reason.SERVER_BUSY)
+    assert world.connection.calls[0] == "suspended"

@@ -245,7 +245,7 @@ async def test_certificates_cas_and_accounts_are_throttled_separately(gateway: G
 async def test_a_rejection_is_not_evaluated_again() -> None:
     """Otherwise the published change of a new registration would make the gateway accept the device at once."""
     feed, connections = SimpleNamespace(stale=False, fresh_until=0.0, interruptions=0), SimpleNamespace(generation=0)
-    rejections = [Rejected(RejectionReason.RECONNECT, "come again")]
+    rejections = [Rejected(RejectionReason.RECONNECT, "reconnect")]
 
     async def authenticate(_: object) -> Rejected:
         connections.generation += 1
@@ -259,4 +259,4 @@ async def test_a_rejection_is_not_evaluated_again() -> None:
         rate_limit=RateLimit(NO_RATES),
     )
     session = Session(cast("Any", services), FINGERPRINT_ONLY)
-    assert (await session._authenticate()).why == "come again"  # type: ignore[union-attr]
+    assert (await session._authenticate()).why == "reconnect"  # type: ignore[union-attr]

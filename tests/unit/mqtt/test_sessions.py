@@ -170,7 +170,7 @@ class World:
     def send(self, packet: Any) -> None:
         self.connection.data_received(encode(packet, 5))
 
-    def heard(self) -> list[Any]:
+    def received(self) -> list[Any]:
         return list(Decoder(version=5).feed(self.transport.sent))
 
     async def connect(self, **fields: Any) -> None:
@@ -226,7 +226,7 @@ async def test_a_device_that_loses_access_while_its_session_opens_is_refused() -
 
     world.broker.opening = end_access
     await world.connect()
-    assert world.heard() == [ConnAck(Reason.NOT_AUTHORIZED)]
+    assert world.received() == [ConnAck(Reason.NOT_AUTHORIZED)]
     assert (closed, len(world.connections)) == ([True], 0)
 
 
@@ -240,7 +240,7 @@ async def test_the_session_is_closed_if_authentication_fails() -> None:
 
     world.broker.opening = fail
     await world.connect()
-    assert world.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
+    assert world.received() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
     assert closed == [True]
 
 
@@ -275,7 +275,7 @@ async def test_an_error_during_reauthentication_disconnects() -> None:
     world.authenticator.error = KeyError("a bug")
     world.connections.changed([ACCOUNT])
     await settle()
-    assert world.heard()[-1] == Disconnect(Reason.UNSPECIFIED_ERROR)
+    assert world.received()[-1] == Disconnect(Reason.UNSPECIFIED_ERROR)
     assert world.transport.closed
 
 
@@ -294,7 +294,7 @@ async def test_traffic_waits_while_the_store_is_unavailable(
     await settle()
     passed.append((world.broker.link.passes, len(world.broker.link.published)))
     assert passed == [(False, 0), (True, 1)]
-    assert world.heard()[1:] == [PubAck(1)]
+    assert world.received()[1:] == [PubAck(1)]
     assert not world.transport.closed
 
 
@@ -303,10 +303,10 @@ async def test_a_silent_device_is_disconnected() -> None:
     await world.connect(keep_alive=60)
     now = asyncio.get_running_loop().time()
     world.session.check_deadlines(now + 89)
-    assert world.heard()[1:] == []
+    assert world.received()[1:] == []
     world.session.check_deadlines(now + 91)
     assert world.transport.closed
-    assert world.heard()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
+    assert world.received()[-1] == Disconnect(Reason.KEEP_ALIVE_TIMEOUT)
 
 
 async def test_connects_are_refused_while_changes_cannot_be_followed() -> None:
@@ -316,7 +316,7 @@ async def test_connects_are_refused_while_changes_cannot_be_followed() -> None:
     world = World()
     world.feed.stale, world.feed.refresh = True, refresh
     await world.connect()
-    assert world.heard() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
+    assert world.received() == [ConnAck(Reason.SERVER_UNAVAILABLE)]
     assert (world.broker.opened, len(world.connections)) == (0, 0)
 
 
@@ -334,7 +334,7 @@ async def test_a_full_broker_refuses_connects() -> None:
     world = World()
     world.broker.error = Throttled("Too many sessions")
     await world.connect()
-    assert world.heard() == [ConnAck(Reason.SERVER_BUSY)]
+    assert world.received() == [ConnAck(Reason.SERVER_BUSY)]
     assert world.transport.closed
     assert len(world.connections) == 0
 
@@ -343,5 +343,5 @@ async def test_a_will_without_room_refuses_connect() -> None:
     world = World()
     world.session._services.wills.take = lambda *_: False  # type: ignore[method-assign]
     await world.connect(will=Will("w", b"x"))
-    assert world.heard() == [ConnAck(Reason.QUOTA_EXCEEDED)]
+    assert world.received() == [ConnAck(Reason.QUOTA_EXCEEDED)]
     assert world.broker.opened == 0

@@ -33,7 +33,7 @@ class FakeTransport(asyncio.Transport):
         super().__init__()
         self.protocol = protocol
         self.version = version
-        self.heard: list[Packet] = []
+        self.received: list[Packet] = []
         self.reading = True
         self.closed = False
         self._decoder = Decoder()
@@ -44,16 +44,16 @@ class FakeTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         assert not self.closed
         for packet in self._decoder.feed(bytes(data)):
-            self.heard.append(packet)
+            self.received.append(packet)
             if isinstance(packet, Connect) and self._connack is not None:
-                self.say(self._connack)
+                self.send(self._connack)
             if isinstance(packet, Disconnect) and self._polite:
                 self.close()
 
-    def say(self, *packets: Packet) -> None:
-        self.say_bytes(b"".join(encode(packet, self.version) for packet in packets))
+    def send(self, *packets: Packet) -> None:
+        self.send_bytes(b"".join(encode(packet, self.version) for packet in packets))
 
-    def say_bytes(self, data: bytes) -> None:
+    def send_bytes(self, data: bytes) -> None:
         self._unread.append(data)
         asyncio.get_running_loop().call_soon(self._read)
 
@@ -100,14 +100,14 @@ class FakeTarget:
         protocol.connection_made(transport)
 
     def connects(self) -> list[Connect]:
-        return [packet for transport in self.transports for packet in transport.heard if isinstance(packet, Connect)]
+        return [packet for transport in self.transports for packet in transport.received if isinstance(packet, Connect)]
 
     def of(self, client_id: str) -> list[FakeTransport]:
         """Returns the connections of a client id, the oldest first."""
         return [
             transport
             for transport in self.transports
-            if isinstance(packet := transport.heard[0], Connect) and packet.client_id.endswith(f":{client_id}")
+            if isinstance(packet := transport.received[0], Connect) and packet.client_id.endswith(f":{client_id}")
         ]
 
 

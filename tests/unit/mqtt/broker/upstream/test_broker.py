@@ -119,7 +119,7 @@ async def test_discard_ends_the_session_at_the_broker() -> None:
         link.close(discard=True)
         await settle()
         assert len(target.connects()) == connects
-        assert transport.heard[-1] == Disconnect(session_expiry=0 if version == 5 else None)
+        assert transport.received[-1] == Disconnect(session_expiry=0 if version == 5 else None)
 
 
 async def test_delivery_waits_for_resume() -> None:
@@ -128,7 +128,7 @@ async def test_delivery_waits_for_resume() -> None:
     task = asyncio.create_task(broker_at(target).open(opening(clean_start=False, expiry=60), collector := Collector()))
     await settle()
     waiting = [Publish(f"{PREFIX}/a", b"%d" % number, 1, packet_id=number) for number in (1, 2)]
-    target.transports[0].say(ConnAck(session_present=True), *waiting)  # in one packet of bytes
+    target.transports[0].send(ConnAck(session_present=True), *waiting)  # in one packet of bytes
     link = await task
     assert link.session_present
     await settle()
@@ -138,14 +138,14 @@ async def test_delivery_waits_for_resume() -> None:
     assert collector.payloads == [b"1", b"2"]
     link.acknowledge(2)
     await settle()
-    assert target.transports[0].heard[1:] == [PubAck(2)]
+    assert target.transports[0].received[1:] == [PubAck(2)]
 
 
 async def test_pause_stops_delivery_between_two_messages() -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     collector.on_deliver = lambda _: link.pause()
-    transport.say(*(Publish(f"{PREFIX}/a", b"%d" % number) for number in range(3)))
+    transport.send(*(Publish(f"{PREFIX}/a", b"%d" % number) for number in range(3)))
     await settle()
     assert collector.payloads == [b"0"]
     assert not transport.reading
@@ -164,7 +164,7 @@ async def test_the_receive_maximum_of_a_device_holds_for_mqtt_3_1_1() -> None:
     answers: list[Reason] = []
     link.publish(Message("p", b"", 1), answers.append)
     await settle()
-    transport.say(*(Publish(f"{PREFIX}/a", b"%d" % n, 1, packet_id=n) for n in (1, 2, 3)), PubAck(1))
+    transport.send(*(Publish(f"{PREFIX}/a", b"%d" % n, 1, packet_id=n) for n in (1, 2, 3)), PubAck(1))
     await settle()
     assert collector.payloads == [b"1"]
     assert answers == [Reason.SUCCESS]
@@ -174,14 +174,14 @@ async def test_the_receive_maximum_of_a_device_holds_for_mqtt_3_1_1() -> None:
     link.acknowledge(2)
     await settle()
     assert collector.payloads == [b"1", b"2", b"3"]
-    assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(1), PubAck(2), PubAck(3)]
+    assert [packet for packet in transport.received if isinstance(packet, PubAck)] == [PubAck(1), PubAck(2), PubAck(3)]
 
 
 async def test_held_messages_are_limited() -> None:
     link, transport, collector = await opened(FakeTarget(4), receive_maximum=1)
     link.resume()
     for number in range(1, 1001):
-        transport.say(Publish(f"{PREFIX}/a", b"%d" % number, 1, packet_id=number))
+        transport.send(Publish(f"{PREFIX}/a", b"%d" % number, 1, packet_id=number))
     await settle()
     assert not transport.reading
     assert len(collector.received) == 1
@@ -193,7 +193,7 @@ async def test_held_messages_are_limited() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "data",
     [
         b"\xf0\x00" * 10,
         b"garbage " * 20,
@@ -203,20 +203,20 @@ async def test_held_messages_are_limited() -> None:
         encode(Publish("t", b"", 2, packet_id=1), 5),
         encode(ConnAck(), 5),
     ],
-    ids=lambda said: said[:4].hex(),
+    ids=lambda data: data[:4].hex(),
 )
-async def test_protocol_errors_of_the_broker_end_the_link(said: bytes) -> None:
+async def test_protocol_errors_of_the_broker_end_the_link(data: bytes) -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     answers: list[Reason] = []
     link.publish(Message("p", b"", 1), answers.append)
-    transport.say_bytes(said)
+    transport.send_bytes(data)
     await settle()
     assert collector.reasons == [Reason.SERVER_BUSY]
     assert answers == [Reason.UNSPECIFIED_ERROR]
     assert transport.closed
-    assert isinstance(transport.heard[-1], Disconnect)
-    assert transport.heard[-1].reason.failed
+    assert isinstance(transport.received[-1], Disconnect)
+    assert transport.received[-1].reason.failed
     link.publish(Message("p", b"", 1), answers.append)
     link.subscribe([Subscription("a", 1)], answers.extend)
     link.close()
@@ -229,10 +229,10 @@ async def test_messages_of_another_scope_are_not_delivered() -> None:
     link, transport, collector = await opened(FakeTarget())
     link.resume()
     with capture_logs() as logs:
-        transport.say(Publish("999999999999/us-east-1/a", b"", 1, packet_id=1), Publish(f"{PREFIX}/a", b"mine"))
+        transport.send(Publish("999999999999/us-east-1/a", b"", 1, packet_id=1), Publish(f"{PREFIX}/a", b"mine"))
         await settle()
     assert collector.payloads == [b"mine"]
-    assert transport.heard[1:] == [PubAck(1)]
+    assert transport.received[1:] == [PubAck(1)]
     assert len(logs) == 1
 
 
@@ -243,8 +243,8 @@ async def test_filters_without_a_name_are_refused() -> None:
     link.resume()
     link.subscribe(subscriptions, answers.extend)
     await settle()
-    assert transport.heard[1] == Subscribe(1, (SubscriptionRequest(f"{PREFIX}/b", 1, no_local=True),))
-    transport.say(SubAck(1, (Reason.GRANTED_QOS_1,)))
+    assert transport.received[1] == Subscribe(1, (SubscriptionRequest(f"{PREFIX}/b", 1, no_local=True),))
+    transport.send(SubAck(1, (Reason.GRANTED_QOS_1,)))
     await settle()
     assert answers == [Reason.TOPIC_FILTER_INVALID, Reason.GRANTED_QOS_1, Reason.TOPIC_FILTER_INVALID]
     link.unsubscribe(["a\x01"], answers.extend)
@@ -260,7 +260,7 @@ async def test_properties_are_sent_only_in_mqtt_5(version: Version) -> None:
     bad = MessageProperties(content_type="\x01")
     link.publish(Message("a", b"", 0, properties=bad), answers.append)
     await settle()
-    sent = [packet.properties for packet in transport.heard if isinstance(packet, Publish)]
+    sent = [packet.properties for packet in transport.received if isinstance(packet, Publish)]
     if version == 5:
         assert sent == [MessageProperties(message_expiry=5, response_topic=f"{PREFIX}/r")]
         assert answers == [Reason.SUCCESS, Reason.IMPLEMENTATION_SPECIFIC_ERROR]
@@ -300,7 +300,7 @@ async def test_disconnect_of_the_broker_becomes_taken_over_or_busy() -> None:
     ):
         link, transport, collector = await opened(FakeTarget())
         link.resume()
-        transport.say(Disconnect(reason))
+        transport.send(Disconnect(reason))
         await settle()
         assert collector.reasons == [expected]
 
@@ -320,7 +320,7 @@ async def test_discard_ends_the_session_of_a_disconnected_device(version: Versio
     again = await broker.open(opening(clean_start=False, expiry=60), Collector())
     ending = target.connects()[1]
     assert (ending.client_id, ending.clean_start, ending.session_expiry) == (target.connects()[0].client_id, True, 0)
-    assert isinstance(target.transports[1].heard[-1], Disconnect)
+    assert isinstance(target.transports[1].received[-1], Disconnect)
     assert [connect.clean_start for connect in target.connects()] == [False, True, False]
     assert not again.ended
 
@@ -346,7 +346,7 @@ async def test_a_takeover_waits_until_the_old_connection_is_closed() -> None:
     task = asyncio.create_task(broker.open(opening(), second))
     await settle()
     assert first.reasons == [Reason.SESSION_TAKEN_OVER]
-    assert isinstance(target.transports[0].heard[-1], Disconnect)
+    assert isinstance(target.transports[0].received[-1], Disconnect)
     assert len(target.transports) == 1
     target.transports[0].close()
     await task
@@ -363,7 +363,7 @@ async def test_a_link_may_be_taken_over_before_it_opens() -> None:
     await settle()
     assert len(target.transports) == 1  # the second one does not connect at all
     target.connack = ConnAck()
-    target.transports[0].say(ConnAck())
+    target.transports[0].send(ConnAck())
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(result, Unavailable) for result in results] == [True, True, False]
     assert [collector.reasons for collector in collectors] == [[Reason.SESSION_TAKEN_OVER]] * 2 + [[]]
@@ -385,7 +385,7 @@ async def test_an_unreachable_broker_refuses_devices_and_is_logged_once(trouble:
             if trouble == "closes":
                 target.transports[-1].close()
             if trouble == "garbage":
-                target.transports[-1].say_bytes(b"garbage " * 20)
+                target.transports[-1].send_bytes(b"garbage " * 20)
             with pytest.raises(Unavailable):
                 await task
             assert collector.reasons == []
@@ -411,7 +411,7 @@ async def test_stop_ends_all_links() -> None:
     await broker.open(opening(), collector)
     await broker.stop()
     assert collector.reasons == [Reason.SERVER_SHUTTING_DOWN]
-    assert [type(transport.heard[-1]) for transport in target.transports] == [Disconnect, Disconnect]
+    assert [type(transport.received[-1]) for transport in target.transports] == [Disconnect, Disconnect]
     with pytest.raises(Unavailable):
         await broker.open(opening(), collector)
 
@@ -448,7 +448,7 @@ async def test_the_device_is_disconnected_before_its_messages_fail() -> None:
 async def test_acknowledgements_are_sent_together() -> None:
     link, transport, _ = await opened(FakeTarget())
     link.resume()
-    transport.say(*(Publish(f"{PREFIX}/a", b"", 1, packet_id=number) for number in range(1, 6)))
+    transport.send(*(Publish(f"{PREFIX}/a", b"", 1, packet_id=number) for number in range(1, 6)))
     await settle()
     writes = 0
     write = transport.write
@@ -463,7 +463,7 @@ async def test_acknowledgements_are_sent_together() -> None:
         link.acknowledge(number)
     await settle()
     assert writes == 1
-    assert [packet for packet in transport.heard if isinstance(packet, PubAck)] == [PubAck(n) for n in range(1, 6)]
+    assert [packet for packet in transport.received if isinstance(packet, PubAck)] == [PubAck(n) for n in range(1, 6)]
 
 
 async def test_a_refused_session_is_not_discarded() -> None:
@@ -483,14 +483,14 @@ async def test_unwanted_retained_messages_are_not_delivered(version: Any) -> Non
     link.subscribe([Subscription("w/+", 1, retain_handling=2), Subscription("w/exact", 1)], lambda _: None)
     await settle()
     for number, (topic, retain) in enumerate([("w/a", True), ("w/a", False), ("w/exact", True), ("other", True)], 1):
-        transport.say(Publish(f"{PREFIX}/{topic}", b"", 1, retain, packet_id=number))
+        transport.send(Publish(f"{PREFIX}/{topic}", b"", 1, retain, packet_id=number))
     await settle()
     came = [(message.topic, message.retain) for message, _, _ in collector.received]
     expected = [("w/a", True), ("w/a", False), ("w/exact", True), ("other", True)]
     assert came == expected[1 if version == 4 else 0 :]
-    assert (PubAck(1) in transport.heard) is (version == 4)  # the broker need not send it again
+    assert (PubAck(1) in transport.received) is (version == 4)  # the broker need not send it again
     link.unsubscribe(["w/+"], lambda _: None)
-    transport.say(Publish(f"{PREFIX}/w/a", b"", 0, True))
+    transport.send(Publish(f"{PREFIX}/w/a", b"", 0, True))
     await settle()
     assert collector.received[-1][0].topic == "w/a"
 

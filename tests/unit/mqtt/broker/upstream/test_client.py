@@ -50,12 +50,12 @@ class Conversation:
         self.client.outgoing(0.0)
         if connack is None:
             connack = ConnAck()
-        self.events = self.hear(connack)
+        self.events = self.receive(connack)
 
-    def hear(self, *packets: Packet) -> list[Any]:
+    def receive(self, *packets: Packet) -> list[Any]:
         return list(self.client.receive(b"".join(encode(packet, self.version) for packet in packets)))
 
-    def said(self) -> list[Packet]:
+    def sent(self) -> list[Packet]:
         return list(self.broker.feed(self.client.outgoing(self.now)))
 
     def publish(self, payload: bytes = b"x", qos: int = 1, *, retain: bool = False) -> None:
@@ -78,7 +78,7 @@ def test_a_refused_connection_sends_no_disconnect(version: Version) -> None:
     conversation = Conversation(version, ConnAck(Reason.NOT_AUTHORIZED))
     assert [event.reason for event in conversation.events] == [Reason.NOT_AUTHORIZED]
     conversation.client.disconnect()
-    assert conversation.said() == []
+    assert conversation.sent() == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -87,16 +87,16 @@ def test_pubacks_answer_messages(version: Version) -> None:
     conversation.publish(b"1")
     conversation.publish(b"2", 0)
     conversation.publish(b"3")
-    assert conversation.said() == [
+    assert conversation.sent() == [
         Publish("t", b"1", 1, packet_id=1),
         Publish("t", b"2"),
         Publish("t", b"3", 1, packet_id=2),
     ]
     assert conversation.answers == [(Reason.SUCCESS,)]
-    events = conversation.hear(PubAck(2), PubAck(1))
+    events = conversation.receive(PubAck(2), PubAck(1))
     assert events == [Answered(conversation.done, (Reason.SUCCESS,))] * 2
     with pytest.raises(ProtocolError, match="without a request"):
-        conversation.hear(PubAck(1))
+        conversation.receive(PubAck(1))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -105,10 +105,10 @@ def test_subacks_and_unsubacks_answer_requests(version: Version) -> None:
     requests = [SubscriptionRequest("a", 1), SubscriptionRequest("b", 0)]
     conversation.client.subscribe(requests, conversation.done)
     conversation.client.unsubscribe(["a", "b"], conversation.done)
-    assert conversation.said() == [Subscribe(1, tuple(requests)), Unsubscribe(2, ("a", "b"))]
+    assert conversation.sent() == [Subscribe(1, tuple(requests)), Unsubscribe(2, ("a", "b"))]
     granted = (Reason.GRANTED_QOS_1, Reason.UNSPECIFIED_ERROR)
     ended = (Reason.SUCCESS, Reason.NO_SUBSCRIPTION_EXISTED) if version == 5 else (Reason.SUCCESS,) * 2
-    events = conversation.hear(SubAck(1, granted), UnsubAck(2, ended))
+    events = conversation.receive(SubAck(1, granted), UnsubAck(2, ended))
     assert [event.reasons for event in events] == [granted, ended]
 
 
@@ -116,9 +116,9 @@ def test_the_receive_maximum_of_the_broker_limits_messages() -> None:
     conversation = Conversation(connack=ConnAck(receive_maximum=2))
     for number in range(4):
         conversation.publish(b"%d" % number)
-    assert [packet.payload for packet in conversation.said() if isinstance(packet, Publish)] == [b"0", b"1"]
+    assert [packet.payload for packet in conversation.sent() if isinstance(packet, Publish)] == [b"0", b"1"]
     with pytest.raises(ProtocolError):  # an answer for a message that was not sent yet
-        conversation.hear(PubAck(3))
+        conversation.receive(PubAck(3))
 
 
 def test_waiting_messages_are_sent_in_order() -> None:
@@ -127,13 +127,13 @@ def test_waiting_messages_are_sent_in_order() -> None:
         conversation.publish(b"%d" % number)
     sent = []
     for _ in range(5):
-        (packet,) = conversation.said()
+        (packet,) = conversation.sent()
         assert isinstance(packet, Publish)
         assert packet.packet_id is not None
         sent.append(packet.payload)
-        conversation.hear(PubAck(packet.packet_id))
+        conversation.receive(PubAck(packet.packet_id))
     assert sent == [b"0", b"1", b"2", b"3", b"4"]
-    assert conversation.said() == []
+    assert conversation.sent() == []
 
 
 def test_a_congested_client_refuses_requests() -> None:
@@ -144,7 +144,7 @@ def test_a_congested_client_refuses_requests() -> None:
     conversation.publish()
     conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
     assert conversation.answers == [(Reason.QUOTA_EXCEEDED,)] * 2
-    conversation.hear(PubAck(1))
+    conversation.receive(PubAck(1))
     assert not conversation.client.congested
 
 
@@ -169,30 +169,30 @@ def test_messages_that_the_broker_cannot_accept_are_refused(connack: ConnAck, op
     conversation = Conversation(connack=connack)
     conversation.publish(**options)
     assert conversation.answers == [(Reason.IMPLEMENTATION_SPECIFIC_ERROR,)]
-    assert conversation.said() == []
+    assert conversation.sent() == []
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_deliveries_are_acknowledged_once(version: Version) -> None:
     conversation = Conversation(version)
     first = Publish("t", b"1", 1, packet_id=7)
-    assert conversation.hear(first, Publish("t", b"2")) == [first, Publish("t", b"2")]
+    assert conversation.receive(first, Publish("t", b"2")) == [first, Publish("t", b"2")]
     conversation.client.acknowledge(8)
     conversation.client.acknowledge(7)
     conversation.client.acknowledge(7)
-    assert conversation.said() == [PubAck(7)]
-    assert conversation.hear(first) == [first]
+    assert conversation.sent() == [PubAck(7)]
+    assert conversation.receive(first) == [first]
 
 
 def test_repeated_packet_ids_are_refused_except_for_mqtt_3_1_1_duplicates() -> None:
     first = Publish("t", b"1", 1, packet_id=7)
     again = Publish("t", b"1", 1, dup=True, packet_id=7)
     conversation = Conversation(4)
-    assert conversation.hear(first, again) == [first]
+    assert conversation.receive(first, again) == [first]
     with pytest.raises(ProtocolError, match="in use"):
-        Conversation(4).hear(first, first)
+        Conversation(4).receive(first, first)
     with pytest.raises(ProtocolError, match="in use"):
-        Conversation(5).hear(first, again)
+        Conversation(5).receive(first, again)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -213,7 +213,7 @@ def test_repeated_packet_ids_are_refused_except_for_mqtt_3_1_1_duplicates() -> N
 )
 def test_unexpected_packets_are_refused(version: Version, packets: list[Packet]) -> None:
     with pytest.raises(ProtocolError):
-        Conversation(version).hear(*packets)
+        Conversation(version).receive(*packets)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_unexpected_packets_are_refused(version: Version, packets: list[Packet])
 )
 def test_unexpected_packets_of_mqtt_5_are_refused(packet: Packet) -> None:
     with pytest.raises(ProtocolError):
-        Conversation().hear(packet)
+        Conversation().receive(packet)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_an_answer_of_another_type_is_refused() -> None:
     conversation = Conversation()
     conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
     with pytest.raises(ProtocolError):
-        conversation.hear(PubAck(1))
+        conversation.receive(PubAck(1))
 
 
 @pytest.mark.parametrize("reasons", [(Reason.SUCCESS,) * 2, (Reason.GRANTED_QOS_2,)])
@@ -252,13 +252,13 @@ def test_an_answer_with_wrong_reasons_is_refused(reasons: tuple[Reason, ...]) ->
     conversation = Conversation()
     conversation.client.subscribe([SubscriptionRequest("a")], conversation.done)
     with pytest.raises(ProtocolError, match="does not match the request"):
-        conversation.hear(SubAck(1, reasons))
+        conversation.receive(SubAck(1, reasons))
 
 
 def test_exceeding_our_receive_maximum_is_refused() -> None:
     conversation = Conversation(receive_maximum=2)
     with pytest.raises(ProtocolError) as caught:
-        conversation.hear(*(Publish("t", b"", 1, packet_id=id) for id in (1, 2, 3)))
+        conversation.receive(*(Publish("t", b"", 1, packet_id=id) for id in (1, 2, 3)))
     assert caught.value.reason is Reason.RECEIVE_MAXIMUM_EXCEEDED
 
 
@@ -301,12 +301,12 @@ def test_pings_are_sent_and_time_out(version: Version) -> None:
     conversation = Conversation(version)
     client = conversation.client
     assert client.tick(29.0, reading=True)
-    assert conversation.said() == []
+    assert conversation.sent() == []
     assert client.tick(30.0, reading=True)
-    assert conversation.said() == [PingReq()]
+    assert conversation.sent() == [PingReq()]
     assert client.tick(49.0, reading=True)
     assert not client.tick(50.0, reading=True)
-    conversation.hear(PingResp())
+    conversation.receive(PingResp())
     assert client.tick(50.0, reading=True)
 
 
@@ -315,7 +315,7 @@ def test_pings_do_not_time_out_while_reading_is_paused() -> None:
     client = conversation.client
     for now in range(0, 200, 5):
         assert client.tick(float(now), reading=False)
-    assert len(conversation.said()) == 19  # pings are still sent
+    assert len(conversation.sent()) == 19  # pings are still sent
     assert client.tick(214.0, reading=True)
     assert not client.tick(215.0, reading=True)
 
@@ -331,8 +331,8 @@ def test_abandoned_requests_fail() -> None:
     assert conversation.client.abandoned() == []
 
 
-@pytest.mark.parametrize(("expiry", "new", "said"), [(0, 5, None), (10, 5, 5), (10, 0, 0), (10, None, None)])
-def test_disconnect_is_sent_with_the_session_expiry(expiry: int, new: int | None, said: int | None) -> None:
+@pytest.mark.parametrize(("expiry", "new", "sent"), [(0, 5, None), (10, 5, 5), (10, 0, 0), (10, None, None)])
+def test_disconnect_is_sent_with_the_session_expiry(expiry: int, new: int | None, sent: int | None) -> None:
     conversation = Conversation(session_expiry=expiry)
     conversation.client.disconnect(session_expiry=new)
-    assert conversation.said() == [Disconnect(session_expiry=said)]
+    assert conversation.sent() == [Disconnect(session_expiry=sent)]

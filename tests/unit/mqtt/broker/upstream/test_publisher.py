@@ -27,12 +27,12 @@ HOME, OTHER = Scope("123456789012", "us-east-1"), Scope("210987654321", "us-east
 
 
 def published(transport: FakeTransport) -> list[bytes]:
-    return [packet.payload for packet in transport.heard if isinstance(packet, Publish)]
+    return [packet.payload for packet in transport.received if isinstance(packet, Publish)]
 
 
 def acknowledge_all(transport: FakeTransport) -> None:
-    ids = [packet.packet_id for packet in transport.heard if isinstance(packet, Publish)]
-    transport.say(*(PubAck(id) for id in ids if id is not None))
+    ids = [packet.packet_id for packet in transport.received if isinstance(packet, Publish)]
+    transport.send(*(PubAck(id) for id in ids if id is not None))
 
 
 async def until(transports: list[FakeTransport], count: int) -> None:
@@ -58,7 +58,7 @@ async def test_messages_wait_for_the_broker() -> None:
         await until(target.transports, 1)
     assert [line["event"] for line in logs] == ["broker_unreachable", "broker_reachable_again"]
     (transport,) = target.transports
-    names = [packet.topic for packet in transport.heard if isinstance(packet, Publish)]
+    names = [packet.topic for packet in transport.received if isinstance(packet, Publish)]
     assert names == ["123456789012/us-east-1/a", "210987654321/us-east-1/a"]
     await broker.stop()
 
@@ -72,7 +72,7 @@ async def test_unacknowledged_messages_are_sent_again() -> None:
         broker.publish(HOME, Message("a", b"%d" % number, 1))
     await settle()
     assert published(target.transports[0]) == [b"0", b"1", b"2"]
-    target.transports[0].say(PubAck(1))
+    target.transports[0].send(PubAck(1))
     await settle()
     target.transports[0].close()
     await until(target.transports, 2)
@@ -134,10 +134,10 @@ async def test_more_messages_than_the_window_are_sent_in_order() -> None:
     seen = 0
     while seen < 500:
         transport = target.transports[0]
-        new = [packet for packet in transport.heard if isinstance(packet, Publish)][seen:]
+        new = [packet for packet in transport.received if isinstance(packet, Publish)][seen:]
         assert new
         seen += len(new)
-        transport.say(*(PubAck(packet.packet_id) for packet in new if packet.packet_id))
+        transport.send(*(PubAck(packet.packet_id) for packet in new if packet.packet_id))
         await settle()
     assert published(target.transports[0]) == [b"%d" % number for number in range(500)]
     await broker.stop()
@@ -168,7 +168,7 @@ async def test_the_caller_gets_the_result_of_each_message(monkeypatch: pytest.Mo
     answers.clear()
     await until(target.transports, 1)
     assert answers == {}
-    target.transports[0].say(PubAck(1), PubAck(2, Reason.NOT_AUTHORIZED))
+    target.transports[0].send(PubAck(1), PubAck(2, Reason.NOT_AUTHORIZED))
     await settle()
     assert answers == {"taken": Reason.SUCCESS, "refused": Reason.NOT_AUTHORIZED}
     publish("at once", 0)
