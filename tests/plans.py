@@ -18,6 +18,7 @@ from unittest import mock
 import orjson
 
 import thingmint
+from thingmint.store.plain_parameters import CONNECTION
 from thingmint.store.postgres_transaction import PostgresTransaction
 from thingmint.store.sqlite import _migrate
 from thingmint.store.sqlite_transaction import SQLiteTransaction
@@ -97,7 +98,7 @@ class Plans:
     def __init__(self, allowed: Mapping[str, str]) -> None:
         self._allowed = allowed
         self._seen: set[tuple[str, str]] = set()
-        self._empty = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        self._empty = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=CONNECTION)
         _migrate(self._empty)
         rows = self._empty.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         self._tables = {name for (name,) in rows}
