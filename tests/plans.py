@@ -105,8 +105,8 @@ class Plans:
 
     @contextlib.contextmanager
     def checked(self) -> Iterator[None]:
-        """Checks every new statement of the product while the block runs."""
-        with contextlib.ExitStack() as patches:
+        """Checks every new statement of the product while the block runs, once."""
+        with contextlib.closing(self._empty), contextlib.ExitStack() as patches:
             for name in ("execute", "fetch_one", "fetch_all", "execute_many"):
                 for transaction, check in ((SQLiteTransaction, self._sqlite), (PostgresTransaction, self._postgres)):
                     patched = _checking_first(getattr(transaction, name), check, many=name == "execute_many")
