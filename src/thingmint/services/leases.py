@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 RENEW_EVERY = 1.0  # seconds
 PROCESS = "process:"
-"""This and the name of a process are the name of the lease that shows that the process is running."""
+"""Each running process has a lease whose name is this prefix and the name of the process."""
 PERIOD = 4.0  # seconds without a change, until a lease is taken over
 _MAX_GAP = PERIOD / 2  # seconds between two reads; after a longer gap, all leases count as changed in the meantime
 _CLOCKS_AGREE = 5.0  # seconds; with a larger difference, processes may find each other's changes late

@@ -66,7 +66,7 @@ _FOLD = (
 )
 _FORGET = BoundedDelete("quota_shares", ("kind", "owner", "lane"), "kind = $1")
 _PARTS = 32
-"""A share is at most this fraction of the quota."""
+"""A share is at most the quota divided by this number."""
 _MOST_AT_ONCE = 64
 
 _HOLDERS = {"registries": "folder", "devices": "registry"}
@@ -147,7 +147,7 @@ async def drop_count(tx: Transaction, kind: Counted, owner: str) -> None:
 
 
 async def _refill(tx: Transaction, kind: str, owner: str, quota: int, *, missing: int) -> None:
-    """Take another share for the lane. ``missing`` is 1 if the lane has no row that counted the new resource yet."""
+    """Take another share for the lane. ``missing`` is 1 if the lane's row has not counted the new resource, else 0."""
     for amount in dict.fromkeys((max(1, min(quota // _PARTS, _MOST_AT_ONCE)), 1)):
         left = await tx.fetch_one(_HAND_OUT, kind, owner, amount, quota)
         if left is not None:

@@ -61,7 +61,7 @@ async def attach_principal(
     """Attach a certificate to a thing, by default not exclusively. Nothing changes if it is already attached.
 
     An exclusive certificate cannot be attached to another thing, and a certificate attached to another thing cannot
-    become exclusive. Raises NotFound and Disallowed.
+    become exclusive. Raises NotFound and Disallowed, also for another type than that of the existing attachment.
     """
     await THINGS.get(tx, *scope, thing)
     await attach_to_known(tx, scope, thing, fingerprint, now, type=type)

@@ -161,8 +161,8 @@ def test_a_type_is_created_deprecated_and_deleted(tenant: Tenant) -> None:
     described = answer(iot.describe_thing_type, thingTypeName="lamp")
     assert recent(described["thingTypeMetadata"].pop("creationDate"))
     assert described == {**made, "thingTypeProperties": properties, "thingTypeMetadata": {"deprecated": False}}
-    told = exists(iot.create_thing_type, thingTypeName="lamp")
-    assert told[:3] == (409, made["thingTypeId"], made["thingTypeArn"])
+    conflict = exists(iot.create_thing_type, thingTypeName="lamp")
+    assert conflict[:3] == (409, made["thingTypeId"], made["thingTypeArn"])
     none: dict[str, list[str]] = {"searchableAttributes": []}
     assert answer(iot.update_thing_type, thingTypeName="lamp", thingTypeProperties=none) == {}
     assert iot.describe_thing_type(thingTypeName="lamp")["thingTypeProperties"] == {"thingTypeDescription": "a lamp"}

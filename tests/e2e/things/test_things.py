@@ -92,12 +92,12 @@ def test_attributes_that_the_model_forbids_are_refused(tenant: Tenant) -> None:
     for method in ("POST", "PATCH"):
         for values, message in given:
             body = {"attributePayload": {"attributes": values}}
-            status, code, told = sent(tenant.signer, method, "/things/NAME", "t", body)
-            assert (status, code, told[: len(message)]) == (*INVALID, message)
+            status, code, text = sent(tenant.signer, method, "/things/NAME", "t", body)
+            assert (status, code, text[: len(message)]) == (*INVALID, message)
 
 
 def test_hostile_names_are_refused(tenant: Tenant) -> None:
-    taken = []
+    accepted = []
     for method, path in (
         ("POST", "/things/NAME"),
         ("GET", "/things/NAME"),
@@ -115,8 +115,8 @@ def test_hostile_names_are_refused(tenant: Tenant) -> None:
         for name in HOSTILE:
             status, code, message = sent(tenant.signer, method, path, name)
             if (status, code) != INVALID or len(message) >= 200:
-                taken.append((method, path, name, status, message))
-    assert taken == []
+                accepted.append((method, path, name, status, message))
+    assert accepted == []
     assert tenant.iot.list_things()["things"] == []
 
 

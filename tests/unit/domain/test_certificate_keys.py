@@ -50,7 +50,7 @@ def test_weak_rsa_keys_are_flaws(bits: int, weak_keys: bool, flaw: str | None) -
     assert key_flaw(made_der(certificate(rsa_spki(bits))), weak_keys=weak_keys) == flaw
 
 
-def test_other_keys_are_no_flaw_and_unreadable_keys_are() -> None:
+def test_unreadable_keys_are_a_flaw_and_ec_keys_are_not() -> None:
     assert key_flaw(der_of(ec.generate_private_key(ec.SECP256R1())), weak_keys=False) is None
     assert key_flaw(b"\x30\x03abc", weak_keys=True) == "a key that cannot be read"
 

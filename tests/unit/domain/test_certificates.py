@@ -96,7 +96,7 @@ class TestFingerprints:
 
 
 class TestCertificates:
-    def test_what_is_known_of_one(self) -> None:
+    def test_fields_of_a_certificate(self) -> None:
         original = vectors.certificate()
         certificate = parsed_certificate(original.public_bytes(Encoding.PEM).decode())
         assert certificate.der == original.public_bytes(Encoding.DER)
@@ -219,7 +219,7 @@ class TestInvalidCertificates:
     def test_damaged_pem_is_refused(self, pem: str) -> None:
         assert refusal_of_certificate(pem) == NOT_WELL_FORMED
 
-    def test_csrs_and_certificates_are_told_apart(self) -> None:
+    def test_csrs_and_certificates_are_distinguished(self) -> None:
         csr = vectors.to_pem(vectors.to_der(CSR), "CERTIFICATE")
         assert refusal_of_certificate(csr) == "contains a certificate signing request, not a certificate"
         certificate = vectors.to_pem(vectors.to_der(CERTIFICATE), "CERTIFICATE REQUEST")
@@ -321,7 +321,7 @@ class TestSigningRequests:
         ids=["RSA-2048", "P-256", "P-384", "P-521"],
     )
     @pytest.mark.parametrize("label", ["CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"])
-    def test_what_is_known_of_one(self, key: Any, label: str) -> None:
+    def test_fields_of_a_request(self, key: Any, label: str) -> None:
         subject = x509.Name(
             [
                 x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Ünïcode & Sons"),

@@ -94,9 +94,9 @@ async def test_lists_have_the_configured_kind_of_fingerprint(world: World, devic
     pem = vectors.certificate_pem()
     made = await add(world, device, pem)
     shown = hashlib.sha1(vectors.to_der(pem)).hexdigest() if sha1 else fingerprint_of(pem)
-    told = unpacked(made.response)
-    assert (told.device_id, told.fingerprint, told.certificate_data) == (device, shown, pem)
-    assert told.created_at.ToDatetime() == world.clock().replace(tzinfo=None)
+    returned = unpacked(made.response)
+    assert (returned.device_id, returned.fingerprint, returned.certificate_data) == (device, shown, pem)
+    assert returned.created_at.ToDatetime() == world.clock().replace(tzinfo=None)
     assert (unpacked(made.metadata).device_id, unpacked(made.metadata).fingerprint) == (device, shown)
     assert [each.fingerprint for each in await certificates(world, device)] == [shown]
 
@@ -252,7 +252,7 @@ async def test_a_certificate_moves_from_one_device_to_another(world: World, devi
     assert await registration(world, pem) is None, "AddCertificate made it, however often it was moved"
 
 
-async def test_what_unbinding_deactivated_can_be_activated_by_aws(world: World, device: str) -> None:
+async def test_aws_can_activate_a_certificate_that_unbinding_deactivated(world: World, device: str) -> None:
     pem = vectors.certificate_pem()
     await register(world, pem, Status.ACTIVE)
     await add(world, device, pem)

@@ -137,7 +137,7 @@ async def test_a_verification_certificate_must_have_the_current_code(world: Worl
 # -- registering CA certificates ----------------------------------------------------------------------------------
 
 
-async def test_a_registered_ca_certificate_is_described_as_it_was_given(world: World) -> None:
+async def test_a_registered_ca_certificate_is_described_as_given(world: World) -> None:
     made = issuer()
     id = await prove(world, made, setAsActive=False, tags=[{"Key": "a", "Value": "b"}])
     described = await describe(world, id)

@@ -190,7 +190,7 @@ async def modes(world: World, table: str = "registrations") -> dict[str, set[str
 async def settle(world: World) -> list[dict[str, Any]]:
     with capture_logs() as logs:
         await settle_ca_owners(world.store, world.environment.own_authorities)
-    return [dict(told) for told in logs]
+    return [dict(entry) for entry in logs]
 
 
 async def test_the_first_account_keeps_its_ca(world: World) -> None:
@@ -198,8 +198,8 @@ async def test_the_first_account_keeps_its_ca(world: World) -> None:
     await as_before(world, root, OURS, devices=1)
     await as_before(world, root, THEIRS, devices=2)
     await forget_owners(world)
-    (told,) = await settle(world)
-    assert (told["event"], told["account"], told["ca"], told["certificates"]) == (
+    (entry,) = await settle(world)
+    assert (entry["event"], entry["account"], entry["ca"], entry["certificates"]) == (
         "ca_certificate_made_sni_only",
         THEIRS.account,
         root.fingerprint,
@@ -218,8 +218,8 @@ async def test_the_owner_is_found_for_other_certificates_of_the_key_too(world: W
     await as_before(world, root, THEIRS)
     await as_before(world, reissued(root), OURS)
     await forget_owners(world)
-    (told,) = await settle(world)
-    assert told["account"] == OURS.account
+    (entry,) = await settle(world)
+    assert entry["account"] == OURS.account
     assert (await describe(world, root.fingerprint, THEIRS))["certificateMode"] == "DEFAULT"
 
 
@@ -231,8 +231,8 @@ async def test_the_owner_of_a_deleted_ca_is_found_by_its_fingerprint(world: Worl
     await as_before(world, root, OURS, devices=1)
     await end(world, root)
     await forget_owners(world)
-    (told,) = await settle(world)
-    assert told["account"] == OURS.account
+    (entry,) = await settle(world)
+    assert entry["account"] == OURS.account
     with pytest.raises(AlreadyExists):
         await prove(world, root)
     await prove(world, root, THEIRS)
@@ -245,8 +245,8 @@ async def test_all_certificates_of_a_large_fleet_become_sni_only(world: World, m
     await as_before(world, root, OURS)
     await as_before(world, root, THEIRS, devices=7)
     await forget_owners(world)
-    (told,) = await settle(world)
-    assert told["certificates"] == 7
+    (entry,) = await settle(world)
+    assert entry["certificates"] == 7
     assert await modes(world) == {THEIRS.account: {"SNI_ONLY"}}
 
 
@@ -272,7 +272,7 @@ async def test_registrations_of_our_own_cas_are_deleted(world: World, mode: str)
     await forget_owners(world)
     with capture_logs() as logs:
         await settle_ca_owners(world.store, OwnAuthorities([root.certificate]))
-    assert [(told["event"], told["account"]) for told in logs] == [("ca_certificate_deleted", THEIRS.account)]
+    assert [(entry["event"], entry["account"]) for entry in logs] == [("ca_certificate_deleted", THEIRS.account)]
     with pytest.raises(NotFound):
         await describe(world, root.fingerprint, THEIRS)
     with pytest.raises(InvalidState):

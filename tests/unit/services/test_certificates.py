@@ -232,15 +232,15 @@ async def test_the_log_names_discarded_certificates_by_fingerprint_and_serial_nu
         with capture_logs() as logs:
             discard(change, new, error)
         [entry] = logs
-        told = (entry["fingerprint"], entry["serial"], entry["reason"])
-        assert told == (new.certificate.fingerprint, serial, reason)
+        logged = (entry["fingerprint"], entry["serial"], entry["reason"])
+        assert logged == (new.certificate.fingerprint, serial, reason)
 
 
 # -- registering --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", ["ACTIVE", "INACTIVE", "REVOKED", None])
-async def test_a_registered_certificate_is_described_as_it_was_given(world: World, status: str | None) -> None:
+async def test_a_registered_certificate_is_described_as_given(world: World, status: str | None) -> None:
     members = {} if status is None else {"status": status}
     made = await world.aws("RegisterCertificateWithoutCA", certificatePem=PEM, **members)
     described = await describe(world, made["certificateId"])

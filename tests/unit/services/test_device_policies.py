@@ -91,7 +91,7 @@ async def versions(world: World) -> list[tuple[str, bool]]:
 # -- documents and versions ---------------------------------------------------------------------------------------
 
 
-async def test_a_new_policy_is_described_as_it_was_sent(world: World) -> None:
+async def test_a_new_policy_is_described_as_sent(world: World) -> None:
     statement = '{"Effect":"Allow",\t"Action":"iot:*","Resource":"*", "Sid":"é"}'
     text = f' {{\n"Version": "2012-10-17","Statement": {statement} }}\r\n'
     arn = "arn:aws:iot:us-east-1:111111111111:policy/p"
@@ -109,7 +109,7 @@ async def test_a_new_policy_is_described_as_it_was_sent(world: World) -> None:
     }
 
 
-async def test_a_new_version_is_described_as_it_was_sent(world: World) -> None:
+async def test_a_new_version_is_described_as_sent(world: World) -> None:
     await create(world, "p")
     policy = await world.aws("GetPolicy", **P)
     world.clock.advance(seconds=5)
@@ -236,9 +236,9 @@ async def test_unknown_keys_are_accepted_with_a_warning(world: World) -> None:
     with capture_logs() as logs:
         await world.aws("CreatePolicy", policyName="p", policyDocument=text)
         await world.aws("CreatePolicyVersion", policyName="p", policyDocument=text)
-    told = [{name: line[name] for name in ("event", "account", "policy", "keys")} for line in logs]
+    logged = [{name: line[name] for name in ("event", "account", "policy", "keys")} for line in logs]
     expected = {"account": OURS.account, "policy": "p", "keys": "aws:MultiFactorAuthPresent"}
-    assert told == [{"event": "policy_uses_unknown_keys", **expected}] * 2
+    assert logged == [{"event": "policy_uses_unknown_keys", **expected}] * 2
 
 
 async def test_the_size_limit_ignores_white_space(world: World) -> None:
@@ -270,7 +270,7 @@ async def test_tags_are_checked_before_the_document(world: World) -> None:
 # -- deleting -----------------------------------------------------------------------------------------------------
 
 
-async def test_attached_policies_and_those_with_versions_cannot_be_deleted(world: World) -> None:
+async def test_policies_with_attachments_or_versions_cannot_be_deleted(world: World) -> None:
     await create(world, "p")
     await create_version(world)
     target = await new_cert(world)

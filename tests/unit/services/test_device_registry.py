@@ -317,10 +317,10 @@ async def test_resources_are_not_found_in_another_account(world: World) -> None:
     for label, fields in [*GONE.items(), *lists]:
         if label.startswith("OperationService"):
             continue
-        told = []
+        messages = []
         for given in (fields, fields | {name: ours[name] for name in fields if name in ours}):
             with pytest.raises(NotFound) as caught:
                 await world.yandex(label, THEIRS, **given)
-            told.append(str(caught.value).replace(next(iter(given.values())), ""))
-        assert told[0] == told[1]
+            messages.append(str(caught.value).replace(next(iter(given.values())), ""))
+        assert messages[0] == messages[1]
     assert await world.yandex("DeviceService.Get", device_id=device) == before

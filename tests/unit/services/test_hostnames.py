@@ -56,8 +56,8 @@ def test_an_assigned_name_selects_its_account_and_region(name: str | None, expec
 
 
 def test_advice_lists_the_assigned_names() -> None:
-    told = NAMES.advice([OURS, ABROAD])
-    assert told == (
+    advice = NAMES.advice([OURS, ABROAD])
+    assert advice == (
         "the device must send a host name (SNI): iot.example or y.example (account 111111111111, us-east-1); "
         "one that you must first assign in the setting endpoints (account 111111111111, eu-central-1)"
     )

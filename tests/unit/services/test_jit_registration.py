@@ -177,9 +177,7 @@ async def test_a_certificate_that_another_connection_registered_is_a_candidate(
     assert candidate.registration.status == status
 
 
-async def test_certificates_that_require_a_host_name_are_not_candidates_without_one(
-    world: World, gateway: Gateway
-) -> None:
+async def test_certificates_are_not_candidates_without_a_required_host_name(world: World, gateway: Gateway) -> None:
     root = issuer()
     await prove(world, root, **AUTO)
     made = root.sign()

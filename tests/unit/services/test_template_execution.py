@@ -105,7 +105,7 @@ async def test_attaching_a_certificate_is_authorized_with_its_thing(provisioning
     assert not any(contexts.values())
 
 
-async def test_what_a_template_changes_is_audited_and_published(provisioning: Provisioning) -> None:
+async def test_changes_of_a_template_are_audited_and_published(provisioning: Provisioning) -> None:
     name = await provisioning.template(body(policy="all", Properties={"ThingGroups": ["one"]}))
     made, token = await provisioning.create()
     provisioning.world.audit_resources()
@@ -377,7 +377,7 @@ async def test_certificates_of_failed_templates_are_counted(world: World) -> Non
     assert await world.count("certificates") == 0
 
 
-async def test_denied_callers_are_told_the_action(world: World) -> None:
+async def test_errors_of_denied_callers_name_the_action(world: World) -> None:
     world.denied.add("iot:CreateCertificateFromCsr")
     with pytest.raises(Denied):
         await register(world, by_csr())
@@ -435,7 +435,7 @@ async def test_a_ca_certificate_that_did_not_sign_is_refused(world: World) -> No
 
 
 @pytest.mark.parametrize("case", ["unknown", "theirs", "inactive", "namesake", "two of one key"])
-async def test_a_certificate_without_a_certain_ca_is_registered_without_one(world: World, case: str) -> None:
+async def test_a_certificate_without_a_certain_ca_is_registered_without_a_ca(world: World, case: str) -> None:
     root = issuer()
     match case:
         case "theirs":

@@ -52,9 +52,9 @@ async def test_register_thing_over_rest_refuses_hostile_values(world: World) -> 
         with pytest.raises(InvalidParameters) as refused:
             await world.aws("RegisterThing", templateBody=template, parameters={"SerialNumber": hostile})
         assert await counts(world) == before
-        told = aws_error_of(refused.value, OURS)
-        assert told.code == "InvalidRequestException"
-        assert told.message == "Parameter SerialNumber cannot be used in a policy"
+        error = aws_error_of(refused.value, OURS)
+        assert error.code == "InvalidRequestException"
+        assert error.message == "Parameter SerialNumber cannot be used in a policy"
     await world.aws("RegisterThing", templateBody=template, parameters={"SerialNumber": "SN-0042"})
     ((text,),) = await world.rows("SELECT document FROM device_policy_versions")
     assert json.loads(text)["Statement"][0]["Resource"] == "arn:aws:iot:us-east-1:1:topic/SN-0042/x"

@@ -52,7 +52,7 @@ async def versions(world: World) -> list[tuple[int, bool]]:
     return [(version["versionId"], version["isDefaultVersion"]) for version in page["versions"]]
 
 
-async def test_a_new_template_is_described_as_it_was_given(world: World) -> None:
+async def test_a_new_template_is_described_as_given(world: World) -> None:
     given = {"description": "for lamps", "enabled": True, "preProvisioningHook": {"targetArn": LAMBDA}}
     given |= {"type": "FLEET_PROVISIONING", "templateBody": body(v="1")}
     made = await create(world, **given)

@@ -60,7 +60,7 @@ async def members_of(world: World, group: str, **wanted: Any) -> list[str]:
 # -- groups -------------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_group_is_described_as_it_was_given(world: World) -> None:
+async def test_a_new_group_is_described_as_given(world: World) -> None:
     await groups(world, ("root", None), ("middle", "root"))
     world.audit_resources()
     given = properties("words", attributes={"a": "1", "b": ""})

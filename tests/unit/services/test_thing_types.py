@@ -19,7 +19,7 @@ LAMP = {"thingTypeName": "lamp"}
 PROPERTIES = {"thingTypeDescription": "light", "searchableAttributes": ["color", "room"]}
 
 
-async def test_a_new_type_is_described_as_it_was_given(world: World) -> None:
+async def test_a_new_type_is_described_as_given(world: World) -> None:
     made = await world.aws("CreateThingType", **LAMP, thingTypeProperties=PROPERTIES)
     assert made["thingTypeArn"] == "arn:aws:iot:us-east-1:111111111111:thingtype/lamp"
     assert world.audit_resources() == ["thingtype/lamp"]

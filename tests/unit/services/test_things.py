@@ -42,7 +42,7 @@ async def lamp(world: World, **attributes: str) -> dict[str, Any]:
 # -- creating -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_new_thing_is_described_as_it_was_given(world: World) -> None:
+async def test_a_new_thing_is_described_as_given(world: World) -> None:
     await world.aws("CreateThingType", thingTypeName="lamp")
     world.audit_resources()
     made = await world.aws("CreateThing", thingName="a", thingTypeName="lamp", **payload(color="red", off=""))
