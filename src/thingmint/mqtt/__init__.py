@@ -1,1 +1,1 @@
-"""The MQTT gateway: what devices connect to."""
+"""The MQTT gateway, which devices connect to."""

@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
                 self._read_or_wait()
                 return
         elif not self._hold_unaccepted(len(data)):
-            self._handler.failed(Reason.QUOTA_EXCEEDED, "connections that were not accepted hold too much memory")
+            self._handler.failed(Reason.QUOTA_EXCEEDED, "connections without an accepted CONNECT use too much memory")
             return
         self._flushing = True  # so that handlers do not flush: it is done once, below
         self._waiting.extend(self.mqtt.receive(data, now))

@@ -1,6 +1,6 @@
 """Logs the beginning and the end of each device's connection, and each refusal.
 
-The audit trail gets a record of each as well; the record of a refusal names the closest policy statements.
+The audit log gets a record of each as well; the record of a refusal names the closest policy statements.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _log = structlog.get_logger("thingmint.gateway")
 
 
 def device_caller(scope: Scope, fingerprint: str, client_id: str) -> Caller:
-    """Returns a device as a caller of the audit trail. It has no policies for the operations of an API."""
+    """Returns a device as a caller, for the audit log. It has no policies for the operations of an API."""
     return Caller(
         account=scope.account,
         regions=(scope.region,),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import PublishedChange
 
 
-_ANSWER_TIMEOUT = 10.0  # seconds for the broker to take a message
+_ANSWER_TIMEOUT = 10.0  # seconds for the broker to acknowledge a message
 _RESERVED = "$"
 _WHY = "an administrator closed the connection"
 
@@ -194,22 +194,22 @@ def _check(message: Message) -> None:
     except ProtocolError as error:
         raise Invalid("message", f"cannot be published: {error}") from None
     except (OverflowError, ValueError):  # text with a null character, text that is too long, an expiry over four bytes
-        raise Invalid("message", "has a text or a number that MQTT cannot carry") from None
+        raise Invalid("message", "has a text or a number that MQTT cannot represent") from None
     if not AWS_LIMITS.takes_topic(message.topic):
-        raise Invalid("topic", "is longer, or has more levels, than one that devices may use")
+        raise Invalid("topic", "is longer or has more levels than devices may use")
 
 
 def _refusal(reason: Reason) -> DomainError:
     """Returns the error that the API reports for the broker's answer."""
     match reason:
         case Reason.TOPIC_NAME_INVALID:
-            return Invalid("topic", "is not one that the broker takes")
+            return Invalid("topic", "is not accepted by the broker")
         case Reason.IMPLEMENTATION_SPECIFIC_ERROR:
-            return Invalid("message", "is not one that the broker takes")
+            return Invalid("message", "is not accepted by the broker")
         case Reason.QUOTA_EXCEEDED:
-            return Throttled("Too many messages wait to be delivered, or are retained")
+            return Throttled("Too many messages wait or are retained")
         case _:
-            return Unavailable(f"The broker did not take the message: {reason.name}")
+            return Unavailable(f"The broker refused the message: {reason.name}")
 
 
 def _described(place: _Place) -> Connection:

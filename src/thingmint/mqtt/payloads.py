@@ -179,7 +179,7 @@ def rejection_of(error: Exception, request_id: str) -> Rejection:
 
 
 def why(error: Exception) -> str:
-    """Returns the reason for the audit trail."""
+    """Returns the reason for the audit log."""
     if isinstance(error, Unreadable):
         return "the payload cannot be parsed"
     return str(error) if isinstance(error, errors.DomainError) else type(error).__name__

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 _MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
-_MAX_REFUSALS = 100  # of one connection; then it is closed, so that no device fills the audit trail with refusals
+_MAX_REFUSALS = 100  # of one connection; then it is closed, so that no device fills the audit log with refusals
 _MAX_NOTED = 64  # topics per connection with a warning in the log: not served, not delivered
 
 # The gateway answers requests on these topics, only to the connection that asked. The broker gets no subscription.
@@ -151,7 +151,7 @@ class Traffic:
             self._host.disconnect(refused[0], "a subscription was refused", with_will=True)
             return None
         if self._refusals >= _MAX_REFUSALS:
-            self._host.disconnect(Reason.NOT_AUTHORIZED, "too much was refused", with_will=True)
+            self._host.disconnect(Reason.NOT_AUTHORIZED, "too many requests were refused", with_will=True)
             return None
         allowed = [
             self._subscription(request)

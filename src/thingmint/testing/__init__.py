@@ -1,4 +1,4 @@
-"""Starts a real Thingmint server for tests: a separate process, with free ports and a separate data directory.
+"""Starts a real Thingmint server for tests: a separate process, with free ports and a new data directory.
 
 with running_server() as server:
     iot = boto3.client("iot", **server.boto3_arguments())

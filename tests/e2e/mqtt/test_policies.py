@@ -1,4 +1,4 @@
-"""Policies at the gateway: what they allow and deny, the answers to refusals, and the log and audit trail."""
+"""Policies at the gateway: what they allow and deny, the answers to refusals, and the log and audit log."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ def test_policies_of_thing_groups_apply(mine: Devices) -> None:
         assert device.publish(f"{top}/a") is NOT_AUTHORIZED
 
 
-# -- log and audit trail ---------------------------------------------------------------------------------------------
+# -- log and audit log -----------------------------------------------------------------------------------------------
 
 
 def test_each_refusal_is_logged_and_audited(gateway: Gateway) -> None:
@@ -373,7 +373,7 @@ def test_each_refusal_is_logged_and_audited(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize("what", ["publish", "subscribe"])
 def test_repeated_refusals_of_a_device_are_logged_once(mine: Devices, what: str) -> None:
-    """The connection is closed after many refusals, so that a device cannot fill the log or the audit trail."""
+    """The connection is closed after many refusals, so that a device cannot fill the log or the audit log."""
     made = mine.credential(allow("iot:Connect"))
     answered = 0
     for _ in range(3):

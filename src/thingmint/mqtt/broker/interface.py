@@ -122,7 +122,7 @@ class Broker(Protocol):
 
     @property
     def trouble(self) -> str | None:
-        """Why the broker cannot be reached, and so no device accepted; None if it can."""
+        """Why the broker cannot be reached; None if it can. Without a broker no device is accepted."""
         ...
 
     async def open(self, opening: Opening, subscriber: Subscriber) -> Link:

@@ -147,7 +147,7 @@ class ServerConnection:
             return self._take(packets, now)
         if self._decoder.held <= self._limits.maximum_packet_size:
             return []
-        return [self._fail(ProtocolError(Reason.QUOTA_EXCEEDED, "too much came before CONNECT was answered"))]
+        return [self._fail(ProtocolError(Reason.QUOTA_EXCEEDED, "too many bytes before CONNECT was answered"))]
 
     def accept(
         self,
@@ -298,7 +298,7 @@ class ServerConnection:
         check_publish(packet, self._limits)
         if not self._limits.takes_topic(packet.topic):  # first: an alias would keep the topic in memory
             if packet_id is None or not counted:
-                raise ProtocolError(Reason.TOPIC_NAME_INVALID, "a topic is beyond the limits")
+                raise ProtocolError(Reason.TOPIC_NAME_INVALID, "a topic is too long or has too many levels")
             self._sender.send(PubAck(packet_id, Reason.TOPIC_NAME_INVALID))
             return
         if packet.topic_alias is not None:

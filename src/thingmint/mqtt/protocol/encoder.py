@@ -141,7 +141,7 @@ def _publish_answer(packet: PubAck | PubRec | PubRel | PubComp, version: Version
 
 
 def _tail(packet: Any, version: Version, table: tables.Table) -> bytes:
-    """Writes reason code and properties; leaves both out if they are the defaults (3.4.2.1, 3.14.2.1)."""
+    """Writes reason code and properties, without defaults at the end of the packet (3.4.2.1, 3.14.2.1)."""
     if version == 4:
         return b""
     own = write_properties((table, packet))

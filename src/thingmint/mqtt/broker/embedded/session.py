@@ -56,7 +56,7 @@ class Pending:
 
 
 class Follower(Protocol):
-    """Has to know whether messages flow to a session."""
+    """Follows whether messages flow to a session."""
 
     def flow_changed(self, session: Session) -> None:
         """Messages begin to flow to ``session``, or stop."""
@@ -267,7 +267,8 @@ class Session:
             self._sweep_later()
 
     def _free_id(self) -> int:
-        # Messages to be delivered again are first in the queue. So their packet ids are in flight, and not used here.
+        # Messages to be delivered again are first in the queue, so their packet ids are in flight before a new message
+        # gets one.
         packet_id = self._last_id
         while True:
             packet_id = packet_id % _MAX_PACKET_ID + 1

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Done = Callable[[Sequence[Reason]], None]
 """Called once, with a reason for each message or filter of a request."""
 
-MAX_PACKET_SIZE: Final = 256 * 1024  # bytes; devices take and send no packet above 146 KiB
+MAX_PACKET_SIZE: Final = 256 * 1024  # bytes; devices send and receive no packet above 146 KiB
 _WINDOW = 100  # unacknowledged QoS 1 messages at most, even if the broker allows more
 _MAX_UNANSWERED = 200  # requests: unacknowledged messages, messages that are not sent yet, and subscriptions
 _MAX_WAITING_BYTES = 256 * 1024
