@@ -555,7 +555,9 @@ WRONG_TYPES = {
     "text": {"host": "must be text", "default_account": "must be text", "ca_passphrase": "must be text"},
     "a path": {"data_dir": "must be a path", "store_file": "must be a path"},
 }
-PYTHON = re.compile(r"True|False|None|timedelta|datetime|dictionary|instance of|<class|NoneType|unable to parse")
+PYTHON = re.compile(
+    r"True|False|None|timedelta|datetime|dictionary|instance of|<class|unable to parse|Input should|Value error"
+)
 
 
 @pytest.mark.parametrize(("name", "message"), [pair for each in WRONG_TYPES.values() for pair in each.items()])
@@ -572,6 +574,18 @@ def test_wrong_types_in_the_file(folder: Path, name: str, message: str, value: s
         assert str(error).startswith(f"{name.replace('_', '-')}: must ")
 
 
+KINDS = {
+    "a whole number from ": {"api_port", "mqtt_alpn_port", "key_pool", "unauthenticated_rate"},
+    "a whole number of at least ": {"audit_activity_bytes"},
+    "a table": {"endpoints", "hooks", "broker", "quotas", "connections", "tls_profile", "mqtt_rates"},
+    "a list": {"mqtt_proxy_fingerprints"},
+    "a path": {"data_dir", "store_file"},
+    "text": {"host", "store", "ca_passphrase", "default_account"},
+    "a duration": {"audit_retention", "mqtt_outage_grace"},
+    "generous, aws or none": {"limits"},
+}
+
+
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"dev", "reinstate_revoked"}))
 @pytest.mark.parametrize("source", ["flag", "file"])
 def test_true_is_no_number_and_no_text(folder: Path, source: str, name: str) -> None:
@@ -581,6 +595,7 @@ def test_true_is_no_number_and_no_text(folder: Path, source: str, name: str) -> 
     told = re.fullmatch(rf"{name.replace('_', '-')}: must be (.+) \({where}\)", str(error))
     assert told, error
     assert "true or false" not in told[1]
+    assert told[1].startswith(next((kind for kind, names in KINDS.items() if name in names), told[1]))
 
 
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"data_dir", "ca_passphrase", "master_key"}))

@@ -176,3 +176,11 @@ def test_a_former_name_answers_with_the_new_one(tmp_path: Any, monkeypatch: pyte
         with pytest.raises(ConfigError) as caught:
             load({})
         assert str(caught.value) == f"THINGMINT_{old.upper()}: is now called THINGMINT_{new.upper()}"
+
+
+def test_a_former_name_in_a_table_is_only_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    for old in FORMER_NAMES:
+        monkeypatch.setenv(f"THINGMINT_QUOTAS__{old.upper()}", "[]")
+        with pytest.raises(ConfigError, match="is not a setting"):
+            load({})
+        monkeypatch.undo()

@@ -1,4 +1,4 @@
-"""Reading the settings, and telling what is wrong in one line."""
+"""Reads the settings, and reports all mistakes in one line."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _FILE_NAME = "thingmint.toml"
-# Variables of this prefix that are read by others: where the file is, and what clients are told.
+# Variables with the prefix that are not settings: the path of the file, and those that clients read.
 _CONFIG = "THINGMINT_CONFIG"
 _FOR_CLIENTS = "THINGMINT_YC_"
 
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """The settings in force; a flag that is None was not given. Raises ConfigError with all that are wrong."""
+    """Returns the settings in force; a flag that is None was not given. Raises ConfigError with all mistakes."""
     _refuse_unknown_variables(os.environ)
     file = _config_file(config)
 
@@ -51,7 +51,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(file), f"is not valid TOML: {error}") from None
     except SettingsError as error:
-        field = str(error).partition('"')[2].partition('"')[0]  # it has no attribute that tells
+        field = str(error).partition('"')[2].partition('"')[0]  # it has no attribute with the name
         words = f"must be a table or a list, written as JSON{_example((field,), in_file=False)}"
         raise ConfigError(field.replace("_", "-") or "config", f"{words}{_source(field, flags, file)}") from None
     except ValidationError as error:
@@ -61,7 +61,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
 
 
 def _mistake(error: ErrorDetails, flags: Mapping[str, Any], file: Path | None) -> tuple[str, str]:
-    """The setting, and what is wrong with it, wherever that is from."""
+    """Returns the setting's name and what is wrong with it, with the flag, variable or file that it is from."""
     name = ".".join(str(part) for part in error["loc"] if part != "[key]")
     source = _source(str(error["loc"][0]), flags, file) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
@@ -73,7 +73,7 @@ def _mistake(error: ErrorDetails, flags: Mapping[str, Any], file: Path | None) -
 
 
 def _accepted(error: ErrorDetails, *, in_file: bool) -> str:
-    """What the value must be, with an example."""
+    """Returns what the value must be, with an example."""
     words, field = described(error), field_at(error["loc"])
     if field is None or error["type"] == "missing":
         return words
@@ -108,7 +108,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "quotas": QuotaSettings,
     "tls_profile": TlsProfileSettings,
 }
-"""The tables of the file that have settings of their own."""
+"""The settings that are tables with keys of their own."""
 _SET_BY_VARIABLES: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (Settings, "quotas"): QuotaSettings,
     (Settings, "connections"): ConnectionSettings,
@@ -116,7 +116,7 @@ _SET_BY_VARIABLES: dict[tuple[type[BaseModel], str], type[BaseModel]] = {
     (Settings, "tls_profile"): TlsProfileSettings,
     **{(ConnectionSettings, listener): ListenerLimits for listener in ConnectionSettings.model_fields},
 }
-"""Those whose settings have variables of their own, by where they stand."""
+"""The tables whose keys can be variables of their own, by the model and the field that they are in."""
 
 
 def _config_file(named: Path | None) -> Path | None:
@@ -137,7 +137,7 @@ def _refuse_unknown_variables(environment: Mapping[str, str]) -> None:
         for part in variable.removeprefix(PREFIX).lower().split("__"):
             if model is None:
                 raise ConfigError(variable, "is not a setting")
-            if new_name := FORMER_NAMES.get(part):
+            if model is Settings and (new_name := FORMER_NAMES.get(part)):
                 raise ConfigError(variable, f"is now called {PREFIX}{new_name.upper()}")
             if part not in model.model_fields:
                 raise ConfigError(variable, f"is not a setting{_suggestion(part, model)}")

@@ -1,8 +1,9 @@
-"""What --help, error messages and docs/settings.md say of the settings, beside their own descriptions."""
+"""The settings' subjects, former names and examples, for --help, error messages and docs/settings.md."""
 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal, get_args, get_origin
@@ -70,15 +71,15 @@ RELOADED: Final = frozenset(
         "unauthenticated_rate",
     }
 )
-"""Those that SIGHUP puts in force. A change of any other needs a restart."""
+"""The settings that SIGHUP puts in force. A change of another one needs a restart."""
 
 FORMER_NAMES: Final[Mapping[str, str]] = {"mqtt_proxy_edges": "mqtt_proxy_fingerprints"}
-"""Today's names of settings, by the names that they had."""
+"""The new names of settings, by their former names."""
 
 
 _KINDS: Final[Mapping[str, str]] = {
-    "list[": "a list",
-    "dict[": "a table",
+    "list": "a list",
+    "dict": "a table",
     "int": "a whole number",
     "bool": "true or false",
     "timedelta": "a duration such as 90d, 12h, 30m or 45s",
@@ -86,7 +87,7 @@ _KINDS: Final[Mapping[str, str]] = {
     "str": "text",
     "SecretStr": "text",
 }
-"""What a value must be, by a part of its annotation; the first that fits."""
+"""What a value must be, by a word of the field's annotation. The first word that occurs counts."""
 
 
 def default_of(name: str) -> str:
@@ -122,9 +123,10 @@ def kind_of(field: FieldInfo) -> str:
     if choices := _choices(field.annotation):
         *firsts, last = choices
         return f"must be {', '.join(firsts)} or {last}"
-    for word, kind in _KINDS.items():
-        if word in str(field.annotation):
-            return f"must be {kind}{bounds_of(field)}"
+    if _model_in(field.annotation) is None:
+        for word, kind in _KINDS.items():
+            if re.search(rf"\b{word}\b", str(field.annotation)):
+                return f"must be {kind}{bounds_of(field)}"
     return "must be a table"
 
 

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from thingmint.http.connection_limits import Limits
 
 PREFIX = "THINGMINT_"
-"""Of the variables."""
+"""The beginning of each variable's name."""
 _UNAUTHENTICATED_BURST = 20  # seconds of the rate
 
-# The published ones: IAM's of users, roles and customer managed policies in an account.
+# IAM's published quotas of users, roles and customer managed policies in an account.
 _AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
 
 
@@ -282,7 +282,7 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     def master_keys(self) -> list[bytes] | None:
-        """The master keys, the one in force first, where they are not kept in the data directory."""
+        """The master keys, the one in force first; None if the key is in the data directory. Raises ConfigError."""
         if self.master_key is not None:
             return _hex_keys("master-key", self.master_key.get_secret_value())
         if self.master_key_file is not None:
@@ -293,7 +293,7 @@ class Settings(BaseSettings):
         return None
 
     def database(self) -> Database | None:
-        """Where the records are, if not in the data directory's own file. Raises ConfigError."""
+        """The database; None for the file in the data directory. Raises ConfigError."""
         url = self.store.get_secret_value() if self.store is not None else None
         if url is None and self.store_file is not None:
             try:
@@ -303,7 +303,7 @@ class Settings(BaseSettings):
         return None if url in (None, "sqlite:") else Database(str(url))
 
     def quotas_in_force(self) -> Quotas:
-        """What ``limits`` means, but for those that are set."""
+        """The quotas of ``limits``, except where ``quotas`` sets others."""
         usual = {"generous": Quotas(), "aws": _AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
         return replace(usual, **self.quotas.model_dump(exclude_none=True)) if self.quotas else usual
 
@@ -317,23 +317,23 @@ class Settings(BaseSettings):
         return FailureThrottle(self.unauthenticated_rate_in_force())
 
     def unauthenticated_rate_in_force(self) -> Rate | None:
-        """For callers without valid credentials, by address."""
+        """The rate for callers without valid credentials, of one address. None is no limit."""
         rate = self.unauthenticated_rate
         return Rate(rate, rate * _UNAUTHENTICATED_BURST) if rate else None
 
     def rates_in_force(self) -> Rates:
-        """What ``limits`` means, but for those that are set."""
+        """The rates of ``limits``, except where ``mqtt_rates`` sets others."""
         given = self.mqtt_rates.model_dump(exclude_none=True) if self.mqtt_rates is not None else {}
         usual = NO_RATES if self.limits == "none" else Rates()
         return replace(usual, **{name: rate or None for name, rate in given.items()})
 
     def audit_kept(self) -> tuple[Kept, Kept]:
-        """Of changes, and of reads and refusals, which are not kept for longer than the former."""
+        """How long records of changes are kept, and those of reads and refusals: never longer than changes."""
         activity = min(self.audit_activity_retention, self.audit_retention or self.audit_activity_retention)
         return Kept(self.audit_retention), Kept(activity, self.audit_activity_bytes)
 
     def passphrase(self) -> bytes | None:
-        """The CA keys' passphrase, if one is set. Raises ConfigError for one that is set and empty."""
+        """The CA keys' passphrase; None if none is set. Raises ConfigError for an empty one."""
         if self.ca_passphrase is not None:
             return _not_empty("ca-passphrase", self.ca_passphrase.get_secret_value().encode())
         if self.ca_passphrase_file is not None:

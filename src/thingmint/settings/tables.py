@@ -1,4 +1,4 @@
-"""The tables of the settings' file that have settings of their own."""
+"""The settings that are tables with keys of their own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_A_SWITCH = "must not be true or false"
 
 
 def check_form(model: type[BaseModel], name: str | None, value: object) -> object:
-    """What a field's type alone would take, and nobody can mean. Raises ValueError."""
+    """Returns the value. Raises ValueError for values that fit the field's type and are surely a mistake."""
     annotation = model.model_fields[name].annotation if name is not None else None
     if isinstance(value, bool) and annotation is not bool:
         raise ValueError(NOT_A_SWITCH)
@@ -47,7 +47,7 @@ class Table(BaseModel):
 
 
 class Endpoint(Table):
-    """Whom a host name stands for: devices that name it (SNI) are this account's."""
+    """The account and region of the devices that name one host (SNI)."""
 
     account: str = Field(pattern=r"^[0-9]{12}$", description="The account's 12 digits.", examples=["123456789012"])
     region: str = Field(min_length=1, description="One of the account's regions.", examples=["us-east-1"])
@@ -62,7 +62,7 @@ _Rate = Annotated[int, Field(ge=0)] | None
 
 
 class QuotaSettings(Table):
-    """Those that differ from what ``limits`` means."""
+    """The quotas that differ from those of ``limits``."""
 
     users: _Probed = Field(default=None, description="Users in an account.", examples=[200])
     roles: _Probed = Field(default=None, description="Roles in an account.", examples=[200])
@@ -93,7 +93,7 @@ LISTENERS = tuple(_CONNECTION_LIMITS)
 
 
 class ListenerLimits(Table):
-    """Those that differ from the usual ones."""
+    """The limits of one listener that differ from its defaults."""
 
     total: _Connections = Field(default=None, description="All connections.", examples=[8192])
     per_address: _Connections = Field(default=None, description="Connections from one address.", examples=[6144])
@@ -107,7 +107,7 @@ class ListenerLimits(Table):
 
 
 class ConnectionSettings(Table):
-    """How many connections there may be, by listener."""
+    """The limits on connections, by listener."""
 
     api: ListenerLimits = ListenerLimits()
     http: ListenerLimits = ListenerLimits()
@@ -128,14 +128,14 @@ class ConnectionSettings(Table):
 
 
 class TlsProfileSettings(Table):
-    """What the listeners offer, by listener. grpcio has no choice."""
+    """The TLS profiles, by listener. That of gRPC cannot be changed, because grpcio has no such option."""
 
     api: TlsProfileName = Field(default="default", description="HTTPS.")
     mqtt: TlsProfileName = Field(default="default", description="All listeners for devices that use TLS.")
 
 
 class RateSettings(Table):
-    """What one device may send in a second. Those that differ from what ``limits`` means; 0 is no limit."""
+    """The rates of one device that differ from those of ``limits``. 0 is no limit."""
 
     publishes: _Rate = Field(default=None, description="PUBLISH packets of one connection.", examples=[500])
     subscribes: _Rate = Field(
@@ -145,7 +145,7 @@ class RateSettings(Table):
 
 
 class BrokerSettings(Table):
-    """An MQTT broker that carries the devices' messages, in place of the embedded one."""
+    """An external MQTT broker, in place of the embedded one."""
 
     url: str = Field(
         description="mqtt://HOST:PORT (default port 1883), mqtts://HOST:PORT (8883) or unix:///PATH.",
@@ -191,7 +191,7 @@ class BrokerSettings(Table):
         return self
 
     def upstream(self) -> Upstream:
-        """Reads the files. Raises ConfigError."""
+        """Returns the broker, with the contents of the files. Raises ConfigError."""
         target = Target.of(self.url)
         try:
             if target.secure:
