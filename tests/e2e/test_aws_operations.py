@@ -41,7 +41,7 @@ _UNKNOWN_ID = "0" * 64
 
 
 def refusal(call: Callable[..., Any], **arguments: Any) -> tuple[int, str, str]:
-    """Status, code and message of the error that ``call`` is answered with."""
+    """Status, code and message of the error that ``call`` raises."""
     with pytest.raises(ClientError) as caught:
         call(**arguments)
     error = caught.value.response
@@ -416,7 +416,7 @@ def _every_operation(iot: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 class _Recorder:
-    """The raw answers that a boto3 client gets."""
+    """Notes the raw answers that a boto3 client gets."""
 
     def __init__(self, iot: Any) -> None:
         self.answers: list[dict[str, Any]] = []
@@ -491,7 +491,7 @@ def test_arns_in_labels_arrive_percent_encoded(iot: Any) -> None:
     )
 
 
-# -- may they? ----------------------------------------------------------------------------------------------------
+# -- permissions --------------------------------------------------------------------------------------------------
 
 
 def test_both_apis_check_permissions(tmp_path: Path) -> None:
@@ -540,7 +540,7 @@ def test_both_apis_check_permissions(tmp_path: Path) -> None:
 
 
 def test_a_full_queue_for_keys_throttles_callers(tmp_path: Path) -> None:
-    """The pool is empty at once, 256 callers wait for keys that take 55 ms each, and those beyond are told so."""
+    """The pool is soon empty, 256 callers wait for keys (55 ms each), and all further callers are throttled."""
     with running_server(tmp_path / "data", arguments=["--key-pool=1"]) as server, contextlib.ExitStack() as stack:
         signer = Signer.of(server)
         target = "/keys-and-certificate"
@@ -562,7 +562,7 @@ def test_a_full_queue_for_keys_throttles_callers(tmp_path: Path) -> None:
         assert refused[400].json()["message"].startswith("Rate exceeded")
         assert refused[429].json()["error"]["code"] == "RATE_LIMITED"
         assert set(refused) <= {200, 400, 429}
-        # What does not need a key is answered meanwhile.
+        # Requests that need no key are answered in the meantime.
         assert signer.send("GET", "/endpoint").status == 200
         server.kill()
 

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from thingmint.testing import RunningServer
 
 _MIB = 1024 * 1024
-_MARK = "Zq7MarkOfTheInput"  # stands where input might be quoted
+_MARK = "Zq7MarkOfTheInput"  # in inputs that an answer might quote
 
-# What only a library says of what it could not read.
+# Words of libraries' messages, which no answer may contain.
 _PARSER_TALK = re.compile(
     r"Traceback|asn1|ASN\.1|ParseError|ValueError|InvalidData|openssl|column \d|char \d|pydantic|\.py\b|0x[0-9a-f]{6}",
     re.IGNORECASE,
@@ -52,7 +52,7 @@ _PARSER_TALK = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """One API, seen by a caller with good credentials."""
+    """An API, used with valid credentials."""
 
     name: str
     server: RunningServer
@@ -77,7 +77,7 @@ class Api:
         return self.send("POST", target, json.dumps({name: pem}).encode())
 
     def refusal(self, answer: Answer, status: int = 400, aws_code: str = "InvalidRequestException") -> str:
-        """The message of a refusal in this API's own form that quotes nothing and names no parser."""
+        """Checks that the refusal has the API's own form, quotes no input and names no parser. Returns its message."""
         assert answer.status == status, answer
         assert answer.headers["content-type"] == "application/json"
         assert _MARK.encode() not in answer.body
@@ -136,7 +136,7 @@ def test_malformed_ids_are_refused(api: Api, unchanged: Callable[[], None], meth
 
 @pytest.mark.parametrize("id", ["a" * 32 + "%2F" + "a" * 31, "..%2Fcertificates", "%2e%2e%2fetc%2fpasswd"])
 def test_ids_with_an_encoded_slash_are_refused(api: Api, unchanged: Callable[[], None], id: str) -> None:
-    # AWS's labels may hold one, as ARNs do; to the native API it is another path.
+    # AWS's labels may contain a slash, as ARNs do. In the native API it makes another path.
     api.refusal(api.send("GET", api.certificates(id)), 400 if api.name == "aws" else 404)
 
 
@@ -177,7 +177,7 @@ def test_values_of_wrong_types_are_refused(api: Api, unchanged: Callable[[], Non
     name = "certificateSigningRequest" if api.name == "aws" else "csr"
     target = "/certificates" if api.name == "aws" else "/v1/certificates"
     message = api.refusal(api.send("POST", target, json.dumps({name: value, "x": _MARK}).encode()))
-    # The native API takes no unknown members either, and may name that first.
+    # The native API refuses unknown members too, and may name them first.
     assert message.startswith((name, "request has a parameter"))
     exact = api.refusal(api.send("POST", target, json.dumps({name: value}).encode()))
     assert exact.startswith(name)
@@ -229,14 +229,14 @@ def test_the_native_api_names_the_wrong_parameter(
 
 
 def _damaged(pem: str) -> str:
-    """Decodes as base64, and is no DER any more."""
+    """Damages the PEM: it is still base64, but no longer DER."""
     lines = pem.splitlines()
     lines[1] = "A" * len(lines[1])
     return "\n".join(lines)
 
 
 def _altered(pem: str) -> str:
-    """The last bit of the signature turned."""
+    """Flips the last bit of the signature."""
     import base64
 
     label = pem.split("-----")[1].removeprefix("BEGIN ")
@@ -418,7 +418,7 @@ def test_header_blocks_over_64_kib_are_refused(
 
 
 def check_common_refusal(answer: Answer, status: int) -> None:
-    """An answer from before any API is known: every client can read it."""
+    """Checks a refusal before the API is known, which clients of every API can read."""
     assert answer.status == status
     document = answer.json()
     assert set(document) == {"success", "error", "message"}
@@ -430,7 +430,7 @@ def check_common_refusal(answer: Answer, status: int) -> None:
 def test_header_blocks_below_64_kib_are_accepted(server: RunningServer) -> None:
     headers = {f"x-pad-{n}": "a" * 1000 for n in range(60)}
     assert exchange(server, "GET", "/healthz", headers).status == 200
-    # The limit is each request's own, not that of all requests of a connection.
+    # The limit is for each request, not for all requests of a connection.
     raw = one_request("GET", "/healthz", {"host": "localhost", **headers})
     assert [answer.status for answer in answers(server, raw * 4, count=4)] == [200] * 4
 
@@ -458,7 +458,7 @@ def test_a_thousand_dropped_connections_leave_the_server_responsive(
             sock = stack.enter_context(socket.create_connection(address, timeout=20))
             if said:
                 sock.sendall(said)
-            if n % 2:  # half of them are reset rather than closed
+            if n % 2:  # half of the connections are reset instead of closed
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         assert exchange(server, "GET", "/healthz", tls=tls).status == 200
     until(lambda: _open_files(server) <= before + 2, seconds=15, what="the server lets dropped connections go")
@@ -593,7 +593,7 @@ def test_unknown_methods_are_refused(server: RunningServer, unchanged: Callable[
     assert (answer.status, answer.json()["error"]["code"]) == (401, "UNAUTHENTICATED")
 
 
-# -- what is not right yet ----------------------------------------------------------------------------------------
+# -- hosts, trailers, upgrades ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hosts", ["", "host: localhost\r\nhost: iot.us-east-1.amazonaws.com\r\n"])
@@ -619,7 +619,7 @@ def test_trailers_have_a_limit(server: RunningServer) -> None:
 
 
 def test_an_offered_upgrade_is_ignored(server: RunningServer) -> None:
-    """As java.net.http does by default on plain HTTP, and `curl --http2`."""
+    """java.net.http offers one by default over plain HTTP, and so does `curl --http2`."""
     body = json.dumps({"csr": csr_pem()}).encode()
     offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQAAP__"}
     headers = {"host": "localhost", "authorization": f"Bearer {server.token}", **offer}
@@ -628,11 +628,11 @@ def test_an_offered_upgrade_is_ignored(server: RunningServer) -> None:
 
 def test_garbage_after_a_request_does_not_prevent_its_answer(server: RunningServer) -> None:
     good = one_request("POST", "/keys-and-certificate", {"host": "x", "authorization": f"Bearer {server.token}"})
-    # Whether the garbage is then answered with 400, or only by closing, is up to the server.
+    # The server may answer the garbage with 400, or only close the connection.
     assert answers(server, good + b"\0garbage\r\n\r\n")[0].status == 200
 
 
-# -- whatever else ------------------------------------------------------------------------------------------------
+# -- arbitrary bytes ----------------------------------------------------------------------------------------------
 
 _METHODS = st.sampled_from([b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"HEAD", b"OPTIONS", b"get", b"\xff"])
 _TARGETS = st.one_of(
@@ -676,7 +676,7 @@ _REQUESTS = st.tuples(_METHODS, _TARGETS, _HEADERS, st.binary(max_size=80)).map(
 def _fuzz(server: RunningServer, raw: bytes) -> None:
     with connected(server) as sock:
         sock.sendall(raw)
-        sock.settimeout(0.03)  # an incomplete request is not answered, and that is right
+        sock.settimeout(0.03)  # an incomplete request rightly gets no answer
         received = bytearray()
         try:
             while piece := sock.recv(65536):

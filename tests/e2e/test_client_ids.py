@@ -1,4 +1,4 @@
-"""One client id, and two processes on one database: the newest connection stays, wherever it is."""
+"""One client id and two processes on one database: only the newest connection stays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.e2e.mqtt.devices import Credential
     from thingmint.testing import RunningServer
 
-ALLOWED = 2.0  # seconds, of which one is promised
+ALLOWED = 2.0  # seconds; the documentation promises one second
 
 
 def rows(url: str) -> list[tuple[str, str]]:
@@ -47,7 +47,7 @@ def test_a_client_id_that_connects_elsewhere_ends_its_connection_here(tmp_path: 
         ):
             assert old.until_closed(ALLOWED).reason is Reason.SESSION_TAKEN_OVER
             assert new.nothing_comes()
-            with connected(first, made, "lamp") as newest:  # and back
+            with connected(first, made, "lamp") as newest:  # and back to the first process
                 assert new.until_closed(ALLOWED).reason is Reason.SESSION_TAKEN_OVER
                 assert newest.nothing_comes()
                 assert unconcerned.nothing_comes()
@@ -58,7 +58,7 @@ def test_a_client_id_that_connects_elsewhere_ends_its_connection_here(tmp_path: 
 def connect_often(server: RunningServer, made: Credential, times: int, opened: list[Device]) -> None:
     for _ in range(times):
         opened.append(Device(server, made))
-        with contextlib.suppress(Closed):  # another one may have been faster before this one was told that it is in
+        with contextlib.suppress(Closed):  # another connection may have replaced this one before its CONNACK
             opened[-1].connect("lamp")
 
 
@@ -89,24 +89,32 @@ def test_the_client_ids_of_a_process_that_was_killed_are_free(tmp_path: Path, ur
             assert len(rows(url)) == 2
             first.kill()
             with connected(second, one, "one") as again:
-                until(lambda: [name for name, _ in rows(url)] == ["one"], seconds=30, what="rows of the dead are gone")
+                until(
+                    lambda: [name for name, _ in rows(url)] == ["one"],
+                    seconds=30,
+                    what="the rows of the killed process are deleted",
+                )
                 assert again.nothing_comes()
 
 
-def test_a_process_that_was_suspended_keeps_client_ids_that_are_not_in_use_elsewhere(tmp_path: Path, url: str) -> None:
-    """It is taken for gone, and its rows are deleted; what connected elsewhere meanwhile is ended here."""
+def test_a_suspended_process_keeps_client_ids_that_are_not_in_use_elsewhere(tmp_path: Path, url: str) -> None:
+    """Other processes delete its rows. Afterwards it ends only connections whose client id connected elsewhere."""
     with several(tmp_path, url) as (second, first):
         iot = iot_client(second)
         kept, taken = device(tmp_path, iot), device(tmp_path, iot)
         with connected(first, kept, "kept") as keeps, connected(first, taken, "taken") as loses:
             first.process.send_signal(signal.SIGSTOP)
             try:
-                until(lambda: rows(url) == [], seconds=30, what="taken for gone")
+                until(lambda: rows(url) == [], seconds=30, what="the rows of the suspended process are deleted")
                 with connected(second, taken, "taken") as new:
                     first.process.send_signal(signal.SIGCONT)
                     with pytest.raises(Closed):
                         loses.read()
-                    until(lambda: [n for n, _ in rows(url)] == ["kept", "taken"], seconds=20, what="written again")
+                    until(
+                        lambda: [n for n, _ in rows(url)] == ["kept", "taken"],
+                        seconds=20,
+                        what="the row is written again",
+                    )
                     assert keeps.nothing_comes()
                     assert new.nothing_comes()
             finally:

@@ -1,4 +1,4 @@
-"""COMMITs whose wait for a standby is cut off: what became of them is found out, and no success is told before."""
+"""COMMITs whose wait for a standby is cut off: the server finds out their outcome before it reports success."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WAITING = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 
 @pytest.fixture
 def pair() -> Iterator[tuple[Postgres, Postgres]]:
-    """A primary, and the standby that has to confirm each change."""
+    """A primary, and the standby that must confirm each change."""
     try:
         primary = Postgres(_REPLICATED | {"synchronous_standby_names": "FIRST 1 (standby)"})
     except NoPostgres as error:

@@ -43,7 +43,7 @@ def _run(arguments: list[str], **variables: str) -> subprocess.CompletedProcess[
 
 
 def test_every_step_passes(tmp_path: Path) -> None:
-    # Without a terminal, in ASCII, and with an AWS account and a proxy in the user's environment.
+    # Without a terminal, in an ASCII locale, and with an AWS account and a proxy in the environment.
     done = _run(
         ["scripts/demo.py"],
         PYTHONIOENCODING="ascii",
@@ -52,7 +52,7 @@ def test_every_step_passes(tmp_path: Path) -> None:
         AWS_SESSION_TOKEN="of-another-cloud",
         HTTPS_PROXY="http://127.0.0.1:9",
         HTTP_PROXY="http://127.0.0.1:9",
-        https_proxy="http://127.0.0.1:9",  # gRPC reads this one
+        https_proxy="http://127.0.0.1:9",  # gRPC reads this variable
     )
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("  ok ")]

@@ -1,4 +1,4 @@
-"""`serve --dev`: programs on this machine get in without credentials, web pages do not."""
+"""`serve --dev`: programs on this machine need no credentials, web pages do."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def count(server: RunningServer) -> int:
     ],
 )
 def test_programs_are_authenticated_as_the_developer(dev: RunningServer, developer: str, host: str, tls: bool) -> None:
-    body = json.dumps({"csr": csr_pem()}).encode()  # that takes no new key
+    body = json.dumps({"csr": csr_pem()}).encode()  # with a CSR, so that the server makes no key
     answer = exchange(dev, "POST", "/v1/certificates", {"host": host}, body, tls=tls)
     assert answer.status == 200
     assert answer.json()["data"]["arn"].split(":")[4] == developer
@@ -61,7 +61,7 @@ def test_programs_are_authenticated_as_the_developer(dev: RunningServer, develop
 
 @pytest.fixture(scope="module")
 def developer(dev: RunningServer) -> str:
-    """The account of the token, with an identity that was minted without it."""
+    """The account of the token. Checks that a request without the token issues a certificate in this account."""
     token = exchange(dev, "POST", _MINT, {"authorization": f"Bearer {dev.token}"}).json()["data"]
     minted = exchange(dev, "POST", _MINT, {"host": "localhost"}).json()["data"]
     [account] = {str(made["arn"]).split(":")[4] for made in (token, minted)}

@@ -31,7 +31,7 @@ _MISSING = (404, "ResourceNotFoundException")
 
 
 def new_name() -> str:
-    """With every kind of character that a policy's name may have."""
+    """A new name with every kind of character that a policy's name can have."""
     return f"p_+=,.@-{secrets.token_hex(8)}"
 
 
@@ -42,7 +42,7 @@ def new_policy(iot: Any) -> str:
 
 
 def new_certificate(iot: Any) -> tuple[str, str]:
-    """Id and ARN of an inactive one."""
+    """Id and ARN of a new, inactive certificate."""
     made = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())
     return made["certificateId"], made["certificateArn"]
 
@@ -118,10 +118,10 @@ def test_creating_a_policy_twice_conflicts(iot: Any) -> None:
     ],
 )
 def test_malformed_documents_are_refused(iot: Any, text: str, message: str) -> None:
-    told = (400, "MalformedPolicyException", f"Policy document is Malformed: {message}")
-    assert refusal(iot.create_policy, policyName=new_name(), policyDocument=text) == told
+    expected = (400, "MalformedPolicyException", f"Policy document is Malformed: {message}")
+    assert refusal(iot.create_policy, policyName=new_name(), policyDocument=text) == expected
     name = new_policy(iot)
-    assert refusal(iot.create_policy_version, policyName=name, policyDocument=text, setAsDefault=True) == told
+    assert refusal(iot.create_policy_version, policyName=name, policyDocument=text, setAsDefault=True) == expected
 
 
 def test_white_space_does_not_count_for_the_size_of_a_document(iot: Any) -> None:
@@ -151,14 +151,14 @@ def test_wrong_versions_are_refused(iot: Any) -> None:
         "DeleteConflictException",
         f"Cannot delete the policy because it has one or more policy versions attached to it (name={name})",
     )
-    told = (*_MISSING, f"policy version {name}/6 does not exist")
-    assert refusal(iot.get_policy_version, policyName=name, policyVersionId="6") == told
+    expected = (*_MISSING, f"policy version {name}/6 does not exist")
+    assert refusal(iot.get_policy_version, policyName=name, policyVersionId="6") == expected
 
 
 def test_wrong_tags_are_refused(iot: Any) -> None:
     name, tags = new_name(), [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]
-    told = refusal(iot.create_policy, policyName=name, policyDocument=_TEXT, tags=tags)
-    assert told == (400, "InvalidRequestException", "tags must not have a key twice")
+    refused = refusal(iot.create_policy, policyName=name, policyDocument=_TEXT, tags=tags)
+    assert refused == (400, "InvalidRequestException", "tags must not have a key twice")
     assert refusal(iot.get_policy, policyName=name)[:2] == _MISSING
 
 
@@ -167,7 +167,7 @@ def test_wrong_tags_are_refused(iot: Any) -> None:
 
 @pytest.mark.parametrize("principal", [False, True])
 def test_attaching_and_detaching_twice_changes_nothing(iot: Any, principal: bool) -> None:
-    """Again is no change, and no error; the deprecated operations are about the same attachments."""
+    """The second call changes nothing and raises no error. The deprecated operations use the same attachments."""
     name, (_, arn) = new_policy(iot), new_certificate(iot)
     given = {"policyName": name, "principal" if principal else "target": arn}
     attach, detach = (
@@ -199,16 +199,16 @@ def test_wrong_targets_are_refused(iot: Any) -> None:
     name, (_, arn) = new_policy(iot), new_certificate(iot)
     scope = arn.rpartition(":")[0]
     for prefix in (scope, scope.rpartition(":")[0] + ":999999999999", scope.replace("us-east-1", "eu-north-1")):
-        told = (*_MISSING, f"certificate {_ID} does not exist")
+        expected = (*_MISSING, f"certificate {_ID} does not exist")
         target = f"{prefix}:cert/{_ID.upper()}"
-        assert refusal(iot.attach_policy, policyName=name, target=target) == told
-        assert refusal(iot.list_attached_policies, target=target) == told
-        assert refusal(iot.attach_principal_policy, policyName=name, principal=target) == told
+        assert refusal(iot.attach_policy, policyName=name, target=target) == expected
+        assert refusal(iot.list_attached_policies, target=target) == expected
+        assert refusal(iot.attach_principal_policy, policyName=name, principal=target) == expected
         iot.detach_policy(policyName=name, target=target)
-    told = (400, "InvalidRequestException", "target must be the ARN of a certificate or a thing group")
-    assert refusal(iot.attach_policy, policyName=name, target=f"{scope}:thing/t") == told
-    told = (400, "InvalidRequestException", "x-amzn-iot-principal must be the ARN of a certificate")
-    assert refusal(iot.attach_principal_policy, policyName=name, principal=f"{scope}:thinggroup/g") == told
+    expected = (400, "InvalidRequestException", "target must be the ARN of a certificate or a thing group")
+    assert refusal(iot.attach_policy, policyName=name, target=f"{scope}:thing/t") == expected
+    expected = (400, "InvalidRequestException", "x-amzn-iot-principal must be the ARN of a certificate")
+    assert refusal(iot.attach_principal_policy, policyName=name, principal=f"{scope}:thinggroup/g") == expected
 
 
 def test_missing_headers_are_refused(signer: Signer) -> None:
@@ -227,9 +227,9 @@ def test_a_certificate_has_at_most_ten_policies(iot: Any) -> None:
     (_, arn), names = new_certificate(iot), [new_policy(iot) for _ in range(11)]
     for name in names[:10]:
         iot.attach_policy(policyName=name, target=arn)
-    told = (410, "LimitExceededException", "A certificate can have at most 10 policies")
-    assert refusal(iot.attach_policy, policyName=names[10], target=arn) == told
-    assert refusal(iot.attach_principal_policy, policyName=names[10], principal=arn) == told
+    expected = (410, "LimitExceededException", "A certificate can have at most 10 policies")
+    assert refusal(iot.attach_policy, policyName=names[10], target=arn) == expected
+    assert refusal(iot.attach_principal_policy, policyName=names[10], principal=arn) == expected
 
 
 # -- deleting certificates ----------------------------------------------------------------------------------------
@@ -245,8 +245,8 @@ def test_a_certificate_with_policies_cannot_be_deleted(iot: Any) -> None:
             f"Certificate policies must be detached before deletion (arn: {arn})",
         )
     iot.update_certificate(certificateId=id, newStatus="ACTIVE")
-    told = refusal(iot.delete_certificate, certificateId=id, forceDelete=True)
-    assert told[:2] == (406, "CertificateStateException")
+    refused = refusal(iot.delete_certificate, certificateId=id, forceDelete=True)
+    assert refused[:2] == (406, "CertificateStateException")
     assert iot.list_targets_for_policy(policyName=name)["targets"] == [arn]
     iot.update_certificate(certificateId=id, newStatus="REVOKED")
     iot.delete_certificate(certificateId=id, forceDelete=True)
@@ -294,8 +294,8 @@ def test_pages_with_boto3s_own_paginators(iot: Any) -> None:
         listed = [[policy["policyName"] for policy in page["policies"]] for page in pages]
         assert listed == [names[:2], names[2:4], names[4:]]
     marker = iot.list_attached_policies(target=arn, pageSize=1)["nextMarker"]
-    told = (400, "InvalidRequestException", "marker is not one that this list returned")
-    assert refusal(iot.list_policies, marker=marker) == told
+    expected = (400, "InvalidRequestException", "marker is not one that this list returned")
+    assert refusal(iot.list_policies, marker=marker) == expected
 
 
 def test_policies_of_two_accounts_are_separate(server: RunningServer, iot: Any) -> None:
@@ -317,7 +317,7 @@ def test_policies_of_two_accounts_are_separate(server: RunningServer, iot: Any) 
 
 
 def test_attaching_is_allowed_by_target(iot: Any, server: RunningServer) -> None:
-    """AWS's authorization reference: AttachPolicy is about the certificate or the group."""
+    """AWS's Service Authorization Reference: the resource of AttachPolicy is the certificate or the group."""
     name, (_, arn), (_, other) = new_policy(iot), new_certificate(iot), new_certificate(iot)
     with LocalAdmin(server).iot_of(allow(["iot:AttachPolicy", "iot:DetachPolicy"], arn)) as limited:
         limited.attach_policy(policyName=name, target=arn)
@@ -358,7 +358,7 @@ def test_arns_in_paths_are_percent_encoded(signer: Signer, iot: Any) -> None:
 
 @pytest.mark.parametrize("name", [".", ".."])
 def test_a_policys_name_can_be_dots(iot: Any, name: str) -> None:
-    """Which botocore sends as they are, and signs folded away."""
+    """botocore sends dot segments, and signs the path without them."""
     policy = iot.create_policy(policyName=name, policyDocument=_TEXT)
     assert policy["policyArn"].endswith(f":policy/{name}")
     assert iot.create_policy_version(policyName=name, policyDocument=_TEXT)["policyVersionId"] == "2"

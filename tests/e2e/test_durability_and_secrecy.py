@@ -1,4 +1,4 @@
-"""What was answered is kept whatever happens, and private keys are kept by nobody."""
+"""Answered changes are never lost, and private keys are never stored."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Load:
-    """What clients were told, by cert_id: the status, or None once it was deleted. Only whole answers count."""
+    """The answers to clients: each certificate's status, or None after it was deleted. Only complete answers count."""
 
     server: RunningServer
-    told: dict[str, str | None] = field(default_factory=dict)
-    # Changes that were asked for and not answered: either outcome is right.
+    answered: dict[str, str | None] = field(default_factory=dict)
+    # Changes without an answer: both outcomes are correct.
     open: set[str] = field(default_factory=set)
     private_keys: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def create_from_csrs(self) -> None:
-        """Creates, activates, deactivates and deletes, natively, for as long as the server answers."""
+        """Creates, activates, deactivates and deletes certificates over the native API while the server answers."""
         csr = csr_pem()
         with contextlib.suppress(OSError, http.client.HTTPException), self._connection() as connection:
             while True:
                 cert_id = self._call(connection, "POST", "/v1/certificates", {"csr": csr})["data"]["id"]
-                self.told[cert_id] = "INACTIVE"
+                self.answered[cert_id] = "INACTIVE"
                 for status in ("ACTIVE", "INACTIVE"):
                     self.open.add(cert_id)
                     self._call(connection, "PATCH", f"/v1/certificates/{cert_id}", {"status": status})
-                    self.told[cert_id] = status
+                    self.answered[cert_id] = status
                     self.open.discard(cert_id)
-                if len(self.told) % 3 == 0:
+                if len(self.answered) % 3 == 0:
                     self.open.add(cert_id)
                     self._call(connection, "DELETE", f"/v1/certificates/{cert_id}", None)
-                    self.told[cert_id] = None
+                    self.answered[cert_id] = None
                     self.open.discard(cert_id)
 
     def create_keys(self) -> None:
-        """AWS's way, signed."""
+        """Creates keys and certificates over the AWS API while the server answers."""
         signer = Signer.of(self.server)
         target = "/keys-and-certificate?setAsActive=true"
         with contextlib.suppress(OSError, http.client.HTTPException), self._connection() as connection:
@@ -72,7 +72,7 @@ class Load:
                 if answer.status != 200:
                     self.problems.append(document["message"])
                     return
-                self.told[document["certificateId"]] = "ACTIVE"
+                self.answered[document["certificateId"]] = "ACTIVE"
                 self.private_keys.append(document["keyPair"]["PrivateKey"])
 
     @contextlib.contextmanager
@@ -94,14 +94,14 @@ class Load:
 
 
 def under_load(load: Load, *, answers: int) -> None:
-    """Runs clients until that many certificates were answered, then kills the server while they go on."""
+    """Runs clients, and kills the server under their load after that many certificates were answered."""
     threads = [threading.Thread(target=load.create_from_csrs) for _ in range(6)]
     threads += [threading.Thread(target=load.create_keys) for _ in range(3)]
-    before = len(load.told)
+    before = len(load.answered)
     for thread in threads:
         thread.start()
     try:
-        until(lambda: len(load.told) >= before + answers, seconds=60, what="enough was answered")
+        until(lambda: len(load.answered) >= before + answers, seconds=60, what="enough was answered")
     finally:
         load.server.kill()
         for thread in threads:
@@ -114,26 +114,26 @@ def test_every_answered_change_survives_kill_9(tmp_path: Path) -> None:
     load = None
     for answers in (200, 60, 200):
         with running_server(data, arguments=["--key-pool=8"]) as server:
-            load = Load(server) if load is None else Load(server, load.told, load.open, load.private_keys)
-            check_kept(server, load.told, load.open)
+            load = Load(server) if load is None else Load(server, load.answered, load.open, load.private_keys)
+            check_kept(server, load.answered, load.open)
             under_load(load, answers=answers)
-        # What is left by a kill is a whole database, for SQLite's own tools too.
+        # After a kill, SQLite's own tools find an intact database too.
         with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             assert database.execute("PRAGMA foreign_key_check").fetchall() == []
     assert load is not None
     assert len(load.private_keys) > 3, "key generation took part in the load"
-    assert None in load.told.values(), "and so did deletions"
+    assert None in load.answered.values(), "and so did deletions"
     with running_server(data) as server:
-        check_kept(server, load.told, load.open)
+        check_kept(server, load.answered, load.open)
         assert exchange(server, "GET", "/readyz").status == 200
         search(server, *load.private_keys[:20])
 
 
-def check_kept(server: RunningServer, told: dict[str, str | None], open_changes: set[str]) -> None:
+def check_kept(server: RunningServer, answered: dict[str, str | None], open_changes: set[str]) -> None:
     with contextlib.closing(iot_client(server)) as iot:
         kept = dict(registered(iot))
-    for cert_id, status in told.items():
+    for cert_id, status in answered.items():
         if cert_id in open_changes:
             continue
         if status is None:
@@ -147,7 +147,7 @@ def check_kept(server: RunningServer, told: dict[str, str | None], open_changes:
 
 @contextlib.contextmanager
 def no_file_may_grow(server: RunningServer, *, beyond: int) -> Iterator[None]:
-    """A full disk, as seen by the server's process."""
+    """Limits the server's process as a full disk would."""
     pid = server.process.pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (beyond, hard))
@@ -194,14 +194,14 @@ def test_a_disk_too_full_for_the_log_answers_503(tmp_path: Path) -> None:
                 sock.sendall(one_request("POST", "/v1/certificates", headers, body))
                 assert read_answer(sock, bytearray()).status == 503
         finally:
-            server.kill()  # it would not stop: it waits for those who wait
+            server.kill()  # it would not stop, because it waits for the callers that wait
 
 
 # -- private keys -------------------------------------------------------------------------------------------------
 
 
 def everything(server: RunningServer) -> Iterator[tuple[str, bytes]]:
-    """All that a server leaves behind but its memory."""
+    """The content of all files that a server leaves, and of its log."""
     for path in server.data_dir.rglob("*"):
         if path.is_file():
             yield str(path.relative_to(server.data_dir)), path.read_bytes()
@@ -224,7 +224,7 @@ def search(server: RunningServer, *private_pems: str) -> None:
 
 
 def test_the_search_would_find_a_key(tmp_path: Path) -> None:
-    """The forms that are looked for are those that a careless server would leave."""
+    """Shows that the search finds a key in each form in which a careless server could store it."""
     for kind in ("rsa2048", "secp256r1"):
         pem = key_pem(key(kind))
         forms = list(secret_forms(pem))
@@ -246,7 +246,7 @@ def test_generated_private_keys_are_nowhere(tmp_path: Path) -> None:
             private_pems += [answer["keyPair"]["PrivateKey"] for answer in made]
             native = exchange(server, "POST", "/keys-and-certificate", {"authorization": f"Bearer {server.token}"})
             private_pems.append(native.json()["data"]["private_key"])
-            # A client that is gone before its answer, and one whose answer is never read.
+            # A client that disconnects before its answer, and a client that never reads its answer.
             with connected(server) as sock:
                 headers = {"authorization": f"Bearer {server.token}", "host": "localhost"}
                 sock.sendall(one_request("POST", "/keys-and-certificate", headers))
@@ -254,7 +254,7 @@ def test_generated_private_keys_are_nowhere(tmp_path: Path) -> None:
                 x509.load_pem_x509_certificate(answer["certificatePem"].encode()).public_bytes(Encoding.DER)
                 for answer in made
             ]
-            # Proof that the search sees what is kept: the certificates lie in the WAL, or in the database already.
+            # Shows that the search finds stored data: the certificates are in the WAL or in the database.
             assert places_of(server, ders) & {"thingmint.db", "thingmint.db-wal"}
             search(server, *private_pems)
             if log_format == "console":
@@ -287,7 +287,7 @@ def test_submitted_private_keys_are_nowhere(tmp_path: Path) -> None:
                 body = json.dumps({"certificate_pem": certificate}).encode()
                 own = exchange(server, "POST", "/v1/certificates", native, body)
                 assert (aws.status, own.status) == (400, 400)
-                # In places where nobody expects one.
+                # In fields that are not for keys.
                 quoted = base64.urlsafe_b64encode(secret.encode()).decode()
                 for target in (f"/certificates/{quoted[:2000]}", f"/v1/certificates?marker={quoted[:1000]}"):
                     exchange(server, "GET", target, native)

@@ -1,4 +1,4 @@
-"""The database's primary is lost, and its standby takes its place: devices and callers go on."""
+"""The database's primary is lost and its standby replaces it: devices stay connected, and calls succeed again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def test_devices_stay_connected_and_no_change_is_lost(tmp_path: Path) -> N
                 iot.update_certificate(certificateId=revoked.fingerprint, newStatus="REVOKED")
                 ends.until_closed(5)
                 assert stays.nothing_comes()
-        old.start()  # the first in the URL; to it the certificate is ACTIVE
+        old.start()  # the first in the URL, which still has the certificate as ACTIVE
         with served(data, url) as server:
             found = iot_client(server).describe_certificate(certificateId=revoked.fingerprint)
             assert found["certificateDescription"]["status"] == "REVOKED"

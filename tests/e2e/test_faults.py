@@ -1,4 +1,4 @@
-"""What `make faults` does, with one kill, on each engine; and that it would see what is lost."""
+"""`make faults` with one kill on each engine, and a check that it reports lost changes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def faults() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def killed(faults: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
-    """The folder after one kill, and what was answered before it."""
+    """The folder after one kill, and the changes answered before it."""
     folder = tmp_path_factory.mktemp("faults")
-    seen: list[int] = []  # with that seed it comes after two seconds
+    seen: list[int] = []  # with that seed, the kill comes after two seconds
     rounds = faults.run(folder, 1, 1, lambda rounds: seen.append(len(rounds.done)))
     assert seen == [0, 1]
     return folder, rounds.done

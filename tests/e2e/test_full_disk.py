@@ -1,4 +1,4 @@
-"""A disk on which nothing can be written: what needs no writing goes on, and all of it once there is room again."""
+"""A full disk: work that writes nothing continues, and all work continues when there is room again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ UNAVAILABLE = 14  # google.rpc.Code
 
 
 class Disk(Protocol):
-    """``trouble`` is what the server says of it."""
+    """A disk that a test can fill. ``trouble`` is the server's message about it."""
 
     trouble: str
 
@@ -49,7 +49,7 @@ class Disk(Protocol):
 
 
 class SmallDisk:
-    """A file system of its own, which files fill."""
+    """A separate file system, filled by files."""
 
     trouble = "the disk is full"
 
@@ -66,7 +66,7 @@ class SmallDisk:
 
 
 class NoFileGrows:
-    """A limit of the process, which needs no privilege. No byte can be written to any file."""
+    """A limit of the process under which no byte can be written to any file. It needs no privilege."""
 
     trouble = "files cannot be written: File too large"
 
@@ -115,7 +115,7 @@ def metric(server: RunningServer, name: str) -> float:
 
 
 def refusal(call: Callable[..., Any], **members: Any) -> str | None:
-    """The code of the error, if there is one."""
+    """The code of the error, or None."""
     try:
         call(**members)
     except ClientError as error:
@@ -134,7 +134,7 @@ def audited(data: Path) -> list[dict[str, Any]]:
 
 
 def finished(server: RunningServer) -> list[dict[str, Any]]:
-    """The audit records of a server that is stopped here, in order."""
+    """Stops the server. Returns its audit records in order."""
     assert server.stop() == 0
     assert "Traceback" not in server.output.read_text(errors="replace")
     done = in_process("audit", "verify", "--data-dir", server.data_dir)
@@ -168,7 +168,7 @@ def test_reads_and_devices_work_while_nothing_can_be_written(served: tuple[Gatew
         state = exchange(server, "GET", "/readyz")
         assert (state.status, state.json()["reason"]) == (503, f"changes are refused: {disk.trouble}")
         assert metric(server, "store_ready") == 0
-        time.sleep(1)  # in which the store is tried again
+        time.sleep(1)  # in which the server tries the store again
     disk.free()
     until(lambda: exchange(server, "GET", "/readyz").status == 200, seconds=10, what="changes are refused")
     assert metric(server, "store_ready") == 1
@@ -185,7 +185,7 @@ def test_reads_and_devices_work_while_nothing_can_be_written(served: tuple[Gatew
 
 
 def test_access_can_be_revoked_on_a_full_disk(small_disk: Path) -> None:
-    """The reserve is given back for that, and made again when there is room."""
+    """The reserve is released for that, and made again when there is room."""
     disk = SmallDisk(small_disk)
     with opened_gateway(small_disk) as gateway:
         server, mine = gateway.server, gateway.mine
@@ -194,7 +194,7 @@ def test_access_can_be_revoked_on_a_full_disk(small_disk: Path) -> None:
         devices = [mine.connected(lamp) for lamp in lamps]
         assert reserve.stat().st_blocks * 512 >= 8 * 1024 * 1024
         disk.fill()
-        mine.set_status(lamps[0], "REVOKED")  # the first change that finds the disk full
+        mine.set_status(lamps[0], "REVOKED")  # the first change on the full disk
         until(lambda: not is_taken(mine), seconds=10, what="changes are kept")
         assert not reserve.exists()
         mine.set_status(lamps[1], "INACTIVE")
@@ -222,7 +222,7 @@ def test_a_server_that_is_killed_on_a_full_disk_starts_again(small_disk: Path) -
         lamp = mine.credential()
         disk.fill()
         until(lambda: not is_taken(mine), seconds=10, what="changes are kept")
-        disk.fill()  # what the server gave back too
+        disk.fill()  # the space that the server released too
         mine.server.kill()
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(running_server(mine.server.data_dir))
@@ -234,7 +234,7 @@ def test_a_server_that_is_killed_on_a_full_disk_starts_again(small_disk: Path) -
 
 
 def test_output_that_cannot_be_written_does_not_end_the_server(tmp_path: Path) -> None:
-    """Neither the welcome nor the log: they may go to a file on the disk that is full."""
+    """Neither the welcome text nor the log: both may go to a file on the full disk."""
     listeners = tmp_path / "data" / "listeners.json"
     command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={listeners.parent}"]
     command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0", "--key-pool=0"]

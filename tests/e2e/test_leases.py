@@ -1,4 +1,4 @@
-"""Of several processes on one database one seals the audit log; another does when it is gone."""
+"""One of several processes on a database seals the audit log, and another takes over after its end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def holders(servers: list[RunningServer], lease: str = "audit") -> list[int]:
-    """Which of them think that they have it."""
+    """The processes that report that they have the lease."""
     return [at for at, server in enumerate(servers) if metric(server, f"{lease}_lease_held")]
 
 
@@ -39,7 +39,7 @@ def test_another_process_seals_after_the_lease_expired(tmp_path: Path, url: str)
         iot_client(others[0]).create_thing(thingName="lamp")
         until(lambda: len(holders(others)) == 1, seconds=20, what="another holder")
         until(lambda: is_sealed(others[0].data_dir, url), seconds=20, what="all records sealed")
-        # One that stops gives the lease back, so nothing is waited for.
+        # A process that stops releases the lease, so that no process waits for it to expire.
         (holder,) = holders(others)
         (heir,) = (server for at, server in enumerate(others) if at != holder)
         assert others[holder].stop() == 0
@@ -57,7 +57,7 @@ def test_a_suspended_process_loses_the_lease_and_forks_no_chain(tmp_path: Path, 
         finally:
             first.process.send_signal(signal.SIGCONT)
         iot_client(first).create_thing(thingName="shade")
-        until(lambda: holders([first, second]) == [1], seconds=20, what="the late holder gives way")
+        until(lambda: holders([first, second]) == [1], seconds=20, what="the suspended process gives up the lease")
         until(lambda: is_sealed(first.data_dir, url), seconds=20, what="all records sealed")
         for server in (first, second):
             done = in_process("audit", "verify", "--data-dir", server.data_dir, env={"THINGMINT_STORE": url})
@@ -72,7 +72,7 @@ def test_a_process_continues_after_an_unexpected_error(tmp_path: Path, url: str)
 
     with served(tmp_path / "data", url) as server:
         asyncio.run(rename("leases", "elsewhere"))
-        until(lambda: "chore_failed" in server.output.read_text(), seconds=20, what="it failed")
-        until(lambda: holders([server]) == [], seconds=20, what="it holds nothing")
+        until(lambda: "chore_failed" in server.output.read_text(), seconds=20, what="the process failed")
+        until(lambda: holders([server]) == [], seconds=20, what="the process has no lease")
         asyncio.run(rename("elsewhere", "leases"))
-        until(lambda: holders([server]) == [0], seconds=20, what="it has its leases again")
+        until(lambda: holders([server]) == [0], seconds=20, what="the process has its leases again")

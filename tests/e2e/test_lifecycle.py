@@ -1,4 +1,4 @@
-"""The command line and the files it leaves: what scripts rely on."""
+"""The command line and its files, on which scripts rely."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_host_names_are_added_before_during_and_after_a_run(data: Path) -> None:
     said = init(data, "--hostname=Second.Example.Org", "--hostname=new.example.org")
     assert "Added hostnames: second.example.org\n" in said
     after = contents(data)
-    kept_files = [name for name in _KEPT if name != "clients/aws.env"]  # which has the server's port
+    kept_files = [name for name in _KEPT if name != "clients/aws.env"]  # aws.env has the server's port
     assert {name: after[name] for name in kept_files} == {name: before[name] for name in kept_files}
     with running_server(data) as server:
         names = {"iot.example.org", "localhost", "127.0.0.1", "::1", "new.example.org", "second.example.org"}
@@ -159,7 +159,7 @@ def listener_names(server: RunningServer) -> set[str]:
 
 
 def test_an_interrupted_init_is_finished_by_the_next(data: Path) -> None:
-    """Killed at whatever moment, it leaves nothing in the way; what a later run makes is whole."""
+    """After a kill at any moment, the next run succeeds and makes a complete instance."""
     for delay in (0.3, 0.4, 0.5):
         process = subprocess.Popen(
             [sys.executable, "-m", "thingmint", "init", f"--data-dir={data}"],
@@ -207,7 +207,7 @@ def test_serve_creates_an_instance_and_prints_its_addresses(data: Path) -> None:
 
 
 def welcome(server: RunningServer) -> str | None:
-    """What is printed for people, once all of it is there: it comes after listeners.json."""
+    """The text that serve prints for people, when it is complete: it is printed after listeners.json is written."""
     said = server.output.read_text()
     return said if "stops it; the data stays in" in said else None
 
@@ -239,7 +239,7 @@ def test_metrics_count_requests_by_operation(server: RunningServer, signer: Sign
 
 
 def listening(server: RunningServer) -> tuple[set[tuple[str, int]], set[str]]:
-    """Addresses, in hex as the kernel writes them, and ports that the process listens on, and gRPC's addresses."""
+    """The addresses (in hex, as the kernel writes them) and ports that the process listens on, and gRPC's addresses."""
     inodes = set()
     for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -257,7 +257,7 @@ def listening(server: RunningServer) -> tuple[set[tuple[str, int]], set[str]]:
 
 @pytest.mark.parametrize(("host", "address"), [("0.0.0.0", "00000000"), ("::", "0" * 32)])
 def test_plain_http_and_metrics_are_for_loopback_with_any_host(data: Path, host: str, address: str) -> None:
-    """A client on another address of this machine is as one on another machine."""
+    """A client on another address of this machine is treated like a client on another machine."""
     other = other_address()
     with running_server(data, arguments=[f"--host={host}"]) as server:
         addresses, grpc_addresses = listening(server)
@@ -297,7 +297,7 @@ def test_a_stop_waits_only_for_requests_in_flight(data: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with running_server(data) as server, connected(server) as sock, connected(server) as idle:
             with contextlib.closing(iot_client(server)) as iot:
-                assert registered(iot) == [(one, "INACTIVE") for one in answered], "what was answered was kept"
+                assert registered(iot) == [(one, "INACTIVE") for one in answered], "the answered change was stored"
             headers = {"authorization": f"Bearer {server.token}", "host": "localhost", "content-length": "2"}
             sock.sendall(one_request("POST", "/keys-and-certificate", headers) + b"{")
             idle.sendall(one_request("GET", "/healthz", {"host": "localhost"}))
@@ -309,7 +309,7 @@ def test_a_stop_waits_only_for_requests_in_flight(data: Path) -> None:
                 assert exchange(server, "GET", "/healthz").status == 200
                 server.process.send_signal(number)
                 started = time.monotonic()
-                assert idle.recv(1) == b"", "who has nothing in flight is let go"
+                assert idle.recv(1) == b"", "connections without a request in flight are closed"
                 with pytest.raises(ConnectionRefusedError):
                     until(lambda: refuses(server), seconds=10, what="new connections are taken")
                 sock.sendall(b"}")
@@ -317,7 +317,7 @@ def test_a_stop_waits_only_for_requests_in_flight(data: Path) -> None:
                 assert answer.status == 200
                 assert answer.headers["connection"] == "close"
                 assert server.process.wait(20) == 0
-                assert time.monotonic() - started < 9, "less than any limit of those who say nothing"
+                assert time.monotonic() - started < 9, "no time limit of a silent client was awaited"
             answered.insert(0, answer.json()["data"]["id"])
     with database(data) as db:
         assert db.execute("SELECT count(*) FROM registrations").fetchall() == [(2,)]
@@ -353,7 +353,7 @@ def test_certificates_and_credentials_survive_a_restart(data: Path) -> None:
         assert [iot.describe_certificate(certificateId=cert_id)["certificateDescription"] for cert_id in made] == shown
         second = iot.list_certificates(pageSize=2, marker=marker)
         assert [c["certificateId"] for c in second["certificates"]] == [cert_id for cert_id, _ in before[0][2:4]]
-        # Only the lines of endpoints follow the ports, which are others now.
+        # Only the lines with endpoints have changed: the ports are different.
         lines = path.read_text().splitlines()
         assert [line for line in lines if not line.startswith(("AWS_ENDPOINT", "AWS_CA"))] == kept
         assert endpoint != before[1]["AWS_ENDPOINT_URL_IOT"]
@@ -400,7 +400,7 @@ def test_an_unknown_host_is_named(data: Path) -> None:
 
 @pytest.fixture(scope="module")
 def configured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """With settings from a file, some of which a variable or a flag overrides."""
+    """A server with settings from a file, some of which a variable or a flag overrides."""
     folder = tmp_path_factory.mktemp("configured")
     file = folder / "a.toml"
     file.write_text(
@@ -438,7 +438,7 @@ def test_a_setting_makes_rsa_roots(configured: RunningServer) -> None:
 
 
 def test_encrypted_ca_keys_need_their_passphrase(tmp_path: Path, data: Path) -> None:
-    """By a passphrase that is in a variable at first, and in a file later."""
+    """The passphrase is first in a variable, then in a file."""
     passphrase = "correct horse"
     held = tmp_path / "passphrase"
     held.write_text(f"{passphrase}\n")
@@ -482,7 +482,7 @@ def test_tls_1_2_and_1_3_are_served(server: RunningServer, version: ssl.TLSVersi
 
 
 def test_the_listeners_certificate_is_renewed_without_a_restart(data: Path) -> None:
-    """On the ports of HTTPS and of gRPC; connections that are open go on."""
+    """On the ports of HTTPS and gRPC. Open connections continue."""
     variables = {"THINGMINT_LISTENER_CERTIFICATE_LIFETIME": "PT3S"}
     with running_server(data, environment=variables) as server, tls_connection(server, "localhost") as kept:
         cloud = Cloud(server)
@@ -496,7 +496,7 @@ def test_the_listeners_certificate_is_renewed_without_a_restart(data: Path) -> N
             assert read_answer(kept, buffered).status == 200
             assert grpc_wire.call("ApiEndpointService/List", list_endpoints).endpoints
             for port, seen in certificates.items():
-                now = listener_certificate(server, port)  # whose validity the handshake has checked
+                now = listener_certificate(server, port)  # the handshake has checked its validity
                 if now != seen[-1]:
                     seen.append(now)
             return min(map(len, certificates.values())) >= 3
@@ -508,7 +508,7 @@ def test_the_listeners_certificate_is_renewed_without_a_restart(data: Path) -> N
         cloud.close()
 
 
-# -- what is wrong ----------------------------------------------------------------------------------------------
+# -- errors -----------------------------------------------------------------------------------------------------
 
 
 def test_wrong_flags_and_settings_are_one_line(data: Path) -> None:

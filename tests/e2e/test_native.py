@@ -1,4 +1,4 @@
-"""The native API with curl, httpx and bytes by hand."""
+"""The native API, with curl, httpx and raw requests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def native(server: RunningServer) -> Iterator[httpx.Client]:
 
 
 def data_of(answer: httpx.Response | Answer) -> Any:
-    """What the envelope of a success holds."""
+    """The data in the envelope of a success."""
     status = answer.status_code if isinstance(answer, httpx.Response) else answer.status
     assert status == 200, answer
     assert answer.headers["content-type"] == "application/json"
@@ -56,7 +56,7 @@ def data_of(answer: httpx.Response | Answer) -> Any:
 
 
 def problem_of(answer: httpx.Response | Answer) -> tuple[int, str, str]:
-    """Status, code and message of an envelope that tells of a refusal."""
+    """Status, code and message of a refusal's envelope."""
     status = answer.status_code if isinstance(answer, httpx.Response) else answer.status
     assert answer.headers["content-type"] == "application/json"
     document = answer.json()
@@ -133,7 +133,7 @@ def test_set_as_active_decides_the_status(native: httpx.Client, iot: Any, query:
     data = data_of(native.post(f"/keys-and-certificate{query}"))
     check_issued(data)
     assert data["status"] == status
-    # The other API sees the same registration, at once.
+    # The AWS API shows the same registration immediately.
     shown = iot.describe_certificate(certificateId=data["id"])["certificateDescription"]
     assert (shown["status"], shown["certificateArn"]) == (status, data["arn"])
     assert shown["certificatePem"] == data["certificate_pem"]

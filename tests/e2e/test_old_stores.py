@@ -1,4 +1,4 @@
-"""Stores that earlier versions made: carried over to this version, they answer as they did before."""
+"""Stores of earlier versions: upgraded to this version, they answer as before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-# What could not be brought about through the APIs: a job is done before its row can be kept.
+# Rows that the APIs cannot produce: a job is done before its row could be saved.
 WITHOUT_ROWS = {"7c4c599": [], "934c105": ["ended_bindings", "jobs"]}
 
 _KEEP = {"THINGMINT_AUDIT_ACTIVITY_RETENTION": "36500d"}
@@ -56,17 +56,17 @@ def compare_answers(old: OldStore, data: Path, store: Mapping[str, str]) -> None
         assert "Traceback" not in log
         assert '"level":"error"' not in log
     assert not found, f"{len(found)} answers differ:\n" + "\n".join(found[:10])
-    assert reasons == {difference.why for difference in DIFFERENCES[old.version]}, "there are no others"
+    assert reasons == {difference.why for difference in DIFFERENCES[old.version]}, "there are no other differences"
 
 
 def check_audit_trail(data: Path, before: list[tuple[Any, ...]], store: Mapping[str, str]) -> None:
-    """Every record is there, as it was, in the place of the chain that it had."""
+    """Checks that every record is unchanged and has the same place in the chain."""
     verified = in_process("audit", "verify", "--data-dir", data, env=store)
     assert (verified.returncode, verified.stderr) == (0, ""), verified
     exported = in_process("audit", "export", "--data-dir", data, env=store)
-    told = {line["id"]: line for line in map(json.loads, exported.stdout.splitlines())}
+    lines = {line["id"]: line for line in map(json.loads, exported.stdout.splitlines())}
     for id, record, sequence, hash in before:
-        line = told[id]
+        line = lines[id]
         assert line["record"] == json.loads(record)
         if sequence is not None:
             assert (line["sequence"], line["hash"]) == (sequence, hash.hex())

@@ -1,4 +1,4 @@
-"""A gateway that is cut off from its database: devices stay connected, and nothing passes that may not."""
+"""A gateway without its database: devices stay connected, but unauthorized messages do not pass."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def follows(server: RunningServer) -> bool:
 
 @contextlib.contextmanager
 def stopped(postgres: Postgres) -> Iterator[None]:
-    """As by a crash; it is started again."""
+    """Stops the database as a crash does, and starts it again."""
     postgres.stop(signal.SIGQUIT)
     try:
         yield
@@ -54,16 +54,16 @@ def test_devices_stay_connected_during_an_outage_and_lose_nothing(
         ):
             hears.subscribe("t")
             with away(postgres):
-                until(lambda: not follows(server), seconds=20, what="cut off")
+                until(lambda: not follows(server), seconds=20, what="the server notices that the database is gone")
                 speaks.send(Publish("t", b"meanwhile", 1, packet_id=1), PingReq())
-                assert isinstance(speaks.read(), PingResp), "no PUBACK while it is cut off"
+                assert isinstance(speaks.read(), PingResp), "no PUBACK without the database"
                 assert hears.nothing_comes()
                 with pytest.raises(Closed) as refused:
                     late_device.connect("late_device")
                 assert refused.value.reason is Reason.SERVER_UNAVAILABLE
                 time.sleep(AWAY)
                 assert hears.nothing_comes()
-            until(lambda: follows(server), seconds=30, what="followed again")
+            until(lambda: follows(server), seconds=30, what="the change feed is current again")
             assert hears.receive().payload == b"meanwhile"
             assert speaks.expect(PubAck).packet_id == 1
             assert speaks.publish("t", b"after") is Reason.SUCCESS
@@ -95,7 +95,7 @@ def test_a_will_that_was_due_during_an_outage_is_published_afterwards(
             hears.subscribe("w")
             gone.connect("gone", will=Will("w", b"gone", qos=1))
             with stopped(postgres):
-                until(lambda: not follows(server), seconds=20, what="cut off")
+                until(lambda: not follows(server), seconds=20, what="the server notices that the database is gone")
                 gone.reset()
                 assert hears.nothing_comes()
             assert hears.receive().topic == "w"
@@ -105,7 +105,7 @@ def test_a_will_that_was_due_during_an_outage_is_published_afterwards(
 def test_a_device_whose_access_was_revoked_during_an_outage_gets_no_messages(
     tmp_path: Path, url: str, change: str
 ) -> None:
-    """Its process stood still while another one made the change."""
+    """The device's process was suspended while another process made the change."""
     with several(tmp_path, url) as (first, second):
         iot = iot_client(second)
         victim, speaker = device(tmp_path, iot), device(tmp_path, iot)

@@ -1,4 +1,4 @@
-"""An instance whose records are in PostgreSQL, served by one process and by two."""
+"""An instance in PostgreSQL, served by one process and by two."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thingmint.testing.postgres import Postgres
 
 SECOND = 1.0
-ALLOWED = SECOND + 1.0  # on a machine that is busy with other tests
+ALLOWED = SECOND + 1.0  # more, as the machine is busy with other tests
 
 
 def test_an_instance_is_served_again_after_a_kill(tmp_path: Path, url: str) -> None:
@@ -82,7 +82,7 @@ def test_a_change_at_one_process_reaches_devices_of_the_other(tmp_path: Path, ur
                     opened.read(ALLOWED)
             with Device(second, made) as again, pytest.raises(Closed):
                 again.connect("again")
-        # What one has made the other knows at once, and both write.
+        # Each process sees the other's changes immediately, and both can write.
         ids = {iot_client(s).create_keys_and_certificate()["certificateId"] for s in (first, second) * 3}
         for server in (first, second):
             assert {id for id, _ in registered(iot_client(server))} > ids
@@ -131,7 +131,7 @@ def test_no_message_contains_the_password(tmp_path: Path, postgres: Postgres) ->
 
 
 def answers(server: RunningServer) -> list[Any]:
-    """What the API says of everything that ``fill`` made."""
+    """The API's answers about everything that ``fill`` made."""
     iot = iot_client(server)
     calls = [
         iot.list_certificates(ascendingOrder=True),

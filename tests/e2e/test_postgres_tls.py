@@ -1,4 +1,4 @@
-"""A URL that asks for TLS, against Debian's PostgreSQL: the one that the tests bring along has none."""
+"""Database URLs that require TLS, with Debian's PostgreSQL: the tests' own PostgreSQL has no TLS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def certificate(name: str) -> str:
-    """Self-signed, for 127.0.0.1 besides ``name``."""
+    """A self-signed certificate for ``name`` and 127.0.0.1."""
     key, now = material.key("secp256r1"), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ip_address("127.0.0.1"))])
@@ -44,7 +44,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def port(root: Path) -> Iterator[int]:
-    """Where a server listens that takes no connection without TLS."""
+    """The port of a PostgreSQL server that accepts only TLS."""
     number = free_port()
     settings = {"listen_addresses": "127.0.0.1", "port": str(number), "ssl": "on"}
     try:

@@ -1,4 +1,4 @@
-"""SIGHUP: what can change does, and everything goes on; a terminal that was closed ends the server in order."""
+"""SIGHUP: reloadable settings change without an interruption. Closing the terminal stops the server in order."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Reloads:
         return [line for line in found if line["event"] == event]
 
     def __call__(self, settings: str, answer: str = "reloaded") -> dict[str, Any]:
-        """Sends SIGHUP, and waits for the line that says what became of it."""
+        """Sends SIGHUP, and waits for the log line with the result."""
         self.config.write_text(settings)
         before = len(self.lines(answer))
         self.server.process.send_signal(signal.SIGHUP)
@@ -75,8 +75,8 @@ def test_reloadable_settings_change(tmp_path: Path) -> None:
             assert open_connection.get("/healthz").status_code == 200
 
             endpoint = f'[endpoints."iot.example.org"]\naccount = "{account}"\nregion = "us-east-1"\n'
-            told = reload(f'listener_certificate_lifetime = "5d"\nunauthenticated_rate = 1\n{endpoint}')
-            assert told["changed"] == ["endpoints", "listener_certificate_lifetime", "unauthenticated_rate"]
+            line = reload(f'listener_certificate_lifetime = "5d"\nunauthenticated_rate = 1\n{endpoint}')
+            assert line["changed"] == ["endpoints", "listener_certificate_lifetime", "unauthenticated_rate"]
             assert open_connection.get("/healthz").status_code == 200
 
         second = certificate(server)
@@ -98,8 +98,8 @@ def test_settings_that_need_a_restart_are_logged(tmp_path: Path) -> None:
     with running_server(arguments=[f"--config={config}", "--log-format=json"]) as server:
         reload = Reloads(server, config)
         for _ in range(2):
-            told = reload('disk_reserve_bytes = 0\naudit_retention = "30d"', "settings_need_a_restart")
-            assert told["settings"] == ["disk_reserve_bytes"]
+            line = reload('disk_reserve_bytes = 0\naudit_retention = "30d"', "settings_need_a_restart")
+            assert line["settings"] == ["disk_reserve_bytes"]
         wrong = reload('audit_retention = "never"', "settings_not_reloaded")
         assert "retention" in wrong["why"]
         assert reload("")["changed"] == ["audit_retention"]
@@ -111,9 +111,9 @@ def test_a_closed_terminal_ends_the_server(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "thingmint", "serve", f"--data-dir={tmp_path / 'data'}", "--key-pool=0"]
     command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0"]
-    # A session of its own, whose terminal the first one becomes that it opens.
+    # In a new session, the first terminal that the process opens becomes its controlling terminal.
     terminal = f"os.setsid(); os.close(os.open({os.ttyname(theirs)!r}, os.O_RDWR))"
-    heeded = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # also where the tests run under nohup
+    heeded = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # even if the tests run under nohup
     starting = f"import os, signal, sys; {heeded}; {terminal}; os.execv(sys.argv[1], sys.argv[1:])"
     log = tmp_path / "log"
     with log.open("wb") as output:
@@ -123,7 +123,7 @@ def test_a_closed_terminal_ends_the_server(tmp_path: Path) -> None:
     try:
         os.close(theirs)
         until((tmp_path / "data" / "listeners.json").exists, "it does not start")
-        process.send_signal(signal.SIGHUP)  # the terminal is there: it reloads
+        process.send_signal(signal.SIGHUP)  # the terminal is still open, so the server reloads
         until(lambda: "reloaded" in log.read_text(), "it does not reload")
         assert process.poll() is None
         os.close(ours)
@@ -145,7 +145,7 @@ def test_host_names_change_while_the_server_runs(tmp_path: Path) -> None:
             done = in_process("access", "hostname", verb, name, "--data-dir", data)
             assert done.returncode == 0, done.stderr
 
-        def told() -> tuple[str, str, str]:
+        def announced() -> tuple[str, str, str]:
             endpoint = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
             url = server.environment()["AWS_ENDPOINT_URL_IOT"]
             return endpoint, url, server.environment("yandex")["THINGMINT_YC_ENDPOINT"]
@@ -153,14 +153,14 @@ def test_host_names_change_while_the_server_runs(tmp_path: Path) -> None:
         def all_of(name: str) -> tuple[str, str, str]:
             return name, f"https://{name}:{server.ports['api']}", f"{name}:{server.ports['grpc']}"
 
-        assert told() == all_of("localhost")
+        assert announced() == all_of("localhost")
         assert in_process("init", "--hostname", "iot.example.org", "--data-dir", data).returncode == 0
-        assert told() == all_of("iot.example.org")
+        assert announced() == all_of("iot.example.org")
         change("first", "later.example.org")
-        assert told() == all_of("later.example.org")
+        assert announced() == all_of("later.example.org")
         assert set(names_of(server)) == {"later.example.org", "iot.example.org", "localhost"}
         change("remove", "later.example.org")
-        assert told() == all_of("iot.example.org")
+        assert announced() == all_of("iot.example.org")
         assert set(names_of(server)) == {"iot.example.org", "localhost"}
         server.stop()
         change("first", "stopped.example.org")

@@ -1,4 +1,4 @@
-"""Signature Version 4 over the wire: what is signed right gets in, and whatever is not changes and learns nothing."""
+"""Signature Version 4 over the network: wrong signatures are refused, change nothing and reveal nothing."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _MISMATCH = (
 
 
 def refused(answer: Answer, signer: Signer, code: str, message: str) -> None:
-    """The answer is a 403 of AWS's form with that message, and tells nothing that helps to forge."""
+    """Checks that the answer is a 403 in AWS's form with that message, and does not help to forge a signature."""
     assert (answer.status, answer.aws_code) == (403, code), answer.body
     assert answer.headers["content-type"] == "application/json"
     document = answer.json()
     assert set(document) == {"message"}
     assert document["message"].startswith(message), document
-    # AWS's own answer quotes the canonical request, and with it what the caller sent.
+    # AWS's own answer quotes the canonical request, which contains the caller's input.
     assert signer.secret.encode() not in answer.body
     assert signer.access_key_id.encode() not in answer.body
     assert _ID.encode() not in answer.body
@@ -81,7 +81,7 @@ def test_wrong_signers_are_refused(
 def test_old_and_early_signatures_are_refused(signer: Signer, unchanged: Callable[[], None], minutes: int) -> None:
     at = datetime.now(UTC) + timedelta(minutes=minutes)
     headers = signer.headers("POST", _MINT, at=at)
-    for _ in range(2):  # a replay is no better
+    for _ in range(2):  # a replay is refused too
         answer = exchange(signer.server, "POST", _MINT, headers)
         signed = f"{at:%Y%m%dT%H%M%SZ}"
         expected = f"Signature expired: {signed} is now earlier than " if minutes < 0 else "Signature not yet current: "
@@ -123,7 +123,7 @@ def test_requests_altered_after_signing_are_refused(
 ) -> None:
     headers = signer.headers("POST", "/certificates", {"x-amzn-tag": "one"}, _BODY)
     whole = exchange(signer.server, "POST", "/certificates", headers, _BODY)
-    assert whole.aws_code == "InvalidRequestException", "unaltered, it is only the CSR that is wrong"
+    assert whole.aws_code == "InvalidRequestException", "unaltered, only the CSR is wrong"
     answer = exchange(signer.server, *alter("POST", "/certificates", headers, _BODY))
     refused(answer, signer, "InvalidSignatureException", _MISMATCH)
 
@@ -172,7 +172,7 @@ def test_unsigned_bodies_are_refused(
 def test_paths_that_botocores_signer_would_change_are_refused(
     signer: Signer, unchanged: Callable[[], None], target: str
 ) -> None:
-    # botocore's signer folds these, so the signature is right for the path that was not sent.
+    # botocore's signer removes these segments, so the signature is valid for a path that was not sent.
     answer = exchange(signer.server, "POST", target, signer.headers("POST", _MINT))
     refused(answer, signer, "InvalidSignatureException", "The path must ")
 

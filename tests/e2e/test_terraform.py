@@ -1,6 +1,6 @@
 """Terraform with AWS's provider: every resource type that is served is applied, does not drift, and is destroyed.
 
-Where Terraform is there, and TF_CLI_CONFIG_FILE names a configuration with a mirror of the provider, which is hundreds
+Runs if Terraform is installed, and TF_CLI_CONFIG_FILE names a configuration with a mirror of the provider: hundreds
 of megabytes.
 """
 

@@ -1,4 +1,4 @@
-"""The profile that is set for a listener is the one that its clients meet."""
+"""Each listener uses the TLS profile in its setting."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VARIABLES = {"THINGMINT_TLS_PROFILE__API": "tls13", "THINGMINT_TLS_PROFILE__MQTT
 
 
 def negotiated(server: RunningServer, listener: str, suite: str | None) -> str | None:
-    """The suite that a client gets which offers TLS 1.2 with this one, or all that Python offers; None for none."""
+    """The suite that a TLS 1.2 client negotiates with this suite, or with all of Python's; None if it is refused."""
     context = ssl.create_default_context(cafile=str(server.ca))
     if suite is not None:
         context.maximum_version = ssl.TLSVersion.TLSv1_2

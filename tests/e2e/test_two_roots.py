@@ -1,4 +1,4 @@
-"""A device certificate cannot pose as the server: no client that trusts ca.pem takes one."""
+"""A device certificate cannot impersonate the server: clients that trust ca.pem refuse it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def impostor(certificate: Path, private_key: Path) -> Iterator[int]:
-    """A TLS server on loopback with that certificate; its port."""
+    """Runs a TLS server on loopback with that certificate. Returns its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, private_key)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -45,7 +45,7 @@ def impostor(certificate: Path, private_key: Path) -> Iterator[int]:
 
 @pytest.fixture(params=["secp256r1", "rsa2048"])
 def device(request: pytest.FixtureRequest, iot: Any, tmp_path: Path) -> tuple[Path, Path]:
-    """The certificate of a device that called itself localhost in its CSR, and its key."""
+    """The certificate and key of a device whose CSR has the name localhost."""
     answer = iot.create_certificate_from_csr(
         certificateSigningRequest=csr_pem(request.param, "localhost"), setAsActive=True
     )
@@ -71,14 +71,14 @@ def test_a_client_that_trusts_ca_pem_refuses_a_device_as_its_server(
     context.check_hostname = check_hostname
     with impostor(*device) as port, pytest.raises(ssl.SSLCertVerificationError) as caught:
         handshake(port, context)
-    # It is the chain that fails, not only the name: a careless client is safe too.
+    # The chain fails, not only the name, so a client that does not check names is safe too.
     assert "unable to get local issuer certificate" in caught.value.verify_message
 
 
 def test_a_client_that_trusts_the_device_root_accepts_the_impostor(
     server: RunningServer, device: tuple[Path, Path]
 ) -> None:
-    """So what refuses it above is the root, and the test can fail."""
+    """Shows that the test above fails only because of the root."""
     context = ssl.create_default_context(cafile=str(server.device_ca))
     context.check_hostname = False
     with impostor(*device) as port:

@@ -1,4 +1,4 @@
-"""What callers without valid credentials can take of the HTTP listeners: little memory, some connections, a rate."""
+"""Limits of unauthenticated callers on the HTTP listeners: memory, connections and rate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GET = one_request("GET", "/healthz", {"host": "localhost"})
 
 
 def aws(key: str, date: str = "20261128T000000Z") -> dict[str, str]:
-    """A request's head whose signature is of the right form, and wrong."""
+    """A request's head with a well-formed, wrong signature."""
     scope = f"{key}/{date[:8]}/us-east-1/iot/aws4_request"
     signature = f"Credential={scope}, SignedHeaders=host;x-amz-date, Signature={'0' * 64}"
     return {"authorization": f"AWS4-HMAC-SHA256 {signature}", "x-amz-date": date}
@@ -36,7 +36,7 @@ def known_key(server: RunningServer) -> dict[str, str]:
 
 
 def resident(server: RunningServer) -> int:
-    """Bytes."""
+    """The server's resident memory in bytes."""
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) * 1024
 
@@ -98,7 +98,7 @@ def test_the_body_is_read_to_verify_a_known_keys_signature(server: RunningServer
 
 @pytest.mark.parametrize(("size", "kept"), [(10_000, True), (100_000, False)])
 def test_a_wrong_signature_over_a_large_body_ends_the_connection(server: RunningServer, size: int, kept: bool) -> None:
-    """As its buffers do not shrink again."""
+    """The buffers of the connection would not shrink again."""
     headers = {"host": "localhost", **known_key(server)}
     (answer,) = answers(server, one_request("POST", "/certificates", headers, b" " * size), tls=True)
     assert answer.aws_code == "InvalidSignatureException"
@@ -110,7 +110,7 @@ def test_a_wrong_signature_over_a_large_body_ends_the_connection(server: Running
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[RunningServer]:
-    """A server that gives little."""
+    """A server with small limits."""
     environment = {
         "THINGMINT_UNAUTHENTICATED_REQUEST_BYTES": str(4 * MIB),
         "THINGMINT_CONNECTIONS__API__TOTAL": "60",
@@ -134,7 +134,7 @@ def test_answers_that_are_not_read_stop_the_reading(server: RunningServer, tls: 
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_pipelined_requests_are_all_answered(server: RunningServer, tls: bool) -> None:
-    # Few of them fail, as the failures of an address are limited.
+    # Only few of them fail, because the failures of an address are limited.
     expected = [200 if n % 10 else 401 for n in range(300)]
     requests = [one_request("GET", "/healthz" if n % 10 else f"/v1/{n}", {"host": "localhost"}) for n in range(300)]
     assert [answer.status for answer in answers(server, b"".join(requests), tls=tls, count=300)] == expected
@@ -153,9 +153,9 @@ def test_bodies_before_authentication_are_limited(small: RunningServer) -> None:
             sock.settimeout(0.05)
             with contextlib.suppress(TimeoutError, ssl.SSLError):
                 refused += b"ThrottlingException" in sock.recv(4096)
-        assert refused >= 17  # an address has half of 4 MiB
+        assert refused >= 17  # an address can use half of 4 MiB
         assert 0 < metric(small, "thingmint_unauthenticated_request_bytes") <= 2 * MIB
-        # Others are served: usual requests, and authenticated ones of any size.
+        # Small requests are served, and authenticated requests of any size.
         signed = small.boto3_arguments()
         assert boto3_lists(signed) == []
         token = {"authorization": f"Bearer {small.token}"}
@@ -165,7 +165,7 @@ def test_bodies_before_authentication_are_limited(small: RunningServer) -> None:
 
 
 def sends_until_not_read(sock: socket.socket) -> int:
-    """How many bytes of requests the server, and the buffers on the way, took."""
+    """The number of bytes of requests that the server and the buffers in between accepted."""
     sent = 0
     with contextlib.suppress(TimeoutError):
         while sent < 40 * MIB:
@@ -187,7 +187,7 @@ def test_an_address_leaves_places_to_others(small: RunningServer) -> None:
         for _ in range(70):
             sock = socket.create_connection(address, timeout=5, source_address=("127.0.0.2", 0))
             crowd.append(stack.enter_context(sock))
-        for sock in crowd:  # those that were refused are closed without a byte
+        for sock in crowd:  # refused connections are closed without a byte
             sock.settimeout(0.02)
             try:
                 refused += sock.recv(1) == b""

@@ -1,4 +1,4 @@
-"""Answers over HTTP that authenticated clients ask for and do not read."""
+"""Answers over HTTP that authenticated clients request and do not read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLIENTS = 8
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[RunningServer]:
-    """A server that gives 4 MiB, half of it to one account, which has a list of 900 KB."""
+    """A server with 4 MiB for answers, half of it for one account, which has a list of 900 KB."""
     with running_server(environment={"THINGMINT_AUTHENTICATED_REQUEST_BYTES": str(4 * MIB)}) as server:
         iot = boto3.session.Session().client("iot", **server.boto3_arguments())
         iot.create_thing_type(thingTypeName="large")
@@ -44,14 +44,14 @@ def test_unread_answers_use_at_most_the_accounts_share(small: RunningServer, tls
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connected(small, tls=tls)) for _ in range(CLIENTS)]
         clients[0].sendall(request)
-        until(lambda: metric(small, HELD) > MIB, seconds=20, what="one is answered")
+        until(lambda: metric(small, HELD) > MIB, seconds=20, what="one request is answered")
         for client in clients[1:]:
             client.sendall(request)
         statuses = [read_answer(client, bytearray()).status for client in clients[1:]]
         assert statuses == [400] * (CLIENTS - 1)  # AWS's ThrottlingException
         assert metric(small, HELD) <= 2 * MIB
         assert read_answer(clients[0], bytearray()).status == 200
-        until(lambda: metric(small, HELD) == 0, seconds=20, what="what it held is given back")
+        until(lambda: metric(small, HELD) == 0, seconds=20, what="the memory of the answer is freed")
         clients[1].sendall(request)
         assert read_answer(clients[1], bytearray()).status == 200
 
@@ -61,14 +61,14 @@ def test_memory_of_unread_answers_is_freed_when_the_client_disconnects(small: Ru
     request = one_request("GET", "/things?maxResults=250", Signer.of(small).headers("GET", "/things?maxResults=250"))
     with connected(small, tls=tls) as client:
         client.sendall(request)
-        until(lambda: metric(small, HELD) > MIB, seconds=20, what="it is answered")
-    until(lambda: metric(small, HELD) == 0, seconds=20, what="what it held is given back")
+        until(lambda: metric(small, HELD) > MIB, seconds=20, what="the request is answered")
+    until(lambda: metric(small, HELD) == 0, seconds=20, what="the memory of the answer is freed")
     assert "Traceback" not in small.output.read_text()
 
 
 @contextlib.contextmanager
 def connected(server: RunningServer, *, tls: bool) -> Iterator[socket.socket]:
-    """A client whose kernel takes little that it does not read."""
+    """A connection with a small receive buffer."""
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket())
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

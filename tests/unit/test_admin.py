@@ -36,7 +36,7 @@ def mode(path: Path) -> int | None:
 
 
 async def with_socket(path: Path, act: Callable[[], Any]) -> Any:
-    """What ``act`` returns, in a thread, while a server listens."""
+    """The result of ``act``, which runs in a thread while a server listens."""
     admin = AdminSocket(path, {"extend": extend, "fail": fail})
     await admin.start()
     assert mode(path) == 0o600
@@ -49,7 +49,7 @@ async def with_socket(path: Path, act: Callable[[], Any]) -> Any:
 
 @pytest.fixture(params=[20, 99, 100, 108, 240])
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of about that many bytes; sockaddr_un has room for 108."""
+    """A socket path of about that many bytes; sockaddr_un has room for 108."""
     folder = tmp_path_factory.mktemp("a")
     missing = request.param - len(str(folder / "admin.sock")) - 1
     if missing > 0:
@@ -135,7 +135,7 @@ async def test_a_line_without_end_is_dropped(short: Path) -> None:
 
 @pytest.mark.parametrize("there", [True, False])
 async def test_a_socket_without_a_server_is_an_error(short: Path, there: bool) -> None:
-    if there:  # left by one that was killed
+    if there:  # left by a server that was killed
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.bind(str(short))
     with pytest.raises(AdminError, match="does not answer on"):

@@ -7,7 +7,7 @@ import pytest
 
 
 def test_no_module_imports_itself_through_others() -> None:
-    """Imports for type checking count too: what needs another's types is not independent of it."""
+    """Imports for type checking count too: a module that needs another's types depends on it."""
     graph = grimp.build_graph("thingmint")
     imported = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     try:

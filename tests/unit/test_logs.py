@@ -1,4 +1,4 @@
-"""One line for each event on standard error, and no values of variables in it."""
+"""The log: one line for each event on standard error, without values of variables."""
 
 from __future__ import annotations
 

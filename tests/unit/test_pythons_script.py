@@ -31,7 +31,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def interpreter(path: Path, version: str) -> Path:
-    """A program that answers as an interpreter does that was asked what it is; it fails if ``version`` is empty."""
+    """A program that answers like an interpreter of that version; it fails if ``version`` is empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n[ '{version}' ] && echo '{path}' && echo '{version}'\n")
     path.chmod(0o755)

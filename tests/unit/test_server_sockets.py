@@ -1,4 +1,4 @@
-"""How many connections there may be with few files."""
+"""Connection limits when the process may open few files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decorator that makes one test of a table tells of every row that fails."""
+"""The decorator that makes one test of a table reports every row that fails."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def test_exceptions_and_missing_exceptions_are_failures_too() -> None:
 
     with pytest.raises(AssertionError) as failed:
         await cast("Any", check)()
-    told = str(failed.value)
-    assert "no number\n    ValueError(" in told
-    assert "none expected\n    DID NOT RAISE" in told
-    assert "\na number" not in told
+    message = str(failed.value)
+    assert "no number\n    ValueError(" in message
+    assert "none expected\n    DID NOT RAISE" in message
+    assert "\na number" not in message
 
 
 def test_a_mistake_in_a_table_is_found_when_it_is_defined() -> None:

@@ -31,7 +31,7 @@ class Listener:
         self.tls = ListenerTLS(self.authority, scratch, self.clock)
 
     def served(self, hostname: str = "localhost") -> x509.Certificate:
-        """What a new client is shown, once it has proof of the key."""
+        """The certificate that a new client gets, after the server has proved the key."""
         client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         client.load_verify_locations(cadata=self.authority.certificate.public_bytes(Encoding.PEM).decode())
         client.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME: the certificates live in the fake clock's time
@@ -110,12 +110,12 @@ def test_a_certificate_is_due_in_the_last_third_of_its_lifetime(
     listener = Listener(tmp_path, lifetime)
     listener.tls.renew(NAMES)
     listener.clock.now += elapsed
-    # X.509 knows no fractions of a second, so the end is up to one earlier.
+    # X.509 has no fractions of a second, so the end is up to one second earlier.
     assert timedelta(0) <= due - timedelta(seconds=listener.tls.seconds_until_due()) < timedelta(seconds=1)
 
 
 class Nap:
-    """Stands for asyncio.sleep: the clock moves on instead, and after so many the test is over."""
+    """Replaces asyncio.sleep(): advances the clock, and ends the test after a number of calls."""
 
     def __init__(self, clock: vectors.FakeClock, count: int) -> None:
         self._clock, self._count = clock, count
@@ -148,7 +148,7 @@ async def test_the_certificate_is_renewed_when_it_is_due(tmp_path: Path, monkeyp
     second = listener.served("iot.example.org")
     assert second.serial_number != first.serial_number
     assert second.not_valid_after_utc > listener.clock.now
-    # Two hours before it is due, slept in pieces: the clock may be set meanwhile.
+    # Two hours until it is due, slept in pieces, because the clock may be set in the meantime.
     assert max(nap.lengths) <= 3600
     assert sum(nap.lengths[:2]) == pytest.approx(7200, abs=1)
 

@@ -1,4 +1,4 @@
-"""Which suites each profile offers, to devices and over HTTPS, in handshakes with clients that offer one alone."""
+"""The suites of each profile, over MQTT and HTTPS, in handshakes with clients that offer a single suite."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ ALL = [*TLS13, *FORWARD_SECRET, *OLD, *OURS, *NO_ONES]
 
 
 def client(suite: str) -> SSL.Connection:
-    """One that offers this suite, and no other."""
+    """A client that offers only this suite."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     if suite in TLS13:
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -141,14 +141,14 @@ def test_suites_of_the_mqtt_port(profile: TlsProfileName) -> None:
 
 @pytest.mark.parametrize("profile", TAKEN)
 def test_suites_of_the_https_port(profile: TlsProfileName, tmp_path: Path) -> None:
-    """Its certificate is an elliptic curve's alone, unless old clients are to be served."""
+    """Only profiles for old clients have a certificate with an RSA key too."""
     port = OnHttpsPort(profile, tmp_path)
     expected = [suite for suite in TAKEN[profile] if profile == "compatible" or "-RSA-" not in suite]
     assert [suite for suite in ALL if port.takes(suite)] == [suite for suite in ALL if suite in expected]
 
 
 def test_the_rsa_certificate_allows_key_encipherment(tmp_path: Path) -> None:
-    """mbedTLS and GnuTLS want to see that before they use static RSA."""
+    """mbedTLS and GnuTLS require that key usage for static RSA."""
     authority = vectors.authority(profile=listener_profile(timedelta(days=90)))
     tls = ListenerTLS(authority, tmp_path, vectors.FakeClock())
     tls.renew(["localhost"])

@@ -1,4 +1,4 @@
-"""The operator of the session's server."""
+"""The local administrator of the session's server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The operator of a server, and clients with credentials that the operator makes."""
+"""The local administrator of a server, and clients with credentials that it creates."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def refusal(call: Callable[..., Any], **arguments: Any) -> tuple[int, str, str]:
     try:
         answer = call(**arguments)
     except ClientError as error:
-        told: Any = error.response
-        return told["ResponseMetadata"]["HTTPStatusCode"], told["Error"]["Code"], told["Error"]["Message"]
+        response: Any = error.response
+        return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"], response["Error"]["Message"]
     raise AssertionError(f"not refused: {answer}")
 
 
@@ -56,7 +56,7 @@ def error_of(answer: httpx.Response) -> tuple[int, str]:
 
 
 def keys_of(new: Mapping[str, str]) -> Json:
-    """What boto3 wants of what `access key create` or `access session` answered."""
+    """boto3's arguments from the answer of `access key create` or `access session`."""
     token = {"aws_session_token": new["session_token"]} if "session_token" in new else {}
     return {
         "aws_access_key_id": new["access_key_id"],
@@ -67,14 +67,14 @@ def keys_of(new: Mapping[str, str]) -> Json:
 
 @contextlib.contextmanager
 def database(data: Path) -> Iterator[sqlite3.Connection]:
-    """The database of a server that is stopped, to be edited by hand."""
+    """The database of a stopped server, for manual changes."""
     with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as connection, connection:
         yield connection
 
 
 @dataclass(frozen=True)
 class LocalAdmin:
-    """``account`` is what commands are about; the first without it."""
+    """Runs commands for ``account``, or without it for the first account."""
 
     server: RunningServer
     account: str = ""
@@ -84,19 +84,19 @@ class LocalAdmin:
         return self.server.data_dir
 
     def ask(self, command: str, **given: Any) -> Any:
-        """What the command line would ask the running server, without starting a process for it."""
+        """The running server's answer to a command, asked as the command line asks it, without a process."""
         account = {"account": self.account} if self.account else {}
         return admin.call(self.data / "admin.sock", "access", name=command, given=account | given)
 
     def run(self, *words: str | Path) -> Any:
-        """The command itself; the document that it answers with."""
+        """The JSON output of the command itself."""
         account = ["--account", self.account] if self.account else []
         done = in_process("access", *words, *account, "--data-dir", self.data, "--output", "json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
     def user(self, *policies: str | Json) -> str:
-        """The name of a new user with these: names of policies, or statements of one of its own."""
+        """The name of a new user with these policies: names, or statements for a new policy."""
         return self.principal("user", *policies).partition("/")[2]
 
     def principal(self, kind: str, *policies: str | Json) -> str:
@@ -108,7 +108,7 @@ class LocalAdmin:
         return f"{kind}/{name}"
 
     def attach(self, principal: str, policy: str | Json, resource: str = "*") -> str:
-        """The name of what was attached."""
+        """Attaches a policy and returns its name."""
         if isinstance(policy, dict):
             name = f"own-{secrets.token_hex(4)}"
             self.ask("policy.put", name=name, document=document(policy))
@@ -149,7 +149,7 @@ _TRUST = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRol
 
 @contextlib.contextmanager
 def service_account(local_admin: LocalAdmin, folder: str, *grants: tuple[str, str]) -> Iterator[Cloud]:
-    """A new one with these roles on these resources, ready to call."""
+    """A client for a new service account with these roles on these resources."""
     principal = local_admin.principal("service-account")
     for role, resource in grants:
         local_admin.attach(principal, f"yandex/{role}", resource)

@@ -1,4 +1,4 @@
-"""The audit trail as its commands show it: complete, without secrets, and showing whether anybody touched it."""
+"""The audit trail as its commands show it: complete, without secrets, and protected against changes."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def exported(data: Path, *arguments: str) -> list[dict[str, Any]]:
 
 
 def records(data: Path) -> list[dict[str, Any]]:
-    """Oldest first."""
+    """The records, oldest first."""
     return [line["record"] for line in reversed(exported(data))]
 
 
 class Story:
-    """What happened on a server that is stopped by now."""
+    """The records and credentials of a server that ran and was stopped."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -79,7 +79,7 @@ class Story:
             self._unauthenticated_callers(server)
         with running_server(data) as server, contextlib.closing(iot_client(server)) as iot:  # for a second checkpoint
             iot.describe_endpoint()
-        listed = in_process("access", "user", "list", "--data-dir", data)  # with no server about
+        listed = in_process("access", "user", "list", "--data-dir", data)  # without a running server
         assert listed.returncode == 0
         with running_server(data):  # which seals it
             pass
@@ -229,7 +229,7 @@ def test_no_secret_is_exported(story: Story) -> None:
     text = in_process("audit", "export", "--data-dir", story.data).stdout
     assert len(text) > 1000
     for secret in story.secrets:
-        # As it is, and as JSON has it.
+        # As plain text, and as JSON escapes it.
         for form in (secret, json.dumps(secret)[1:-1], secret.splitlines()[-2] if "\n" in secret else secret):
             assert form not in text
     for word in ("PRIVATE KEY", "BEGIN CERTIFICATE", "pageSize", "page_size", "Signature=", "Bearer"):
@@ -237,7 +237,7 @@ def test_no_secret_is_exported(story: Story) -> None:
 
 
 def unauthenticated(story: Story, outcome: str) -> tuple[int, Counter[tuple[str, str | None]]]:
-    """How many records there are, and how many requests they tell of, by event and error."""
+    """The numbers of records and of the requests that they count, by event and error."""
     counts: Counter[tuple[str, str | None]] = Counter()
     found = [r for r in story.records if r["outcome"] == outcome and r["address"] and not r["principal"]]
     for record in found:
@@ -285,14 +285,14 @@ def test_the_table_escapes_control_characters(story: Story) -> None:
     table = in_process("audit", "list", "--data-dir", story.data).stdout
     assert "CreateKeysAndCertificate" in table
     assert "AccessDeniedException" in table
-    # What a caller wrote moves no cursor and paints nothing.
+    # Text from a caller must not control the terminal.
     assert r"yandex:folder/\x1b[31mred[/b]" in table
     assert "\x1b" not in table
 
 
 def test_exported_records_have_their_place_in_a_chain(story: Story) -> None:
     lines = exported(story.data)
-    # A read is written a little after it happened, so it may be chained behind a later one.
+    # Reads are written in batches, so a read may be chained after a later event.
     for stream in ("changes", "activity"):
         places = sorted(line["sequence"] for line in lines if line["stream"] == stream)
         assert places == list(range(1, len(places) + 1))
@@ -326,7 +326,7 @@ def test_an_unchanged_trail_is_verified(story: Story) -> None:
 def test_a_record_edited_by_hand_is_named(story: Story, tmp_path: Path) -> None:
     copy = shutil.copytree(story.data, tmp_path / "data", ignore=shutil.ignore_patterns("*.sock", "lock"))
     with database(copy) as db:
-        db.execute("UPDATE audit_records SET record = record || ' ' WHERE sequence = 5")  # whichever it is
+        db.execute("UPDATE audit_records SET record = record || ' ' WHERE sequence = 5")  # any record
     code, text = verified(copy)
     assert (code, len(text.splitlines())) == (1, 1)
     assert text.startswith("thingmint: the audit trail was tampered with: record 5 was altered")
@@ -336,7 +336,7 @@ def test_a_record_edited_by_hand_is_named(story: Story, tmp_path: Path) -> None:
 
 
 def _as_of_two_days_ago(data: Path) -> None:
-    """Records and a checkpoint that this instance made then."""
+    """Adds records and a checkpoint, dated two days ago."""
 
     async def work() -> None:
         directory = DataDirectory(data)
@@ -357,13 +357,13 @@ def _as_of_two_days_ago(data: Path) -> None:
 
 
 def test_old_records_are_pruned_on_an_idle_server(tmp_path: Path) -> None:
-    """Nothing happens on this server: what is old goes all the same."""
+    """Old records are pruned although the server has no requests."""
     data = tmp_path / "data"
     assert in_process("init", "--data-dir", data).returncode == 0
     _as_of_two_days_ago(data)
     with running_server(data, environment={"THINGMINT_AUDIT_RETENTION": "1d"}) as server:
-        told = "audit_records_pruned"
-        until(lambda: told in server.output.read_text(), seconds=10, what="nothing is pruned")
+        event = "audit_records_pruned"
+        until(lambda: event in server.output.read_text(), seconds=10, what="nothing is pruned")
         assert verified(data)[0] == 0
     assert [record["event"] for record in records(data)] == ["PruneAuditTrail"]
     assert verified(data) == (0, "1 records and 2 checkpoints are intact.\n")

@@ -1,4 +1,4 @@
-"""The audit trail over the native API: one account's records, for whoever may see them."""
+"""The audit trail over the native API: an account's records, for callers with permission."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def ours() -> Iterator[LocalAdmin]:
-    """Of two accounts, in each of which a few things were done."""
+    """The first of two accounts, which both have a few audit records."""
     with running_server() as server:
         local_admin = LocalAdmin(server)
         other = local_admin.ask("account.create", name="other")
@@ -48,7 +48,7 @@ def auditor(ours: LocalAdmin) -> Iterator[httpx.Client]:
 
 
 def listed(client: httpx.Client, **parameters: Any) -> list[dict[str, Any]]:
-    """From all pages."""
+    """The records of all pages."""
     found: list[dict[str, Any]] = []
     while True:
         answer = client.get("/v1/audit", params=parameters)

@@ -117,8 +117,8 @@ def test_a_lifetime_out_of_range_is_refused(local_admin: LocalAdmin) -> None:
 
 
 def test_a_trust_policy_can_deny_assuming_a_role(local_admin: LocalAdmin) -> None:
-    nobody = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
-    local_admin.ask("role.create", name="untrusting", trust_policy=document(nobody))
+    deny_all = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
+    local_admin.ask("role.create", name="untrusting", trust_policy=document(deny_all))
     user = local_admin.user(allow("thingmint:AssumeRole"))
     with local_admin.native(user) as native:
         answer = native.post("/v1/access/session/create", json={"principal": "role/untrusting"})
@@ -160,7 +160,7 @@ def test_a_user_is_made_used_and_deleted_over_the_api(server: RunningServer, loc
                 iot.list_certificates()
         with local_admin.bearer(ask("token/create", principal="over-http", lifetime="1h")["token"]) as other:
             assert other.get("/v1/certificates").status_code == 200
-            # It may do with itself what its policies say, and no more.
+            # The user can change itself only as its policies allow.
             assert error_of(other.post("/v1/access/key/create", json={"principal": "over-http"}))[0] == 403
         ask("key/delete", id=key["access_key_id"])
         ask("policy/detach", principal="over-http", policy="over-http")
@@ -214,7 +214,7 @@ def test_rotating_the_master_key_reseals_every_secret(tmp_path: Path) -> None:
 
 
 def test_the_master_key_may_be_in_a_file_or_a_variable(tmp_path: Path) -> None:
-    """In a file at first, in a variable later."""
+    """First the key is in a file, then in a variable."""
     data, file = tmp_path / "data", tmp_path / "elsewhere.key"
     old, new = "11" * 32, "22" * 32
     file.write_text(old + "\n")

@@ -1,4 +1,4 @@
-"""Keys, sessions and tokens: several of each, ended at once, narrowed, expired."""
+"""Keys, sessions and tokens: several per user, ended immediately, restricted, expired."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_ending_a_user_applies_at_once(local_admin: LocalAdmin, ending: str) -> 
             by_session.list_certificates()
             assert error_of_or_ok(by_token) == (200, "")
         else:
-            # A new user of that name inherits nothing.
+            # A new user of that name does not get the old one's permissions.
             local_admin.ask("user.create", name=user)
             assert refusal(by_key.list_certificates) == _UNKNOWN
             assert local_admin.ask("policy.attached", principal=user) == []
@@ -189,7 +189,7 @@ def test_the_last_use_is_shown(local_admin: LocalAdmin) -> None:
 
 
 def test_expired_credentials_are_refused(tmp_path: Path) -> None:
-    """Their end is moved into the past while the server is stopped, so nobody has to wait for it."""
+    """The expiry is moved into the past while the server is stopped, so the test need not wait."""
     data = tmp_path / "data"
     with running_server(data) as server:
         local_admin = LocalAdmin(server)
@@ -241,8 +241,8 @@ def test_a_region_that_an_account_lacks_is_logged(local_admin: LocalAdmin) -> No
     arguments = {"region_name": "eu-west-3", **keys_of(new)}
     size = local_admin.server.output.stat().st_size
     iot = iot_client(local_admin.server, **arguments)
-    told = (403, "InvalidSignatureException", "Credential should be scoped to a valid region.")
-    assert refusal(iot.list_things) == told
+    expected = (403, "InvalidSignatureException", "Credential should be scoped to a valid region.")
+    assert refusal(iot.list_things) == expected
     command = f"thingmint access region add eu-west-3 --account {new['account']}"
 
     def logged() -> bool:

@@ -1,4 +1,4 @@
-"""What policies let a user do, as boto3 and httpx see it."""
+"""Policies of users, as boto3 and httpx see their effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.both_engines
 
 _ID = "ab" * 32
 
-# Operation, arguments, and what it is authorized on.
+# By operation: boto3's method, its arguments, and the authorized resource.
 _OPERATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "CreateKeysAndCertificate": ("create_keys_and_certificate", {}, "*"),
     "CreateCertificateFromCsr": ("create_certificate_from_csr", {"certificateSigningRequest": csr_pem()}, "*"),
@@ -31,7 +31,7 @@ _OPERATIONS: dict[str, tuple[str, dict[str, Any], str]] = {
     "UpdateCertificate": ("update_certificate", {"certificateId": _ID, "newStatus": "INACTIVE"}, f"cert/{_ID}"),
     "DeleteCertificate": ("delete_certificate", {"certificateId": _ID}, f"cert/{_ID}"),
     "CreatePolicy": ("create_policy", {"policyName": "p", "policyDocument": "{}"}, "policy/p"),
-    # Not served yet, and refused before that is told.
+    # Not served yet, but authorization comes first.
     "ListThings": ("list_things", {}, "*"),
 }
 
@@ -144,12 +144,12 @@ def test_a_policy_allows_one_certificate_only(local_admin: LocalAdmin, account: 
         id = one["certificateId"]
         assert limited.describe_certificate(certificateId=id)["certificateDescription"]["status"] == "INACTIVE"
         limited.update_certificate(certificateId=id, newStatus="ACTIVE")
-        # Ids may come in upper case, and are the same thing.
+        # An id in upper case is the same certificate.
         limited.describe_certificate(certificateId=id.upper())
         status, code, text = refusal(limited.describe_certificate, certificateId=other["certificateId"])
         assert (status, code) == (403, "AccessDeniedException")
         assert f"on resource: arn:aws:iot:us-east-1:{account}:cert/{other['certificateId']} because no" in text
-        # What does not exist is refused in the same way, so ids cannot be tried out.
+        # An unknown id is refused in the same way, so that callers cannot find out which ids exist.
         assert refusal(limited.describe_certificate, certificateId=_ID)[:2] == (403, "AccessDeniedException")
         assert refusal(limited.delete_certificate, certificateId=id)[:2] == (403, "AccessDeniedException")
     with local_admin.native(local_admin.user(allow("iot:DescribeCertificate", one["certificateArn"]))) as native:

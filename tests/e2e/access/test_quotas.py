@@ -1,4 +1,4 @@
-"""Quotas on what is stored, told in each cloud's words."""
+"""Quotas of stored resources, and their errors in each API."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def small() -> Iterator[RunningServer]:
 
 
 def test_certificates_have_a_quota(small: RunningServer) -> None:
-    told = "The quota of 2 certificates for each account is used up"
+    message = "The quota of 2 certificates for each account is used up"
     local_admin = LocalAdmin(small)
     with contextlib.closing(iot_client(small)) as iot, local_admin.bearer(small.token) as native:
         made = [iot.create_certificate_from_csr(certificateSigningRequest=csr_pem()) for _ in range(2)]
@@ -42,13 +42,13 @@ def test_certificates_have_a_quota(small: RunningServer) -> None:
             (iot.create_certificate_from_csr, {"certificateSigningRequest": csr_pem()}),
             (iot.create_keys_and_certificate, {}),
         ):
-            assert refusal(call, **given) == (410, "LimitExceededException", told)
+            assert refusal(call, **given) == (410, "LimitExceededException", message)
         answer = native.post("/v1/certificates", json={"csr": csr_pem()})
-        assert (error_of(answer), answer.json()["error"]["message"]) == ((409, "CONFLICT"), told)
+        assert (error_of(answer), answer.json()["error"]["message"]) == ((409, "CONFLICT"), message)
         resource = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateSigningRequest": csr_pem()}}
         body = json.dumps({"Resources": {"certificate": resource}})
-        # RegisterThing has no LimitExceededException: what goes wrong with an effect is the template's failure.
-        failed = (400, "ResourceRegistrationFailureException", told)
+        # RegisterThing has no LimitExceededException: a failed effect is a failure of the template.
+        failed = (400, "ResourceRegistrationFailureException", message)
         assert refusal(iot.register_thing, templateBody=body) == failed
         assert len(iot.list_certificates()["certificates"]) == 2
         iot.delete_certificate(certificateId=made[0]["certificateId"])
@@ -77,8 +77,8 @@ def test_registries_and_devices_have_a_quota(small: RunningServer, wire: str) ->
         for _ in range(2):
             cloud.add(device, certificate())
         third = device_service_pb2.AddDeviceCertificateRequest(device_id=device, certificate_data=certificate())
-        told = refused("DeviceService/AddCertificate", third)
-        assert told.endswith("The quota of 2 certificates for each account is used up")
+        message = refused("DeviceService/AddCertificate", third)
+        assert message.endswith("The quota of 2 certificates for each account is used up")
         cloud.grpc.call("DeviceService/Delete", device_service_pb2.DeleteDeviceRequest(device_id=device))
         cloud.grpc.call("RegistryService/Delete", registry_service_pb2.DeleteRegistryRequest(registry_id=registry))
 
@@ -101,7 +101,7 @@ def test_the_quota_of_certificates_holds_over_mqtt(tmp_path: Path) -> None:
         running_server(arguments=["--log-format=json"], environment={"THINGMINT_QUOTAS__CERTIFICATES": "2"}) as server,
         contextlib.closing(iot_client(server)) as iot,
     ):
-        fleet = Fleet.of(server, iot, tmp_path)  # its claim is the first
+        fleet = Fleet.of(server, iot, tmp_path)  # its claim certificate is the first certificate
         with fleet.device() as device:
             device.certificate()
             asked = json.dumps({"certificateSigningRequest": csr_pem()}).encode()
@@ -132,7 +132,7 @@ def test_a_quota_counts_what_existed_before_it() -> None:
             client.create_certificate_from_csr(certificateSigningRequest=csr_pem())
             for _ in range(2):
                 assert refusal(client.create_certificate_from_csr, certificateSigningRequest=csr_pem())[0] == 410
-        told = in_process("audit", "list", "--data-dir", server.data_dir, "--output", "json")
-        assert [r["error"] for r in json.loads(told.stdout) if r["outcome"] == "refused"] == [
+        listed = in_process("audit", "list", "--data-dir", server.data_dir, "--output", "json")
+        assert [r["error"] for r in json.loads(listed.stdout) if r["outcome"] == "refused"] == [
             "LimitExceededException"
         ] * 2

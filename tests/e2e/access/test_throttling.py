@@ -1,4 +1,4 @@
-"""AWS's published rates: who exceeds them is told so in each cloud's words, and the clients' own retries succeed."""
+"""AWS's published rates: the errors of callers that exceed them, in each API, and the clients' own retries."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def first_refusal(call: Callable[[], Any], error: type[Exception]) -> Any:
 
 def test_aws_callers_are_throttled(strict: RunningServer) -> None:
     with contextlib.closing(iot_client(strict)) as iot:
-        told = first_refusal(iot.list_certificates, ClientError).response
-        assert told["Error"] == {"Code": "ThrottlingException", "Message": "Rate exceeded"}
-        assert told["ResponseMetadata"]["HTTPStatusCode"] == 400
-        assert told["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
-        iot.describe_endpoint()  # another operation has a bucket of its own
+        response = first_refusal(iot.list_certificates, ClientError).response
+        assert response["Error"] == {"Code": "ThrottlingException", "Message": "Rate exceeded"}
+        assert response["ResponseMetadata"]["HTTPStatusCode"] == 400
+        assert response["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "1"
+        iot.describe_endpoint()  # another operation has its own bucket
 
 
 def test_native_callers_are_throttled(strict: RunningServer) -> None:
@@ -100,7 +100,7 @@ def test_grpc_retries_throttled_calls(strict: RunningServer) -> None:
     metadata = (("authorization", f"Bearer {cloud.token}"),)
 
     def codes_of_many_at_once(**options: Any) -> list[grpc.StatusCode]:
-        """The bucket holds 10, and gains 10 a second."""
+        """The codes of many calls at once. The bucket has 10 tokens, and gains 10 a second."""
         with open_channel(strict.ca, strict.ports["grpc"], **options) as channel:
             call: Any = channel.unary_unary(path_of("DeviceService/List"))
             pending = [call.future(request, metadata=metadata, timeout=30) for _ in range(20)]
@@ -115,7 +115,7 @@ def test_grpc_retries_throttled_calls(strict: RunningServer) -> None:
 
 
 def throttled(server: RunningServer) -> float:
-    """How often DeviceService.List was refused by now."""
+    """How often DeviceService.List was throttled until now."""
     name = 'thingmint_requests_total{api="yandex",operation="DeviceService.List",status="429"} '
     lines = httpx.get(f"{server.http_url}/metrics").text.splitlines()
     return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))

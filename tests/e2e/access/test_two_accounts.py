@@ -1,4 +1,4 @@
-"""Two accounts of one server that cannot see, guess or disturb each other."""
+"""Two accounts of one server, which cannot read, guess or change each other's resources."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def test_certificates_of_another_account_are_not_found(tenants: Tenants) -> None
             (my_iot.update_certificate, {"newStatus": "REVOKED"}),
             (my_iot.delete_certificate, {}),
         ):
-            theirs_told = refusal(call, certificateId=id, **further)
-            nobodys_told = refusal(call, certificateId=unknown, **further)
-            assert theirs_told[:2] == (404, "ResourceNotFoundException")
-            assert theirs_told[2].replace(id, unknown) == nobodys_told[2]
+            answer_for_theirs = refusal(call, certificateId=id, **further)
+            answer_for_unknown = refusal(call, certificateId=unknown, **further)
+            assert answer_for_theirs[:2] == (404, "ResourceNotFoundException")
+            assert answer_for_theirs[2].replace(id, unknown) == answer_for_unknown[2]
         assert mine.native.get(f"/v1/certificates/{id}").status_code == 404
         assert theirs.native.get(f"/v1/certificates/{id}").status_code == 200
         assert my_iot.list_certificates()["certificates"] == []
@@ -138,7 +138,7 @@ def test_a_role_on_a_folder_of_another_account_allows_nothing(tenants: Tenants, 
 
 
 def test_access_commands_cannot_reach_another_account(tenants: Tenants) -> None:
-    """Another account's number, its principals, credentials and policies: all as if they were not there."""
+    """Another account's number, principals, credentials and policies are answered as unknown."""
     mine, theirs = tenants
     user = theirs.local_admin.user("thingmint/ReadOnly")
     key = theirs.local_admin.key(user)
@@ -161,11 +161,12 @@ def test_access_commands_cannot_reach_another_account(tenants: Tenants) -> None:
         ("policy/attach", {"principal": own, "policy": "theirs"}),
     ):
         assert error_of(mine.ask(command, **given)) == (404, "NOT_FOUND"), command
-        told = mine.ask(command, account=theirs.number, **given)
-        assert error_of(told) == (404, "NOT_FOUND"), command
-        nobody = mine.ask(command, account="999999999999", **given)
+        answer = mine.ask(command, account=theirs.number, **given)
+        assert error_of(answer) == (404, "NOT_FOUND"), command
+        unknown = mine.ask(command, account="999999999999", **given)
         assert (
-            told.json()["error"]["message"].replace(theirs.number, "999999999999") == nobody.json()["error"]["message"]
+            answer.json()["error"]["message"].replace(theirs.number, "999999999999")
+            == unknown.json()["error"]["message"]
         )
     for command in ("user/list", "policy/list", "folder/list", "role/list", "service-account/list"):
         text = mine.ask(command).text

@@ -1,4 +1,4 @@
-"""Yandex's roles, granted on the cloud, a folder or a registry, over both wires."""
+"""Yandex's roles, granted on the cloud, a folder or a registry, over gRPC and REST."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def here(admin: Cloud) -> Place:
 
 @pytest.fixture(scope="module")
 def beside(admin: Cloud) -> Place:
-    """Another registry of the same folder."""
+    """Another registry in the same folder."""
     return place(admin, admin.folder)
 
 
 @pytest.fixture(scope="module")
 def elsewhere(admin: Cloud, local_admin: LocalAdmin) -> Place:
-    """In another folder."""
+    """A registry in another folder."""
     return place(admin, local_admin.ask("folder.create", name="elsewhere")["id"])
 
 
@@ -94,7 +94,7 @@ def check_denial(method: str, refused: Refused) -> None:
 
 
 def allowed(cloud: Cloud, place: Place, wire: str) -> set[str]:
-    """The calls that are not refused; those that are, are so in due form."""
+    """The calls that are allowed. Checks the form of the refusals of the others."""
     passed = set()
     for name, (method, request) in _CALLS.items():
         try:
@@ -186,13 +186,13 @@ def test_a_registry_that_may_not_be_read_looks_absent(
 ) -> None:
     grants = [("editor", f"yandex:folder/{elsewhere.folder}")] if role_elsewhere else []
     with service_account(local_admin, here.folder, *grants) as cloud:
-        told = set()
+        answers = set()
         for registry in (here.registry, "are00000000000000000"):
             with pytest.raises(Refused) as refused:
                 cloud.wire(wire).call(method, request_of(registry))
             check_denial(method, refused.value)
-            told.add(refused.value.text.replace(registry, "ID"))
-        assert len(told) == 1
+            answers.add(refused.value.text.replace(registry, "ID"))
+        assert len(answers) == 1
     with service_account(local_admin, here.folder, ("editor", "*")) as cloud, pytest.raises(Refused) as refused:
         cloud.wire(wire).call(method, request_of("are00000000000000000"))
     assert refused.value.code == "NOT_FOUND"
@@ -266,7 +266,7 @@ def test_a_revoked_iam_token_is_refused(local_admin: LocalAdmin, here: Place) ->
             with pytest.raises(Refused) as refused:
                 wire.call("DeviceService/Get", request, token=revoked)
             assert refused.value.code == "UNAUTHENTICATED"
-            wire.call("DeviceService/Get", request)  # the account's other token goes on
+            wire.call("DeviceService/Get", request)  # the account's other token is still valid
         with pytest.raises(Refused) as refused:
             bare.call("IamTokenService/Revoke", iam_token_service_pb2.RevokeIamTokenRequest(iam_token=revoked))
         assert refused.value.code == "UNAUTHENTICATED"

@@ -1,4 +1,4 @@
-"""Accounts: what each begins with, its regions and its folders."""
+"""Accounts: their first credentials, regions, folders and switches."""
 
 from __future__ import annotations
 

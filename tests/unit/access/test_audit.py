@@ -1,4 +1,4 @@
-"""What gets into the audit trail, when, and what never does."""
+"""The records of the audit trail: which are written, when, and that they contain no secret."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CALLER = Caller("123456789012", ("us-east-1",), "aje0", "elf", "arn:aws:iam::123
 
 
 class Store(StoreWrapper):
-    """A real one, that fails when it is told to: before it writes, or after it wrote without saying so."""
+    """A real store that fails on request: before it writes, or after a write, as if the write had failed."""
 
     def __init__(self, path: Path) -> None:
         database = path / "thingmint.db"
@@ -65,7 +65,7 @@ class Store(StoreWrapper):
         return result
 
     async def records(self) -> list[dict[str, Any]]:
-        """Oldest first."""
+        """The records, oldest first."""
 
         async def body(tx: Transaction) -> list[sql.AuditRow]:
             return await sql.list_records(tx, account=None, before=None, limit=100_000)
@@ -93,7 +93,7 @@ async def insert_account(tx: Transaction) -> None:
 
 
 def request(**fields: Any) -> tuple[RequestContext, Outcome]:
-    """One by CALLER that was answered, but for ``fields`` of its context or outcome."""
+    """An answered request by CALLER. ``fields`` replace those of its context or outcome."""
     known: dict[str, Any] = {
         "api": "aws",
         "operation": "DescribeThing",
@@ -212,7 +212,7 @@ async def test_a_change_is_rolled_back_if_its_record_fails(
 
 
 async def test_a_change_is_found_by_the_call_that_made_it(store: Store, clock: FakeClock) -> None:
-    """Once, also where a call makes several changes."""
+    """Each call is found once, even if it makes several changes."""
     context, outcome = request()
     audited = AuditedStore(store, clock).of(context, outcome)
     assert not await store.read(lambda tx: sql.has_record_of(tx, context.id))
@@ -295,7 +295,7 @@ async def test_each_account_lists_its_own_records_only(store: Store, clock: Fake
 
 @pytest.mark.parametrize("fails", ["before", "after"])
 async def test_records_that_the_store_refused_wait_in_order(store: Store, clock: FakeClock, fails: str) -> None:
-    """``after``: the batch was kept although the store failed, and is tried again all the same."""
+    """``after``: the store failed after it had written the batch, which is therefore tried again."""
     trail = AuditTrail(store, clock)
     for number in range(3):
         trail.add(*request(resource=f"arn:{number}"))
@@ -312,7 +312,7 @@ async def test_records_that_the_store_refused_wait_in_order(store: Store, clock:
 
 @pytest.mark.parametrize("fails", [None, "before", "after"])
 async def test_each_record_gets_one_place_in_the_chain(store: Store, clock: FakeClock, fails: str | None) -> None:
-    """``after``: the batch was kept with its places, although the store failed, and is tried again all the same."""
+    """``after``: the store failed after it had written the sealed batch, which is therefore tried again."""
     key = Ed25519PrivateKey.generate()
     sealer = Sealer(store, key, Path("/dev/null"), clock)
     trail = AuditTrail(store, clock, insert_sealed_activity)
@@ -359,7 +359,7 @@ async def test_a_full_batch_is_written_immediately(
 async def test_records_added_during_a_commit_wait_for_the_next_batch(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A commit costs the reads beside it their common snapshot."""
+    """After each commit, concurrent reads need a new snapshot."""
     monkeypatch.setattr(audit, "_FLUSH_EVERY", 3600)
     trail = AuditTrail(store, clock)
     task = asyncio.create_task(trail.run())
@@ -444,9 +444,9 @@ async def test_the_first_refusal_is_recorded_at_once_and_the_others_are_counted(
     monotonic = Monotonic()
     trail = AuditTrail(store, clock, monotonic=monotonic)
     with capture_logs() as logs:
-        told = [trail.add(*request(**{"resource": f"arn:{number}"} | fields)) for number in range(50)]
+        logged = [trail.add(*request(**{"resource": f"arn:{number}"} | fields)) for number in range(50)]
         await trail.flush()
-        assert told == [True] + 49 * [False]
+        assert logged == [True] + 49 * [False]
         [first] = await store.records()
         assert (first["resource"], first["error"]) == ("arn:0", fields["code"])
         assert "count" not in first
@@ -613,7 +613,7 @@ SECRET = "hunter2"
 async def test_no_secret_gets_into_a_record(
     store: Store, clock: FakeClock, caller: Caller | None, refusal: str | None
 ) -> None:
-    """Nor the path or the query, which may hold one, nor any header but the user agent."""
+    """Path, query and headers, except the user agent, are not in it either: they may contain secrets."""
     trail = AuditTrail(store, clock)
 
     class Api(Answering):

@@ -1,4 +1,4 @@
-"""The chain of audit records: whatever is done to the database by hand shows, at the record where it was done."""
+"""The chain of audit records: verification finds each manual change, and the record where it begins."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ KEY, OTHER_KEY = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 
 
 class Trail:
-    """A database, the file of checkpoints beside it, and a clock."""
+    """A database, a file of checkpoints, and a clock."""
 
     def __init__(self, folder: Path) -> None:
         self.database = folder / "thingmint.db"
@@ -90,12 +90,12 @@ class Trail:
             work(connection)
 
     async def verify(self, *, kept: bool = True) -> tuple[int, int]:
-        """The chain's end and how many checkpoints there are."""
+        """The chain's end, and the number of checkpoints."""
         found = await self.verified(kept=kept)
         return found.end, found.checkpoints
 
     async def verified(self, *, kept: bool = True) -> Verified:
-        """As the command does; ``kept`` says whether the checkpoints outside the store are at hand."""
+        """Verifies as the command does; ``kept``: with the checkpoints from outside of the store."""
         reader = SQLiteReader(self.database)
         try:
             return await verify(reader, AuditKeys(KEY.public_key()), list(read_checkpoints(self.file)) if kept else [])
@@ -109,7 +109,7 @@ class Trail:
 
 
 async def sealed() -> tuple[bytes, bytes]:
-    """A database of 17 records with checkpoints after 5, 10 and 15, and the file of these."""
+    """A database of 17 records with checkpoints after 5, 10 and 15, and the file of these checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
         trail = Trail(Path(folder))
         async with trail.opened() as (store, sealer):
@@ -127,7 +127,7 @@ _sealed: list[tuple[bytes, bytes]] = []
 
 @pytest.fixture
 async def trail(tmp_path: Path) -> Trail:
-    """A copy of ``sealed``, to do things to."""
+    """A copy of ``sealed`` that a test can change."""
     made = Trail(tmp_path)
     if not _sealed:
         _sealed.append(await sealed())
@@ -137,7 +137,7 @@ async def trail(tmp_path: Path) -> Trail:
 
 
 def rechain(connection: sqlite3.Connection, start: int = 1) -> None:
-    """What somebody does who knows how hashes are made, and has no key: renumbers and chains everything anew."""
+    """Renumbers the records and computes all hashes again, as an attacker without the key can."""
     rows = connection.execute("SELECT id, account, record FROM audit_records ORDER BY sequence").fetchall()
     connection.execute("UPDATE audit_records SET sequence = NULL, hash = NULL")
     previous = bytes(32)
@@ -154,7 +154,7 @@ def alter(connection: sqlite3.Connection, sequence: int) -> None:
 
 
 def swap(connection: sqlite3.Connection, columns: str) -> None:
-    """Records 7 and 8 change what they have in these columns."""
+    """Exchanges the values of records 7 and 8 in these columns."""
     seven, eight = (
         connection.execute(f"SELECT id, {columns} FROM audit_records WHERE sequence = ?", [number]).fetchone()
         for number in (7, 8)
@@ -248,14 +248,14 @@ async def test_altering_any_record_is_found(trail: Trail, sequence: int) -> None
 FALSE_AT_10 = "the checkpoint at record 10 has a false signature"
 ANEW = "a record from 6 to 10 was altered and chained anew"
 
-# What is done, and which record is named; the database alone gives it away.
+# The change, the record that is named, and the message. The database alone is enough to find these.
 EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
     "a hash": (
         lambda c: c.execute("UPDATE audit_records SET hash = zeroblob(32) WHERE sequence = 7"),
         7,
         "record 7 was altered or moved",
     ),
-    "a blank behind a text": (
+    "a blank added to a text": (
         lambda c: c.execute("UPDATE audit_records SET record = record || ' ' WHERE sequence = 7"),
         7,
         "record 7 was altered or moved",
@@ -275,12 +275,12 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
     "texts and hashes swapped": (lambda c: swap(c, "record, hash"), 7, "record 7 was altered or moved"),
     "removed": (lambda c: remove(c, 7, 7), 7, "record 7 was removed"),
     "several removed": (lambda c: remove(c, 7, 12), 7, "record 7 was removed"),
-    "taken out of the chain": (
+    "without sequence number and hash": (
         lambda c: c.execute("UPDATE audit_records SET sequence = NULL, hash = NULL WHERE sequence = 7"),
         7,
         "record 7 was removed",
     ),
-    "taken out of the chain with its hash": (
+    "without sequence number": (
         lambda c: c.execute("UPDATE audit_records SET sequence = NULL WHERE sequence = 7"),
         7,
         "record 7 was removed",
@@ -290,7 +290,7 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         7,
         "record 7 was removed",
     ),
-    "removed and closed up": (remove_and_close_up, 7, "record 7 was altered or moved"),
+    "removed and renumbered": (remove_and_close_up, 7, "record 7 was altered or moved"),
     "altered and chained anew": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
     "swapped and chained anew": (all_of(lambda c: swap(c, "record"), rechain), 6, ANEW),
     "removed and chained anew": (all_of(lambda c: remove(c, 7, 7), rechain), 6, ANEW),
@@ -326,8 +326,8 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         "the checkpoint at record 9 has a false",
     ),
     "a checkpoint's signature": (lambda c: change_checkpoint(c, 10, signature="AAAA"), 10, FALSE_AT_10),
-    "a signature that is none": (lambda c: change_checkpoint(c, 10, signature="\u00e9"), 10, FALSE_AT_10),
-    "a checkpoint that is none": (
+    "a malformed signature": (lambda c: change_checkpoint(c, 10, signature="\u00e9"), 10, FALSE_AT_10),
+    "an unreadable checkpoint": (
         lambda c: c.execute("UPDATE audit_checkpoints SET checkpoint = '[]' WHERE sequence = 10"),
         0,
         "a checkpoint is not readable",
@@ -362,7 +362,7 @@ CHECKPOINTS_TOO: dict[str, tuple[Callable[[sqlite3.Connection], object], int, st
 async def test_outside_checkpoints_are_enough_to_find_changes(trail: Trail, case: str) -> None:
     edit, sequence, message = CHECKPOINTS_TOO[case]
     trail.edit(all_of(edit, lambda c: c.execute("DELETE FROM audit_checkpoints")))
-    await trail.verify(kept=False)  # nothing of it is left to tell
+    await trail.verify(kept=False)  # without them there is no trace
     found = await trail.found()
     assert found.sequence == sequence
     assert str(found).startswith(message)
@@ -401,7 +401,7 @@ async def test_an_outside_checkpoint_that_does_not_match_is_found(
 class TestPruning:
     @pytest.fixture
     async def old(self, tmp_path: Path) -> Trail:
-        """17 records of ten minutes each, checkpoints after 5, 10 and 15; an hour is kept."""
+        """17 records, one every ten minutes, with checkpoints after 5, 10 and 15; the retention is an hour."""
         trail = Trail(tmp_path)
         trail.retention = timedelta(hours=1)
         async with trail.opened() as (store, sealer):
@@ -422,8 +422,8 @@ class TestPruning:
     async def test_old_records_are_pruned_up_to_a_checkpoint(self, old: Trail) -> None:
         async with old.opened() as (_, sealer):
             await sealer.prune()
-        # 11 is an hour old: it stays, and so does everything after the checkpoint before it. The record of the pruning
-        # is sealed at once: a server that was killed right after must not leave what looks like tampering.
+        # 11 is an hour old, so it stays, with everything after the checkpoint before it. The record of the pruning
+        # is sealed at once: if the server is killed right after it, the trail must not look tampered with.
         assert self.sequences(old) == [*range(11, 19)]
         for kept in (True, False):
             assert await old.verify(kept=kept) == (18, 3 if kept else 2)
@@ -439,7 +439,7 @@ class TestPruning:
         assert (await old.verify())[0] == (await old.verify(kept=False))[0] == self.sequences(old)[-1]
 
     async def test_an_idle_server_prunes(self, old: Trail) -> None:
-        """Nothing is newer than what has to go."""
+        """All records are older than the retention."""
         async with old.opened() as (_, sealer):
             await sealer.checkpoint()
             old.clock.advance(hours=10)
@@ -453,7 +453,7 @@ class TestPruning:
             await sealer.prune()
             await old.add(store, 2)
             await sealer.close()
-        assert self.sequences(old) == [18, 19, 20], "the record of a pruning alone is not pruned for another one"
+        assert self.sequences(old) == [18, 19, 20], "the record of the last pruning stays"
         assert (await old.verified()).uncovered == 0
         old.edit(lambda c: remove(c, 18, 18))
         assert str(await old.found()).startswith("records 1 to 18 are gone")
@@ -495,7 +495,7 @@ class TestPruning:
         assert str(await old.found()).startswith(message)
 
     async def test_an_inserted_record_of_a_pruning_is_found(self, trail: Trail) -> None:
-        """Whoever can delete rows can insert one, too; the server seals it."""
+        """An attacker who can delete rows can also insert one, and the server seals it."""
         record = orjson.dumps({"event": PRUNED, "through": 10}).decode()
         trail.edit(lambda c: c.execute("INSERT INTO audit_records (id, record) VALUES ('x', ?)", [record]))
         trail.edit(lambda c: remove(c, 1, 10))
@@ -514,7 +514,7 @@ class TestPruning:
 
 
 async def test_a_process_that_does_not_seal_keeps_copies_of_the_checkpoints(trail: Trail, tmp_path: Path) -> None:
-    """From when it began; verified with its own file alone."""
+    """Copies begin with the process's start. Its own file is enough to verify the trail."""
     other = tmp_path / "other.jsonl"
     async with trail.opened() as (store, sealer):
         follower = Sealer(store, KEY, other, trail.clock)
@@ -535,7 +535,7 @@ async def test_a_process_that_does_not_seal_keeps_copies_of_the_checkpoints(trai
 
 
 class TestActivity:
-    """Reads and refusals have a chain of their own, which loses its beginning earlier."""
+    """Reads and refusals have their own chain, which is pruned earlier."""
 
     @pytest.fixture
     async def busy(self, tmp_path: Path) -> Trail:
@@ -579,7 +579,7 @@ class TestActivity:
         ("kept", "left"),
         [
             (Kept(None, 40 * 400 * 100), 2000),
-            (Kept(None, 10 * 400 * 100), 901),  # 90 % of what is allowed, and the record of the pruning
+            (Kept(None, 10 * 400 * 100), 901),  # 90 % of the allowed size, and the record of the pruning
             (Kept(None, 1), 1),
             (Kept(timedelta(seconds=450)), 501),
             (Kept(timedelta(seconds=450), 10 * 400 * 100), 501),
@@ -601,7 +601,7 @@ class TestActivity:
     async def test_few_records_are_deleted_in_one_transaction(
         self, busy: Trail, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And between these the trail holds together, for a server that is killed then too."""
+        """Between the transactions the trail is intact, in case the server is killed there."""
         monkeypatch.setattr(audit_sealer, "_PRUNE_AT_ONCE", 70)
         async with busy.opened() as (store, _):
             deleted: list[int] = []
@@ -654,7 +654,7 @@ class TestActivity:
         assert "this instance did not sign it" in await self.found(busy)
 
     async def test_false_sizes_in_checkpoints_prune_nothing(self, busy: Trail) -> None:
-        """Who can write to the database cannot have the server remove, and sign for, what shows it."""
+        """An attacker who can write to the database must not be able to make the server prune the evidence."""
 
         def inflate(connection: sqlite3.Connection) -> None:
             for sequence, line in connection.execute("SELECT * FROM audit_activity_checkpoints").fetchall():
@@ -669,7 +669,7 @@ class TestActivity:
 
 
 def test_an_incomplete_line_is_replaced(tmp_path: Path) -> None:
-    """By a kill, or as the disk was full."""
+    """A kill or a full disk leaves such a line."""
     file = tmp_path / "checkpoints"
     lines = [Checkpoint.sign(number, bytes(32), FakeClock()(), KEY).line() for number in (1, 2)]
     append_checkpoint(file, lines[0])
@@ -751,7 +751,7 @@ class TestSealer:
 
 
 class FailingStore:
-    """Fails so often, then works."""
+    """A store that fails ``failures`` times, then works."""
 
     def __init__(self, store: SQLiteStore, failures: int) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""May they: what the operator is told of a refusal, what the caller is told, and what a policy can ask about."""
+"""Authorization: the texts of a refusal in the log and in the answer, and the condition keys of requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ACTION = "iot:DescribeThing"
 
 @pytest.fixture(autouse=True)
 def explanations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if no principal had been refused yet."""
+    """Resets the limit of explanations in the log."""
     monkeypatch.setattr(authorization, "_explanations", Throttle(None, authorization._explanations._rates, lambda: 0.0))
 
 
@@ -55,7 +55,7 @@ def deny(action: str = ACTION, resource: str = "*") -> dict[str, Any]:
 def refused(
     asked: RequestContext, resources: Sequence[str] = (THING,), **context: Any
 ) -> tuple[Denied, dict[str, Any]]:
-    """What is raised, and the line in the log."""
+    """The error that is raised, and the line in the log."""
     with capture_logs() as logs, pytest.raises(Denied) as caught:
         authorize(asked, ACTION, resources, context)
     [line] = logs
@@ -72,7 +72,7 @@ def test_explanations_in_the_log_are_limited() -> None:
 
 
 def test_conditions_use_the_time_of_the_request() -> None:
-    """By the instance's clock, which is not the machine's in tests."""
+    """The request's time is that of the instance's clock, which is not the machine's in tests."""
     asked = request(allow(DateLessThan={"aws:CurrentTime": "2020-01-01T00:00:00Z"}))
     refused(asked)
     authorize(replace(asked, now=datetime(2019, 12, 31, tzinfo=UTC)), ACTION, (THING,))
@@ -100,10 +100,10 @@ def test_refusals_name_policies_in_the_log_only(
     asked = request(*statements, narrowed=narrowed)
     error, line = refused(asked)
     assert (error.principal, error.action, error.resource, error.explicit) == (ARN, ACTION, THING, explicit)
-    told = aws_error_of(error, Scope("123456789012", "us-east-1")).message
-    assert told.startswith(f"User: {ARN} is not authorized to perform: {ACTION} on resource: {THING} ")
-    assert words in told
-    assert "secret" not in told + str(error), "which policy it was is the operator's business"
+    message = aws_error_of(error, Scope("123456789012", "us-east-1")).message
+    assert message.startswith(f"User: {ARN} is not authorized to perform: {ACTION} on resource: {THING} ")
+    assert words in message
+    assert "secret" not in message + str(error), "the answer does not name the policy"
     assert (line["event"], line["log_level"], line["request_id"]) == ("refused", "warning", asked.id)
     assert (line["principal"], line["action"], line["resource"]) == (ARN, ACTION, THING)
     if explicit:
@@ -154,7 +154,7 @@ def test_a_containing_resource_can_allow_and_the_resource_can_deny() -> None:
     inner, outer = "yandex:registry/r", "yandex:folder/f"
     outcome = Outcome()
     authorizer(request(allow(resource=outer)), outcome)(ACTION, (inner, outer), {})
-    assert outcome.resource == inner, "the record names the thing itself"
+    assert outcome.resource == inner, "the record names the narrowest resource"
     error, _ = refused(request(allow(resource=outer), deny(resource=inner)), (inner, outer))
     assert error.resource == inner
     assert error.explicit

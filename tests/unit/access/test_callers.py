@@ -1,4 +1,4 @@
-"""What a caller may do, and where."""
+"""A caller's decisions, by its policies, and its scope."""
 
 from __future__ import annotations
 

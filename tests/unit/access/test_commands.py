@@ -1,4 +1,4 @@
-"""The table of commands: each runs, none takes what it should not, and the audit trail knows its operator."""
+"""The table of commands: each runs, refuses invalid input, and is in the audit trail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOWHERE = OURS._replace(account="000000000000")
 
 
 def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
-    """What each command is given, after those above it, and the names in what it answers. Lists answer several."""
+    """Each command with its input, after those above it, and the names of the fields of its answer or of its rows."""
     principal = {"id", "name", "status", "created_at"}
     credential = {"id", "kind", "status", "description", "created_at", "expires_at", "last_used_at"}
     authorized = {"id", "service_account_id", "created_at", "key_algorithm", "public_key", "private_key"}
@@ -163,7 +163,7 @@ EVENTS = {
 
 
 async def recorded(world: World) -> list[dict[str, Any]]:
-    """Oldest first."""
+    """The records, oldest first."""
 
     async def body(tx: Transaction) -> list[audit_sql.AuditRow]:
         return await audit_sql.list_records(tx, account=None, before=None, limit=1000)
@@ -200,14 +200,14 @@ async def test_every_command_runs(world: World) -> None:
     of_no_account = {r["event"] for r in records if r["account"] is None}
     of_hostnames = {"AddHostname", "SetFirstHostname", "ListHostnames", "RemoveHostname"}
     assert of_no_account == {"CreateAccount", "ListAccounts", *of_hostnames}
-    told = {title: record.get("parameters") for title, record in zip(table, records, strict=True)}
-    assert told["user.disable"] == {"name": "elf", "status": "disabled"}
-    assert told["user.enable"] == {"name": "elf", "status": "active"}
-    assert told["key.disable"] == {"id": ids["key"], "status": "disabled"}
-    assert told["policy.attach"] == {"principal": "elf", "policy": "p", "resource": "*"}
-    assert told["policy.put"] == {"name": "p"}
-    assert told["token.create"] == {"principal": "user/elf"}
-    assert told["session.create"] == {"principal": "role/hat", "duration": "0:15:00"}
+    parameters = {title: record.get("parameters") for title, record in zip(table, records, strict=True)}
+    assert parameters["user.disable"] == {"name": "elf", "status": "disabled"}
+    assert parameters["user.enable"] == {"name": "elf", "status": "active"}
+    assert parameters["key.disable"] == {"id": ids["key"], "status": "disabled"}
+    assert parameters["policy.attach"] == {"principal": "elf", "policy": "p", "resource": "*"}
+    assert parameters["policy.put"] == {"name": "p"}
+    assert parameters["token.create"] == {"principal": "user/elf"}
+    assert parameters["session.create"] == {"principal": "role/hat", "duration": "0:15:00"}
     assert "secret" not in orjson.dumps(records).decode().lower()
 
 
@@ -228,7 +228,7 @@ async def test_refused_commands_of_the_local_administrator_are_recorded(world: W
         ("ListAccessKeys", "Invalid", world.ours.account, "refused", None),
         ("DeleteUser", "NotFound", theirs, "refused", 1),
     }
-    # What was refused may be a secret in the wrong place.
+    # A refused value may be a secret in the wrong field.
     assert "tma_" not in orjson.dumps(records).decode()
 
 
@@ -291,7 +291,7 @@ async def test_unknown_commands_are_not_found(world: World, name: str) -> None:
 
 
 def touching(id: str) -> dict[str, dict[str, Any]]:
-    """Every command that names something, aimed at elf, robot, hat, p and the access key ``id``."""
+    """The input of every command that names an object, for elf, robot, hat, p and the access key ``id``."""
     principals = {"user": "elf", "service-account": "robot", "role": "hat"}
     policy, elf = {"name": "p"}, {"principal": "elf"}
     verbs = ("disable", "enable", "delete")
@@ -314,7 +314,7 @@ def touching(id: str) -> dict[str, dict[str, Any]]:
 
 
 async def populate(world: World, scope: Scope) -> str:
-    """Makes what ``touching`` names; the access key's id."""
+    """Makes the objects that ``touching`` names. Returns the access key's id."""
     await world.admin("user.create", scope, name="elf")
     await world.admin("service-account.create", scope, name="robot")
     await world.admin("role.create", scope, name="hat", trust_policy=TRUST)
@@ -335,7 +335,7 @@ async def test_one_account_cannot_touch_another(world: World) -> None:
 
 @pytest.mark.parametrize("title", touching(""))
 async def test_each_command_works_within_its_account(world: World, title: str) -> None:
-    """So that the test above fails for the right reason."""
+    """Shows that the commands of the test above fail only because of the account."""
     key = await populate(world, THEIRS)
     if title != "policy.delete":
         await world.admin("policy.attach", THEIRS, principal="elf", policy="p")
@@ -413,7 +413,7 @@ def test_all_commands_write_except_show_and_list() -> None:
 
 
 def test_the_event_name_does_not_depend_on_a_malformed_principal() -> None:
-    """Whether the caller may is asked first, and told first."""
+    """Authorization needs the event's name, and comes before the check of the principal."""
     wrong = {"principal": "group/x"}
     token, key = COMMANDS["token.create"], COMMANDS["key.create"]
     assert token.event(token.input.model_validate(wrong)) == "CreateApiToken"

@@ -1,4 +1,4 @@
-"""Credentials: what is kept of each, how many and for how long, and sealing them under another master key."""
+"""Credentials: their stored form, numbers and lifetimes, and sealing them under another master key."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ async def test_a_token_lasts_between_a_second_and_ten_years(world: World, lifeti
 
 
 async def as_bearer(world: World, token: str, name: str, **given: Any) -> Any:
-    """What the command answers to the owner of an API token."""
+    """The command's answer to the owner of an API token."""
     caller = await world.directory.authenticate_token(token)
     context = RequestContext(api="native", operation="Operation", now=world.clock()).by(caller, OURS)
     administration = Administration(AuditedStore(world.store, world.clock), world.vault, world.clock)
@@ -253,7 +253,7 @@ async def test_a_session_of_a_role_needs_its_trust_policy(world: World) -> None:
         await as_bearer(world, world.ours.token, "session.create", principal="role/wary")
     assert (denied.value.action, denied.value.resource[-9:]) == ("sts:AssumeRole", "role/wary")
     await as_bearer(world, world.ours.token, "session.create", principal="role/trusting")
-    await world.admin("session.create", principal="role/wary")  # the local administrator needs no trust
+    await world.admin("session.create", principal="role/wary")  # the local administrator does not need the role's trust
 
 
 @pytest.mark.parametrize("verb", ["disable", "enable", "delete"])
@@ -274,7 +274,7 @@ async def sealed(world: World) -> list[Any]:
 async def test_interrupted_resealing_can_be_repeated(world: World) -> None:
     old, lost, new = b"m" * 32, b"l" * 32, b"n" * 32
     await world.write(lambda tx: reseal(tx, Vault(lost, old)))
-    # Had it ended between sealing and writing the file, the next begins with both keys before its own.
+    # After an interruption between sealing and writing the file, the next rotation puts its key before both.
     assert await world.write(lambda tx: reseal(tx, Vault(new, lost, old))) == 2
     for id, secret in await sealed(world):
         Vault(new).open(secret, id)

@@ -1,4 +1,4 @@
-"""Accounts and their credentials: none can be guessed, and each leads to its owner only."""
+"""The directory: credentials lead to their owners, and changes apply immediately."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ POLICY = orjson.dumps(
 
 @dataclass(frozen=True)
 class Kind:
-    """How a credential of a kind is made, where the answer has its id, and how it is shown."""
+    """How a kind of credential is made, where the answer has its id, and how a client presents it."""
 
     command: str
     given: dict[str, Any]
@@ -215,7 +215,7 @@ async def test_a_credential_of_another_kind_is_refused(world: World, made: str, 
 @pytest.mark.parametrize("name", ["session", "token"])
 async def test_credentials_are_valid_until_they_expire(world: World, name: str) -> None:
     new = await KINDS[name].make(world)
-    # Sessions end at a whole second, before the hour is full by the clock's fraction.
+    # Sessions expire at a whole second, so up to a second before the full hour.
     world.clock.now += timedelta(minutes=59, seconds=59, microseconds=740_000)
     await KINDS[name].show(world, new)
     world.clock.now += timedelta(seconds=1)
@@ -250,7 +250,7 @@ async def test_a_session_needs_its_own_token(world: World) -> None:
     world.clock.advance(hours=1)
     with pytest.raises(Unauthenticated) as refused:
         await world.directory.find_access_key(session["access_key_id"], other["session_token"])
-    assert refused.value.flaw == "unknown", "that it has expired is told to its owner only"
+    assert refused.value.flaw == "unknown", "only the owner of the session is told that it expired"
 
 
 async def test_the_policy_of_a_session_or_token_restricts_its_caller(world: World) -> None:
@@ -307,7 +307,7 @@ async def test_revoked_iam_tokens_are_refused(world: World) -> None:
     world.clock.advance(hours=1)
     await world.directory.revoke_iam_token("b", ends + 3600, *request())
     dump = [line for line in world.dump() if 'INTO "revoked_tokens"' in line]
-    assert len(dump) == 1, "those that have ended are forgotten"
+    assert len(dump) == 1, "revocations of expired tokens are deleted"
     assert "'b'" in dump[0]
 
 
@@ -356,7 +356,7 @@ async def test_times_of_last_use_are_stored_in_batches(world: World, name: str) 
     for _ in range(3):
         await kind.show(world, new)
         if name in ("access key", "session", "authorized key"):
-            # What checks the signature says that it was right; see test_sigv4 and test_iam.
+            # The code that verifies the signature reports the use; see test_sigv4 and test_iam.
             world.directory.used(id)
         world.clock.advance(seconds=1)
     assert await last_use(world, id) is None
@@ -445,7 +445,7 @@ async def test_secrets_of_both_master_keys_open_during_a_rotation(world: World) 
 async def test_a_change_while_policies_are_compiled_is_not_missed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others run between two policies, and what was read before is not remembered then."""
+    """Other tasks run between two compilations. What was read before a change must not be cached then."""
     key, user = world.ours.access_key_id, "user/administrator"
     world.directory._known.clear()
     compile_ahead = POLICIES.compile_ahead

@@ -1,4 +1,4 @@
-"""The commands that change the names by which clients reach the instance."""
+"""The commands for the host names of the instance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""IAM tokens with a clock that stands: who gets one, until when it is good, and for which server."""
+"""IAM tokens, with a fixed clock: for which credentials they are issued, for how long, and for which server."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def caller(principal: str, credential: str) -> Caller:
 
 
 class Tokens(IamTokens):
-    """With its clock and directory at hand."""
+    """IamTokens with a clock and a directory for tests."""
 
     def __init__(self, key: bytes = b"k" * 32) -> None:
         self.clock = FakeClock(NOW)
@@ -215,9 +215,9 @@ TIMES: dict[str, tuple[dict[str, Any], str | None]] = {
     "not before, within the leeway": ({"nbf": SECONDS + 60}, None),
     "not before, after the leeway": ({"nbf": SECONDS + 61}, "wrong"),
     "not before that is text": ({"nbf": str(SECONDS)}, "malformed"),
-    "long ago, for long": ({"iat": 0}, "wrong"),
+    "a lifetime of decades": ({"iat": 0}, "wrong"),
     "before 1970": ({"iat": -3600, "exp": 0}, "expired"),
-    "beyond all time": ({"exp": 10**30}, "wrong"),
+    "exp beyond the last year": ({"exp": 10**30}, "wrong"),
     "text": ({"iat": str(SECONDS)}, "malformed"),
     "a fraction": ({"exp": SECONDS + 0.5}, "malformed"),
     "a list": ({"exp": [SECONDS]}, "malformed"),

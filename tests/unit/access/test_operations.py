@@ -1,4 +1,4 @@
-"""The order in which a call of an operation runs, and what becomes of what was prepared for it."""
+"""The order in which the parts of an operation run, and when prepared work is discarded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """The parts of an operation, which note when they run. ``denied`` lookups and ``failing`` changes are refused."""
+    """The parts of an operation, which note when they run. ``denied`` look-ups and ``failing`` changes raise errors."""
 
     def __init__(self) -> None:
         self.steps: list[str] = []
@@ -50,7 +50,7 @@ class Parts:
 
 
 class Repeats:
-    """A Recorder that has the answer to the same call from its ``since``th question on."""
+    """A Recorder that has an earlier answer from the ``since``th time that it is asked."""
 
     def __init__(self, since: int) -> None:
         self._since = since

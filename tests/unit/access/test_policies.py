@@ -1,4 +1,4 @@
-"""Policies, the managed ones, and attaching them."""
+"""Policies, managed policies, and attachments."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_attaching_a_policy_twice_changes_nothing(world: World) -> None:
 async def test_an_attached_policy_cannot_be_deleted(world: World) -> None:
     await world.admin("policy.put", name="p", document=POLICY)
     await world.admin("policy.attach", **ADMINISTRATOR, policy="p")
-    # One of the same name in another account does not count.
+    # A policy of the same name in another account is a different one.
     await world.admin("policy.put", THEIRS, name="p", document=POLICY)
     await world.admin("policy.delete", THEIRS, name="p")
     with pytest.raises(Conflict):

@@ -1,4 +1,4 @@
-"""However many refusals there are, the log gets few lines, and none of them is left out of the count."""
+"""Refused connections: few lines in the log for any number of refusals, and a complete count."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""However many events there are, few are told of one by one, none is left out of the counts, and memory is bounded."""
+"""Repeated events: few records for any number of events, complete counts, and bounded memory."""
 
 from __future__ import annotations
 

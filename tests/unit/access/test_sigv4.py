@@ -1,4 +1,4 @@
-"""Requests that botocore signs as clients do, and each way in which one can be wrong."""
+"""Requests that botocore signs as clients do, and each way in which a request can be wrong."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ARN_URL = "https://localhost:8443/attached-policies/arn%3Aaws%3Aiot%3Aus-east-1%
 
 
 class Keys:
-    """A directory with one key, and what was said of its use."""
+    """A directory with one key, which notes the key's use."""
 
     def __init__(self) -> None:
         self.noted: list[str] = []
@@ -53,7 +53,7 @@ class Keys:
 
 @dataclass
 class Sent:
-    """What arrives of a request."""
+    """A request as it arrives."""
 
     method: str
     raw_path: bytes
@@ -62,7 +62,7 @@ class Sent:
     body: bytes = b""
 
     def header(self, name: str, value: str | None) -> Sent:
-        """With that header replaced, added or, for None, left out."""
+        """The request with that header replaced, added or, for None, left out."""
         headers = [pair for pair in self.headers if pair[0] != name.encode()]
         if value is not None:
             headers.append((name.encode(), value.encode("latin-1")))
@@ -72,14 +72,14 @@ class Sent:
         return dict(self.headers)[name.encode()].decode()
 
     def part(self, old: str, new: str) -> Sent:
-        """With a piece of the Authorization header replaced."""
+        """The request with a part of the Authorization header replaced."""
         before = self.value("authorization")
         assert old in before
         return self.header("authorization", before.replace(old, new))
 
 
 class AtTime:
-    """botocore's signers take the time of the day; this gives them ours."""
+    """A mixin for botocore's signers, which use the current time: this one uses the test's time."""
 
     def __init__(self, time: datetime) -> None:
         self._time = time
@@ -101,7 +101,7 @@ def signed(
     presigned: int | None = None,
     signer: type[Any] | None = None,
 ) -> Sent:
-    """What a client sends that signs with botocore, ``presigned`` for so many seconds or in a header."""
+    """A request signed by botocore, in a header, or ``presigned`` for that many seconds."""
     request = AWSRequest(method, url, headers={"Host": urlsplit(url).netloc, **(headers or {})}, data=body)
     credentials = credentials or Credentials(KEY_ID, SECRET)
     chosen: Any
@@ -151,7 +151,7 @@ class TestUse:
         assert directory.noted == []
 
 
-class TestWhatClientsSend:
+class TestValidRequests:
     @pytest.mark.parametrize("presigned", [None, 60])
     async def test_a_session_needs_its_token(self, presigned: int | None) -> None:
         assert (await authenticate(signed(credentials=SESSION, presigned=presigned)))[0] is CALLER
@@ -257,7 +257,7 @@ SKEW = timedelta(minutes=15)
 
 
 class UnsignedPayload(auth.SigV4Auth):
-    """As some SDKs do over TLS."""
+    """A signer with an unsigned payload, which some SDKs use over TLS."""
 
     def payload(self, request: Any) -> str:
         request.headers["X-Amz-Content-SHA256"] = "UNSIGNED-PAYLOAD"
@@ -265,12 +265,12 @@ class UnsignedPayload(auth.SigV4Auth):
 
 
 def folding(method: str, url: str, folded: str) -> Sent:
-    """Signed as if dot segments were folded, sent as they are: what botocore's signer would let through."""
+    """A request that is signed without dot segments and sent with them: botocore's signer alone would accept it."""
     return replace(signed(method, url), raw_path=folded.encode())
 
 
 class AsSent(auth.SigV4Auth):
-    """As clients sign that fold nothing."""
+    """A signer that keeps dot segments."""
 
     def _normalize_url_path(self, path: str) -> str:
         return quote(path, safe="/~")
@@ -299,26 +299,26 @@ class TestRefusals:
         ("sent", "flaw", "message"),
         [
             (lambda: signed().header("authorization", None), "missing", "Missing Authentication Token"),
-            # Whose it is.
+            # The caller.
             (lambda: signed(credentials=OTHER), "unknown", UNKNOWN),
             (lambda: signed(credentials=Credentials(KEY_ID, SECRET, "token")), "unknown", UNKNOWN),
             (lambda: signed(credentials=Credentials(KEY_ID, SECRET, "token"), presigned=60), "unknown", UNKNOWN),
             (lambda: signed(credentials=Credentials(KEY_ID, SECRET + "x")), "wrong", DIFFERS),
             (lambda: signed(credentials=Credentials(KEY_ID, OTHER.secret_key)), "wrong", DIFFERS),
-            # What it is for.
+            # The service and region.
             (lambda: signed(region="us-west-2"), "wrong", "Credential should be scoped to a valid region."),
             (lambda: signed(region=""), "wrong", "Credential should be scoped to a valid region."),
             (lambda: signed(service="iotdata"), "wrong", "Credential should be scoped to correct service: 'iot'."),
             (lambda: signed().part("us-east-1", "eu-central-1"), "wrong", DIFFERS),
             (lambda: signed().part("/20261121/", "/20261120/"), "wrong", "Date in Credential scope does not match"),
-            # When it was made.
+            # The time.
             (lambda: signed(at=NOW - SKEW - timedelta(seconds=1)), "wrong", "Signature expired: 20261121T114459Z"),
             (lambda: signed(at=NOW + SKEW + timedelta(seconds=1)), "wrong", "Signature not yet current: 2026"),
             (lambda: signed(at=NOW + SKEW + timedelta(seconds=1), presigned=9), "wrong", "Signature not yet current"),
             (lambda: signed(at=NOW - timedelta(seconds=61), presigned=60), "wrong", "Signature expired: 20261121T1158"),
             (lambda: signed(at=NOW - timedelta(days=365)), "wrong", "Signature expired: 20251121T120000Z"),
             (lambda: signed().header("x-amz-date", "20261121T120001Z"), "wrong", DIFFERS),
-            # What was signed.
+            # The signed content.
             (lambda: replace(signed(), method="DELETE"), "wrong", DIFFERS),
             (lambda: replace(signed(), raw_path=b"/certificates"), "wrong", DIFFERS),
             (lambda: replace(signed(), query=b"setAsActive=false"), "wrong", DIFFERS),
@@ -339,7 +339,7 @@ class TestRefusals:
                 "Authorization header",
             ),
             (lambda: replace(signed(url=ARN_URL), raw_path=unescaped(ARN_URL)), "wrong", DIFFERS),
-            # How its body was hashed.
+            # The hash of the body.
             (lambda: signed(headers={"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}), "wrong", PAYLOAD),
             (lambda: signed(body=b"{}", signer=UnsignedPayload), "wrong", PAYLOAD),
             (lambda: streaming("STREAMING-AWS4-HMAC-SHA256-PAYLOAD"), "wrong", PAYLOAD),
@@ -347,7 +347,7 @@ class TestRefusals:
             (lambda: streaming(sha256(b"other").hexdigest()), "wrong", PAYLOAD),
             (lambda: streaming(sha256(b"").hexdigest().upper()), "wrong", PAYLOAD),
             (lambda: streaming(""), "wrong", PAYLOAD),
-            # Which headers were signed.
+            # The signed headers.
             (lambda: signed().header("x-amzn-principal", "arn:aws:iot"), "wrong", NOT_SIGNED),
             (lambda: signed(presigned=60).header("x-amzn-principal", "arn:aws:iot"), "wrong", NOT_SIGNED),
             (lambda: signed().header("x-amz-security-token", "x"), "wrong", NOT_SIGNED),
@@ -371,7 +371,7 @@ class TestRefusals:
             (lambda: signed().part("host;", "host;host;"), "malformed", "SignedHeaders must name each header once"),
             (lambda: signed().part("host;", "Host;"), "malformed", "SignedHeaders must name each header once"),
             (lambda: signed().part("host;", "host;;"), "malformed", "SignedHeaders must name each header once"),
-            # Which path it names.
+            # The path.
             (lambda: folding("GET", "https://localhost/things/b", "/things/a/../b"), "wrong", PATH),
             (lambda: folding("GET", "https://localhost/things/b", "/things/./b"), "wrong", PATH),
             (lambda: folding("GET", "https://localhost/things/b", "/things//b"), "wrong", PATH),
@@ -501,7 +501,7 @@ def in_query(old: bytes, new: bytes) -> Sent:
 
 
 def streaming(content_sha256: str) -> Sent:
-    """A request that claims to have its body hashed otherwise, and is signed with that claim."""
+    """A request that claims another hash of its body, and is signed with that claim."""
     return signed(headers={"X-Amz-Content-SHA256": content_sha256})
 
 
@@ -512,7 +512,7 @@ def twice(name: str, value: str) -> Sent:
 
 
 def unescaped(url: str) -> bytes:
-    """The path as a proxy might rewrite it."""
+    """A path as a proxy might rewrite it."""
     return urlsplit(url).path.replace("%3A", ":").encode()
 
 

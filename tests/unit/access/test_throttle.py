@@ -1,4 +1,4 @@
-"""Token buckets, with a clock that stands until it is told to go on."""
+"""Token buckets, with a clock that only the tests advance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def passes(throttle: Throttle, tries: int, account: str = "a", operation: str = "CreateThing") -> int:
-    """How many of so many calls are let through."""
+    """How many of ``tries`` calls are allowed."""
     passed = 0
     for _ in range(tries):
         try:
@@ -32,7 +32,7 @@ def passes(throttle: Throttle, tries: int, account: str = "a", operation: str = 
 @pytest.mark.parametrize(
     ("rate", "steps"),
     [
-        # Seconds that pass, and how many of 100 calls are let through then.
+        # Seconds that pass, and how many of 100 calls are allowed then.
         (Rate(10, 10), [(0, 10), (0, 0), (0.05, 0), (0.05, 1), (1, 10), (3600, 10)]),
         (Rate(10, 25), [(0, 25), (1, 10), (2, 20), (60, 25)]),
         (Rate(0.5, 1), [(0, 1), (1, 0), (1, 1), (1.999, 0), (0.001, 1)]),
@@ -43,7 +43,7 @@ def test_a_bucket_allows_its_burst_and_its_rate(rate: Rate, steps: list[tuple[fl
     clock = FakeMonotonic()
     throttle = Throttle(rate, {}, clock)
     for seconds, expected in steps:
-        clock.now += seconds + 1e-6  # whatever fractions of a second are lost in sums
+        clock.now += seconds + 1e-6  # more than the rounding errors of the sums
         assert passes(throttle, 100) == expected, seconds
 
 
@@ -86,7 +86,7 @@ def test_buckets_unused_for_longest_are_removed_first(monkeypatch: pytest.Monkey
     throttle = Throttle(Rate(1, 1), {}, FakeMonotonic())
     for account in ("a", "b", "c"):
         assert passes(throttle, 2, account) == 1
-    assert passes(throttle, 1, "a") == 0  # used again, so b goes
+    assert passes(throttle, 1, "a") == 0  # used again, so b is removed
     assert passes(throttle, 1, "d") == 1
     assert len(throttle._buckets) == 3
     assert [passes(throttle, 1, account) for account in ("a", "c", "b")] == [0, 0, 1]
@@ -109,34 +109,36 @@ class TestFailures:
     """Requests without valid credentials, by address."""
 
     @staticmethod
-    def told(throttle: FailureThrottle, address: str | None = "192.0.2.1", caller: Caller | None = None) -> DomainError:
+    def error_after_failure(
+        throttle: FailureThrottle, address: str | None = "192.0.2.1", caller: Caller | None = None
+    ) -> DomainError:
         context = RequestContext(address=address, caller=caller, now=NOW)
         return throttle.count(context, Outcome(), Unauthenticated("missing", "no token"))
 
     def test_an_address_that_fails_too_often_is_throttled(self) -> None:
         clock = FakeMonotonic()
         throttle = FailureThrottle(Rate(1, 3), clock)
-        assert [type(self.told(throttle)) for _ in range(4)] == [*[Unauthenticated] * 3, Throttled]
-        assert isinstance(self.told(throttle, "192.0.2.2"), Unauthenticated)
+        assert [type(self.error_after_failure(throttle)) for _ in range(4)] == [*[Unauthenticated] * 3, Throttled]
+        assert isinstance(self.error_after_failure(throttle, "192.0.2.2"), Unauthenticated)
         clock.now += 1
-        assert isinstance(self.told(throttle), Unauthenticated)
+        assert isinstance(self.error_after_failure(throttle), Unauthenticated)
 
     def test_an_ipv6_network_is_one_address(self) -> None:
         throttle = FailureThrottle(Rate(1, 1), FakeMonotonic())
-        self.told(throttle, "2001:db8::1")
-        assert isinstance(self.told(throttle, "2001:db8::2"), Throttled)
-        assert isinstance(self.told(throttle, "2001:db8:0:1::1"), Unauthenticated)
+        self.error_after_failure(throttle, "2001:db8::1")
+        assert isinstance(self.error_after_failure(throttle, "2001:db8::2"), Throttled)
+        assert isinstance(self.error_after_failure(throttle, "2001:db8:0:1::1"), Unauthenticated)
 
     def test_authenticated_callers_are_not_counted(self) -> None:
         throttle = FailureThrottle(Rate(1, 1), FakeMonotonic())
         caller: Any = object()
         for _ in range(5):
-            assert isinstance(self.told(throttle, caller=caller), Unauthenticated)
-        outcome = Outcome(caller=caller)  # the operation itself found out who asked
+            assert isinstance(self.error_after_failure(throttle, caller=caller), Unauthenticated)
+        outcome = Outcome(caller=caller)  # the operation itself authenticated the caller
         context = RequestContext(address="192.0.2.1", now=NOW)
         assert isinstance(throttle.count(context, outcome, NotFound("thing", "t")), NotFound)
-        assert isinstance(self.told(throttle), Unauthenticated)
+        assert isinstance(self.error_after_failure(throttle), Unauthenticated)
 
     def test_without_a_rate_there_is_no_limit(self) -> None:
         throttle = FailureThrottle(None)
-        assert all(isinstance(self.told(throttle, None), Unauthenticated) for _ in range(10_000))
+        assert all(isinstance(self.error_after_failure(throttle, None), Unauthenticated) for _ in range(10_000))

@@ -1,4 +1,4 @@
-"""What is sealed opens with the same master key and for the same owner only."""
+"""Sealed secrets open only with the same master key and for the same owner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of `thingmint`, run without a process of their own."""
+"""The commands of `thingmint`, run within the tests' process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """In an empty directory."""
+    """Runs commands in an empty directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("GRPC_VERBOSITY", "NONE")  # as `serve` sets it
@@ -33,7 +33,7 @@ _made: list[Path] = []
 
 @pytest.fixture
 def shell(cli: Cli, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """With an instance in ``data``, copied from a first one."""
+    """Runs commands with an instance in ``data``, a copy of a shared one."""
     if not _made:
         first = DataDirectory(tmp_path_factory.mktemp("instance"))
         first.root.chmod(0o700)

@@ -1,4 +1,4 @@
-"""What runs the commands, and looks at what they leave."""
+"""Helpers that run commands and read what they leave."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Cli:
     capsys: pytest.CaptureFixture[str]
 
     def __call__(self, *arguments: object, expect: int = 0) -> str:
-        """What `thingmint` prints; its errors, if it is expected to fail."""
+        """The output of `thingmint`, or its errors if it is expected to fail."""
         self.monkeypatch.setattr("sys.argv", ["thingmint", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main.run()

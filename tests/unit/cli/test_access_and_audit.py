@@ -1,4 +1,4 @@
-"""`thingmint access` and `thingmint audit` on a directory that no server holds, without a process of their own."""
+"""`thingmint access` and `thingmint audit` on a directory without a running server, within the tests' process."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ class TestAccess:
         assert shell.access(*arguments, str(tmp_path / "secret")) == {"access_key_id": id}
         (tmp_path / "wrong").write_text(f"{secret}x")
         at = ("--data-dir", shell.directory.root)
-        told = shell.cli.refused("access", *arguments, str(tmp_path / "wrong"), *at, status=1)
-        assert "secret_access_key must be 40" in told
-        assert secret not in told
+        error = shell.cli.refused("access", *arguments, str(tmp_path / "wrong"), *at, status=1)
+        assert "secret_access_key must be 40" in error
+        assert secret not in error
         (tmp_path / "binary").write_bytes(b"\xff" * 40)
-        told = shell.cli.refused("access", *arguments, str(tmp_path / "binary"), *at)
-        assert told.endswith("cannot be read: it is not text")
+        error = shell.cli.refused("access", *arguments, str(tmp_path / "binary"), *at)
+        assert error.endswith("cannot be read: it is not text")
 
     def test_answers_are_tables_and_lines(self, shell: Shell) -> None:
         at = ("--data-dir", str(shell.directory.root))
@@ -150,7 +150,7 @@ class TestMasterKey:
 
     @pytest.mark.parametrize("resealed", [False, True])
     def test_an_interrupted_rotation_leaves_all_secrets_readable(self, shell: Shell, resealed: bool) -> None:
-        """Once the file has both keys, or once all is sealed and before it loses the old one."""
+        """Interrupted when the file has both keys: before or after all secrets are sealed under the new one."""
         write = create_module.write_master_keys
 
         def interrupted(directory: DataDirectory, keys: Sequence[bytes]) -> None:
@@ -316,7 +316,7 @@ class TestAuditFilters:
             "reason": "no statement allows it",
             "resource": "arn:aws:iot:us-east-1:123456789012:client/lamp",
         },
-        {"event": "Connect", "outcome": "success", "resource": "old"},  # as they were before there was a clientId
+        {"event": "Connect", "outcome": "success", "resource": "old"},  # the old form, without clientId
         {"event": "CreateThing", "outcome": "success", "resources": ["arn:aws:iot:us-east-1:123456789012:thing/x"]},
         {"event": "UpdateCertificate", "outcome": "success", "resources": [PRINCIPAL]},
         {"event": "Connect", "outcome": "refused", "certificate": CERTIFICATE},
@@ -375,7 +375,7 @@ class TestRekey:
         return shell.directory.audit_public_key.read_bytes()
 
     async def start(self, directory: DataDirectory) -> None:
-        """As far as a server goes with the audit key."""
+        """Runs the steps of a server's start that use the audit key."""
         instance = await Instance.open(directory, lambda: None, None)
         try:
             await check_audit_key(instance.store, directory)

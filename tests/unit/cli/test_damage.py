@@ -1,4 +1,4 @@
-"""What an instance finds when it is opened: damaged records, files that are open to others, a clock that is wrong."""
+"""The checks when an instance is opened: damaged records, files that others can read, a wrong clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`thingmint init`, and `thingmint serve` as far as it gets with settings that are wrong."""
+"""`thingmint init`, and `thingmint serve` with wrong settings."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_init_with_wrong_names_creates_nothing(cli: Cli, data: Path, argument: s
 
 
 def test_the_first_name_cannot_be_a_wildcard(cli: Cli, data: Path) -> None:
-    """Clients are told that name, and have to connect to it."""
+    """Clients are given the first name, and must be able to connect to it."""
     assert cli.refused("init", "--data-dir", data, "--hostname=*.things.test").startswith("hostname: ")
 
 

@@ -1,4 +1,4 @@
-"""An API that answers everything, for tests of what stands in front of all."""
+"""An API that answers every request, for tests of the code that all APIs share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is counted together, what is refused, and that everything is given back."""
+"""Connection limits: which addresses are counted together, what is refused, and that places are freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which API a request goes to, what the log says of it, and the probes."""
+"""The choice of the API for a request, its log line, and the probes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def ask(
 
 
 class Trail:
-    """Takes everything."""
+    """An audit trail that accepts every request."""
 
     def add(self, context: RequestContext, outcome: Outcome) -> bool:
         del context, outcome

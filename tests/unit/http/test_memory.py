@@ -1,4 +1,4 @@
-"""What requests may hold in memory, in all and from one source."""
+"""The limits of requests' memory, in total and for each source."""
 
 from __future__ import annotations
 

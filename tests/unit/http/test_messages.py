@@ -1,4 +1,4 @@
-"""Reading a whole request, and answering it."""
+"""Reading a complete request, and answering it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def piece(body: bytes, *, more: bool = True) -> Message:
 
 
 async def read(*messages: Message) -> Request:
-    """What is made of these messages; nothing ever comes after them."""
+    """The request that is read from these messages, after which no other message arrives."""
     left = list(messages)
 
     async def receive() -> Message:
@@ -62,7 +62,7 @@ async def test_a_request_is_read_from_its_messages(messages: list[Message], body
     "messages",
     [
         [piece(b"x" * (MAX_BODY_BYTES + 1), more=False)],
-        [piece(b"x" * (MAX_BODY_BYTES + 1))],  # what is still to come is not waited for
+        [piece(b"x" * (MAX_BODY_BYTES + 1))],  # the rest of the body is not awaited
         [piece(b"x" * MAX_BODY_BYTES), piece(b"x")],
     ],
     ids=["one", "more to come", "two"],
@@ -135,7 +135,7 @@ def test_the_first_header_of_a_name_counts() -> None:
 
 
 class TestMemory:
-    """Bodies are read at the expense of a budget."""
+    """Bodies are counted in a budget."""
 
     @staticmethod
     def incoming(memory: RequestMemory, *pieces: bytes, address: str = "192.0.2.1") -> Incoming:

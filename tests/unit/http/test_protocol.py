@@ -1,4 +1,4 @@
-"""The limits on a request's head, with a transport and a clock that are not real."""
+"""The limits on a request's head, with a fake transport and a fake clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class FakeTransport(asyncio.Transport):
-    """Keeps what was written, and delivers nothing."""
+    """A transport that keeps the written bytes."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 50000), "sockname": ("127.0.0.1", 8080)})
@@ -71,7 +71,7 @@ class FakeTimer:
 
 
 class FakeLoop:
-    """Timers fire when the test says so; everything else is the running loop's."""
+    """The running loop, with timers that the test fires."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -94,7 +94,7 @@ class FakeLoop:
 
 
 class Connection:
-    """One connection to a server whose application answers with what it was asked."""
+    """A connection to a server whose application keeps the requests and answers with an empty body."""
 
     def __init__(self, memory: RequestMemory | None = None) -> None:
         self.requests: list[Message] = []
@@ -164,7 +164,7 @@ async def connection() -> AsyncIterator[Connection]:
 
 
 def check(connection: Connection, status: int, message: str, aws_code: str = "InvalidRequestException") -> None:
-    """Clients of both APIs can read it."""
+    """Checks that the refusal can be read by clients of both APIs."""
     got, headers, body = connection.refusal()
     assert got == status
     assert headers["content-type"] == "application/json"
@@ -181,7 +181,7 @@ NOT_HTTP = "The request is not well-formed HTTP/1.1"
 
 
 def head(size: int, *, header: bytes = b"a" * 97) -> bytes:
-    """A head of about that many bytes."""
+    """A head of about ``size`` bytes."""
     line = b"x: " + header + b"\r\n"
     return GET[:-2] + line * (size // len(line)) + b"\r\n"
 
@@ -206,7 +206,7 @@ class TestRequests:
         body = b"x" * (2 * MAX_HEAD_BYTES)
         sent = GET.replace(b"\r\n\r\n", b"\r\nContent-Length: %d\r\n\r\n" % len(body)) + body
         await connection.receive(sent)  # in one piece
-        await connection.receive(sent[:40], sent[40:])  # its end comes with the body
+        await connection.receive(sent[:40], sent[40:])  # the head's end and the body in one piece
         await connection.receive(sent[:100], *(sent[start : start + 9999] for start in range(100, len(sent), 9999)))
         assert [len(request["body"]) for request in connection.requests] == [len(body)] * 3
         assert not connection.transport.is_closing()
@@ -231,7 +231,7 @@ class TestSize:
         [
             head(2 * MAX_HEAD_BYTES),
             head(2 * MAX_HEAD_BYTES, header=b"a" * (MAX_HEAD_BYTES + 1)),
-            head(2 * MAX_HEAD_BYTES)[:-2],  # its end never comes
+            head(2 * MAX_HEAD_BYTES)[:-2],  # without its end
             b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
             b"GET /?" + b"a" * MAX_HEAD_BYTES,
             GET[:-2] + b"a" * (MAX_HEAD_BYTES + 1),
@@ -331,7 +331,7 @@ class TestTime:
 
 
 class TestPipelining:
-    """Requests that are sent before the answer to the one before."""
+    """Requests that are sent before the previous one is answered."""
 
     async def settle(self) -> None:
         for _ in range(50):
@@ -437,7 +437,7 @@ class TestAnswersThatAreNotRead:
         connection.protocol.resume_writing()
         connection.loop.advance(74)
         assert not connection.transport.is_closing()
-        connection.loop.advance(1)  # now it is idle, as any other
+        connection.loop.advance(1)  # now idle like any other connection
         assert connection.transport.is_closing()
 
     async def test_dripping_does_not_help(self, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""What one host packs another one can open, with the passphrase only."""
+"""A bundle of one host's keys opens on another host, with the passphrase only."""
 
 from __future__ import annotations
 

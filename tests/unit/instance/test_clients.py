@@ -1,4 +1,4 @@
-"""What clients paste: it is valid shell, and what a person wrote into it stays."""
+"""The client files: they are valid shell, and lines that a person adds stay."""
 
 from __future__ import annotations
 

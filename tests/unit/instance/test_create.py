@@ -1,4 +1,4 @@
-"""An instance is made once and whole, however often the making is interrupted."""
+"""An instance is made once and completely, even after interruptions."""
 
 from __future__ import annotations
 
@@ -163,11 +163,11 @@ class TestCreate:
 
 
 class Interrupted(BaseException):
-    """As if the process had ended here: no handler of errors takes it for one."""
+    """Ends the work as a kill would: no handler of errors catches it."""
 
 
 class Interruption:
-    """Lets so many steps pass, and none after that."""
+    """Raises Interrupted after a number of steps."""
 
     def __init__(self, steps: int) -> None:
         self._left = steps
@@ -183,7 +183,7 @@ class Interruption:
 
 
 class TestInterruptions:
-    """Steps: 11 files are written, 9 entries are moved, and what is left is removed."""
+    """The steps: 11 files are written, 9 entries are moved, and the rest is removed."""
 
     @pytest.mark.parametrize("steps", range(34))
     async def test_the_next_create_finishes_or_begins_again(
@@ -210,7 +210,7 @@ class TestInterruptions:
         assert interrupted == (steps < STEPS)
         # A root that clients trust already must not be replaced.
         before = directory.ca.read_bytes() if directory.ca.exists() else None
-        if before is not None:  # whoever sees it may rely on the rest
+        if before is not None:  # a client that sees ca.pem can rely on the other files
             assert directory.ca_key.exists()
             assert directory.database.exists()
             assert directory.token.exists()

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and a directory that one process holds."""
+"""Files are written atomically, and one process locks the directory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TestWritePrivate:
         inode = path.stat().st_ino
         with path.open("rb") as reader:
             write_private(path, b"new")
-            assert reader.read() == b"old"  # whoever reads it sees one or the other
+            assert reader.read() == b"old"  # a reader sees the old content or the new
         assert path.read_bytes() == b"new"
         assert mode(path) == 0o600
         assert path.stat().st_ino != inode
