@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 LONGEST = 2.0  # seconds of load before a kill
 PATIENCE = 20.0  # seconds
-WHOLE_EVERY = 50  # rounds, between two checks of the whole database and audit trail
+WHOLE_EVERY = 50  # rounds, between two checks of the whole database and audit log
 DELETED = "deleted"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
 # A thing is created with these in one transaction; without any of them it is incomplete.
@@ -265,14 +265,14 @@ def check(database: Path, rounds: Sequence[Answered]) -> None:
 
 
 def check_whole(data: Path) -> None:
-    """Raises Lost if the database is damaged or the audit trail does not verify. No server must be running."""
+    """Raises Lost if the database is damaged or the audit log does not verify. No server must be running."""
     with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as store:
         if (found := store.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
             raise Lost(f"the database is damaged: {found[:5]}")
     command = [sys.executable, "-m", "thingmint", "audit", "verify", f"--data-dir={data}"]
     verified = subprocess.run(command, capture_output=True, text=True, check=False)
     if verified.returncode:
-        raise Lost(f"the audit trail does not verify: {verified.stdout}{verified.stderr}")
+        raise Lost(f"the audit log does not verify: {verified.stdout}{verified.stderr}")
 
 
 def run(folder: Path, kills: int, seed: int | None, step: Callable[[Rounds], None]) -> Rounds:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.access.administration import AdminChange
 from thingmint.access.administration.accounts import new_account
-from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.audit import AuditedStore, AuditLog
 from thingmint.access.local_admin import Administration, as_local_admin
 from thingmint.domain.keys import generate_authorized_key
 from thingmint.services.quotas import NO_QUOTAS, Quotas
@@ -48,7 +48,7 @@ async def administer(
 ) -> Any:
     """The answer of a command, such as user.create, to the local administrator."""
     administration = Administration(AuditedStore(store, clock), vault, clock, quotas)
-    return await as_local_admin(administration, AuditTrail(store, clock), name, given)
+    return await as_local_admin(administration, AuditLog(store, clock), name, given)
 
 
 async def open_account(store: Store, vault: Vault, now: datetime, name: str, regions: Sequence[str]) -> NewAccount:

@@ -15,7 +15,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from benchmarks.signed import Signer
-from thingmint.access.audit import AuditTrail
+from thingmint.access.audit import AuditLog
 from thingmint.access.audit_sealer import Sealer, insert_sealed_activity
 from thingmint.access.authorization import authorize
 from thingmint.access.context import Outcome, RequestContext
@@ -87,7 +87,7 @@ async def _measured(
         async def authorization() -> None:
             authorize(context, _OPERATION, (resource,), {"aws:RequestedRegion": scope.region})
 
-        trail = AuditTrail(store, utc_now, insert_sealed_activity)
+        trail = AuditLog(store, utc_now, insert_sealed_activity)
         sealer = Sealer(store, Ed25519PrivateKey.generate(), copy.audit_checkpoints, utc_now)
 
         async def audit() -> None:

@@ -1,4 +1,4 @@
-"""Access control: a user without and with a policy. The audit trail: a changed record is detected."""
+"""Access control: a user without and with a policy. The audit log: a changed record is detected."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _POLL = 0.05
 
 
 def users_and_audit(tour: Tour) -> None:
-    tour.stage("Access control and the audit trail, with thingmint access and boto3")
+    tour.stage("Access control and the audit log, with thingmint access and boto3")
 
     with tour.step("thingmint access user create, key create") as step:
         access(tour, "user", "create", "alice")

@@ -59,7 +59,7 @@ def compare_answers(old: OldStore, data: Path, store: Mapping[str, str]) -> None
     assert reasons == {difference.why for difference in DIFFERENCES[old.version]}, "there are no other differences"
 
 
-def check_audit_trail(data: Path, before: list[tuple[Any, ...]], store: Mapping[str, str]) -> None:
+def check_audit_log(data: Path, before: list[tuple[Any, ...]], store: Mapping[str, str]) -> None:
     """Checks that every record is unchanged and has the same place in the chain."""
     verified = in_process("audit", "verify", "--data-dir", data, env=store)
     assert (verified.returncode, verified.stderr) == (0, ""), verified
@@ -89,7 +89,7 @@ def test_an_old_store_answers_as_before(old: OldStore, data: Path) -> None:
     before = audit_rows(data)
     assert any(sequence is None for _, _, sequence, _ in before)
     compare_answers(old, data, {})
-    check_audit_trail(data, before, {})
+    check_audit_log(data, before, {})
 
 
 def test_an_old_store_answers_as_before_once_it_is_copied_to_postgresql(old: OldStore, data: Path, url: str) -> None:
@@ -98,4 +98,4 @@ def test_an_old_store_answers_as_before_once_it_is_copied_to_postgresql(old: Old
     assert copied.returncode == 0, copied
     (data / "thingmint.db").unlink()
     compare_answers(old, data, store)
-    check_audit_trail(data, before, store)
+    check_audit_log(data, before, store)

@@ -23,7 +23,7 @@ _LATER = ("-new", "-claim-used", "-claim-unused")
 def ask_everything(
     ask: Ask, material: Material, endpoints: Mapping[str, Any], operations: Mapping[str, Iterable[str]], until: str
 ) -> None:
-    """``operations`` are the ids of each account's operations. ``until`` is the end of the audit trail to read."""
+    """``operations`` are the ids of each account's operations. ``until`` is the end of the audit log to read."""
     credentials = material.credentials
     places = {(told["account"], told["region"]) for told in endpoints.values()}
     names = {told["account"]: name for name, told in credentials.items() if "folder" in told}

@@ -106,7 +106,7 @@ class CountingKey(ec.EllipticCurvePrivateKey):
 
 
 def huge_rsa_public_key(bits: int) -> rsa.RSAPublicKey:
-    """A modulus that nobody knows the factors of is as good as any where only its size counts."""
+    """A public key of that size. Its modulus is not a product of two primes: only the size matters here."""
     return rsa.RSAPublicNumbers(65537, (1 << (bits - 1)) | 1).public_key()
 
 

@@ -1,1 +1,1 @@
-"""Credentials, authentication, authorization, rate limits and the audit trail."""
+"""Credentials, authentication, authorization, rate limits and the audit log."""

@@ -1,4 +1,4 @@
-"""The audit trail: each record has the caller, the action, the time, the address and the result.
+"""The audit log: each record has the caller, the action, the time, the address and the result.
 
 Records never contain a secret, a key, a token or a query string. The record of a change is written in the transaction
 of the change, so neither exists without the other. Reads and refusals are written in batches. Repeated refusals of one
@@ -163,7 +163,7 @@ def _text(moment: datetime) -> str:
 
 
 def _account(context: RequestContext, outcome: Outcome) -> str | None:
-    """The account in whose audit trail the record is."""
+    """The account in whose audit log the record is."""
     caller = outcome.caller or context.caller
     return caller.account if caller else context.account
 
@@ -211,7 +211,7 @@ class AuditedStore(StoreWrapper):
         return result
 
 
-class AuditTrail:
+class AuditLog:
     """Writes the records of requests that changed nothing, in batches. Repeated refusals are counted in one record.
 
     ``insert`` writes records that cannot be in the store yet. The default leaves sealing them to the sealer.
@@ -366,7 +366,7 @@ class AuditTrail:
             _log.error("audit_records_lost", records=self.lost)
 
     def _report(self, groups: Iterable[Repeated]) -> None:
-        """Writes the counted events to the log and the audit trail."""
+        """Writes the counted events to the log and the audit log."""
         for group in groups:
             now, kind, facts = self._clock(), group.kind, group.facts
             counts = {"since": _text(group.since), "count": group.count, "addresses": group.addresses}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 GENESIS = bytes(32)
-PRUNED = "PruneAuditTrail"
+PRUNED = "PruneAuditLog"
 
 _LONGEST_LINE = 4096  # bytes of a checkpoint
 

@@ -1,4 +1,4 @@
-"""The keys that sign the audit trail: the current key, and former keys, each valid up to its replacement.
+"""The keys that sign the audit log: the current key, and former keys, each valid up to its replacement.
 
 Each replacement has a statement, signed by the new key and, unless it was lost, by the former key.
 """

@@ -1,4 +1,4 @@
-"""Reads an account's records from the audit trail."""
+"""Reads an account's records from the audit log."""
 
 from __future__ import annotations
 

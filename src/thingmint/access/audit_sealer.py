@@ -105,7 +105,7 @@ class Sealer:
             except (Unavailable, OSError, Tampering) as error:
                 if str(error) != failing:
                     failing = str(error)
-                    _log.error("audit_trail_not_sealed", error=failing)
+                    _log.error("audit_log_not_sealed", error=failing)
 
     async def _turn(self) -> None:
         await self.seal()

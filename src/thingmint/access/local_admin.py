@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.administration import Command
     from thingmint.access.administration.inputs import Input
-    from thingmint.access.audit import AuditedStore, AuditTrail
+    from thingmint.access.audit import AuditedStore, AuditLog
     from thingmint.access.vault import Vault
 
 
@@ -32,7 +32,7 @@ def local_request(operation: str, now: datetime) -> RequestContext:
 
 
 @contextmanager
-def recorded(context: RequestContext, trail: AuditTrail) -> Iterator[Outcome]:
+def recorded(context: RequestContext, trail: AuditLog) -> Iterator[Outcome]:
     """Adds the record of the block to ``trail``, whether it returns or raises."""
     outcome = Outcome()
     try:
@@ -59,7 +59,7 @@ class Administration:
         return await run(command.operation, self.store.of(context, outcome), change, given)
 
 
-async def as_local_admin(admin: Administration, trail: AuditTrail, name: str, given: Mapping[str, Any]) -> Any:
+async def as_local_admin(admin: Administration, trail: AuditLog, name: str, given: Mapping[str, Any]) -> Any:
     """The answer of a command that the local administrator runs. Raises DomainErrors."""
     command = COMMANDS.get(name)
     if command is None:

@@ -16,7 +16,7 @@ from thingmint.domain.names import source_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from thingmint.access.audit import AuditTrail
+    from thingmint.access.audit import AuditLog
     from thingmint.access.context import Outcome, RequestContext
     from thingmint.metrics import Metrics
 
@@ -66,7 +66,7 @@ class RefusalLog:
 class RequestLog:
     """Counts the requests of an address that fails too often instead of logging each, which would fill the disk."""
 
-    def __init__(self, metrics: Metrics, trail: AuditTrail, refusals: RefusalLog | None = None) -> None:
+    def __init__(self, metrics: Metrics, trail: AuditLog, refusals: RefusalLog | None = None) -> None:
         self._metrics = metrics
         self._trail = trail
         self._refusals = refusals or RefusalLog()

@@ -197,7 +197,7 @@ def _ask(settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
 
 
 async def _run_here(directory: DataDirectory, settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
-    from thingmint.access.audit import AuditedStore, AuditTrail
+    from thingmint.access.audit import AuditedStore, AuditLog
     from thingmint.access.local_admin import Administration, as_local_admin
     from thingmint.admin import AdminError
     from thingmint.domain.errors import DomainError
@@ -210,7 +210,7 @@ async def _run_here(directory: DataDirectory, settings: Settings, name: str, giv
         raise ConfigError("data-dir", f"{directory.root} holds no instance: run thingmint init first")
     vault = open_vault(directory, settings.master_keys())
     store = await open_store(directory, settings.database())
-    trail = AuditTrail(store, utc_now)
+    trail = AuditLog(store, utc_now)
     try:
         await check_master_key(store, vault)
         audited = AuditedStore(store, utc_now)

@@ -1,4 +1,4 @@
-"""`thingmint audit`: reading and verifying the audit trail, and replacing its key."""
+"""`thingmint audit`: reading and verifying the audit log, and replacing its key."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Reader, Transaction
 
 
-app = typer.Typer(help="The audit trail: list, export and verify its records, and replace its key.")
+app = typer.Typer(help="The audit log: list, export and verify its records, and replace its key.")
 
 _PAGE = 1000
 _WIDE = 1000  # columns
@@ -171,7 +171,7 @@ def verify(
     try:
         found = asyncio.run(run())
     except Tampering as error:
-        print(f"thingmint: the audit trail was tampered with: {error}", file=sys.stderr)
+        print(f"thingmint: the audit log was tampered with: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
     print(f"{found.records} records and {found.checkpoints} checkpoints are intact.")
     if found.uncovered:
@@ -209,7 +209,7 @@ def rekey(data_dir: DataDirOption = None) -> None:
             key, signed = asyncio.run(run())
     except DirectoryInUse:
         raise ConfigError("data-dir", f"{directory.root} is in use: stop the server first") from None
-    print(f"The audit trail has a new signing key: {key}")
+    print(f"The audit log has a new signing key: {key}")
     print(
         "The old key signed the replacement." if signed else "The old key is missing and did not sign the replacement."
     )

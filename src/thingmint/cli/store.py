@@ -99,7 +99,7 @@ def check(data_dir: DataDirOption = None) -> None:
     if damage:
         print("thingmint: restore it from a backup", file=sys.stderr)
         raise typer.Exit(1)
-    print(f"{database} and the {count} certificates in it are intact. For the audit trail: thingmint audit verify")
+    print(f"{database} and the {count} certificates in it are intact. For the audit log: thingmint audit verify")
 
 
 def _database(directory: DataDirectory, where: str) -> Database:

@@ -1,4 +1,4 @@
-"""The key that signs the audit trail: made once, replaced on demand. The server refuses to start if it was lost."""
+"""The key that signs the audit log: made once, replaced on demand. The server refuses to start if it was lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def check_audit_key(store: Reader, directory: DataDirectory) -> None:
     """Raises ConfigError if the key was lost. An instance of a version without audit keys has signed nothing."""
     if directory.audit_key.exists() or not await _has_signed(store, directory):
         return
-    lost = f"{directory.audit_key}, the key that signs the audit trail, is missing: restore it from a backup"
+    lost = f"{directory.audit_key}, the key that signs the audit log, is missing: restore it from a backup"
     raise ConfigError("data-dir", f"{lost}, {_REKEY}")
 
 

@@ -28,7 +28,7 @@ from thingmint.access.administration.accounts import new_account
 from thingmint.access.administration.credentials import first_sealed
 from thingmint.access.administration.credentials import reseal as reseal_all
 from thingmint.access.administration.inputs import ACCOUNT_ID
-from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.audit import AuditedStore, AuditLog
 from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.domain.errors import Invalid
@@ -208,7 +208,7 @@ def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
 async def reseal(directory: DataDirectory, keys: Sequence[bytes], database: Database | None = None) -> int:
     """Seals every recoverable secret under the first of ``keys``. Returns how many there are. Raises ConfigError."""
     vault, store = Vault(*keys), await open_store(directory, database)
-    trail = AuditTrail(store, utc_now)
+    trail = AuditLog(store, utc_now)
     try:
         context = local_request("RotateMasterKey", utc_now())
         with recorded(context, trail) as outcome:
@@ -356,7 +356,7 @@ class Instance:
         return OwnAuthorities(found)
 
     def audit_key(self) -> Ed25519PrivateKey:
-        """The key that signs the audit trail. An instance of a version without audit keys gets one now."""
+        """The key that signs the audit log. An instance of a version without audit keys gets one now."""
         if not self.directory.audit_key.exists():
             return make_audit_key(self.directory, self._passphrase() if is_encrypted(self.directory) else None)
         return read_audit_key(self.directory, self._passphrase)

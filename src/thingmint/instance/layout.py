@@ -58,7 +58,7 @@ class DataDirectory:
 
     @property
     def audit_checkpoints(self) -> Path:
-        """A copy of the audit trail's checkpoints, outside of the store."""
+        """A copy of the audit log's checkpoints, outside of the store."""
         return self.root / "audit-checkpoints.jsonl"
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from thingmint.access.audit import AuditTrail
+    from thingmint.access.audit import AuditLog
     from thingmint.domain.arns import Scope
     from thingmint.metrics import Metrics
     from thingmint.mqtt.peer import Peer
@@ -51,7 +51,7 @@ def context_of(address: str, caller: Caller | None, operation: str, now: datetim
 
 
 class ConnectionLog:
-    def __init__(self, metrics: Metrics, trail: AuditTrail, clock: Callable[[], datetime]) -> None:
+    def __init__(self, metrics: Metrics, trail: AuditLog, clock: Callable[[], datetime]) -> None:
         self.refusals = RefusalLog()
         self._metrics = metrics
         self._trail = trail

@@ -10,7 +10,7 @@ from thingmint.services.jobs import JOBS_LEASE
 from thingmint.store.disk_reserve import free_bytes
 
 if TYPE_CHECKING:
-    from thingmint.access.audit import AuditTrail
+    from thingmint.access.audit import AuditLog
     from thingmint.access.audit_sealer import Sealer
     from thingmint.http.memory import MemoryBudget, RequestMemory
     from thingmint.instance.create import Instance
@@ -65,7 +65,7 @@ def watch_memory(metrics: Metrics, memory: RequestMemory) -> None:
     watch("authenticated", memory.authenticated)
 
 
-def watch_audit(metrics: Metrics, trail: AuditTrail, sealer: Sealer) -> None:
+def watch_audit(metrics: Metrics, trail: AuditLog, sealer: Sealer) -> None:
     metrics.gauge(
         "audit_activity_bytes",
         "Space that audit records of reads and refusals use in the database.",

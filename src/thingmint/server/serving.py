@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from thingmint.access.administration.accounts import extend_instance, list_accounts
-from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.audit import AuditedStore, AuditLog
 from thingmint.access.audit_sealer import AUDIT_LEASE, Sealer, insert_activity_with
 from thingmint.access.directory import Directory
 from thingmint.access.local_admin import Administration, as_local_admin
@@ -113,10 +113,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class _Reports:
-    """The reports about requests and devices: metrics, audit trail and log."""
+    """The reports about requests and devices: metrics, audit log and log."""
 
     metrics: Metrics
-    trail: AuditTrail
+    trail: AuditLog
     sealer: Sealer
     connections: ConnectionLog
     requests: RequestLog
@@ -125,7 +125,7 @@ class _Reports:
     def of(cls, instance: Instance, settings: Settings, holder: Holder) -> _Reports:
         metrics = Metrics()
         store = LeasedStore(instance.store, holder, AUDIT_LEASE)
-        trail = AuditTrail(instance.store, utc_now, insert_activity_with(store))
+        trail = AuditLog(instance.store, utc_now, insert_activity_with(store))
         checkpoints = instance.directory.audit_checkpoints
         key = instance.audit_key()
         former = read_audit_keys(instance.directory).former
@@ -384,14 +384,14 @@ async def _note_use(directory: Directory) -> None:
             _log.warning("credential_use_not_recorded")
 
 
-async def _finish(directory: Directory, trail: AuditTrail, sealer: Sealer) -> None:
+async def _finish(directory: Directory, trail: AuditLog, sealer: Sealer) -> None:
     """Stores what is only in memory: times of use of credentials, and audit records."""
     try:
         await directory.flush()
         await trail.close()
         await sealer.close()
     except (Unavailable, OSError) as error:
-        _log.error("audit_trail_not_finished", error=str(error))
+        _log.error("audit_log_not_finished", error=str(error))
 
 
 def _exclude_from_garbage_collection() -> None:

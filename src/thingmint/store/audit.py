@@ -1,4 +1,4 @@
-"""The audit trail in SQL: one stream of changes, one of reads and refusals, each with its own hash chain."""
+"""The audit log in SQL: one stream of changes, one of reads and refusals, each with its own hash chain."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A part of the audit trail with its own hash chain."""
+    """A part of the audit log with its own hash chain."""
 
     name: str
     records: str

@@ -1,6 +1,6 @@
 """The services that gRPC itself defines: health checking, and reflection for tools such as grpcurl.
 
-They need no token. Their calls are not calls of the API, so the request log and the audit trail omit them.
+They need no token. Their calls are not calls of the API, so the request log and the audit log omit them.
 """
 
 from __future__ import annotations

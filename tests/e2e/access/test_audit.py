@@ -1,4 +1,4 @@
-"""The audit trail as its commands show it: complete, without secrets, and protected against changes."""
+"""The audit log as its commands show it: complete, without secrets, and protected against changes."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ def test_a_record_edited_by_hand_is_named(story: Story, tmp_path: Path) -> None:
         db.execute("UPDATE audit_records SET record = record || ' ' WHERE sequence = 5")  # any record
     code, text = verified(copy)
     assert (code, len(text.splitlines())) == (1, 1)
-    assert text.startswith("thingmint: the audit trail was tampered with: record 5 was altered")
+    assert text.startswith("thingmint: the audit log was tampered with: record 5 was altered")
 
 
 # -- retention ----------------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ def test_old_records_are_pruned_on_an_idle_server(tmp_path: Path) -> None:
         event = "audit_records_pruned"
         until(lambda: event in server.output.read_text(), seconds=10, what="nothing is pruned")
         assert verified(data)[0] == 0
-    assert [record["event"] for record in records(data)] == ["PruneAuditTrail"]
+    assert [record["event"] for record in records(data)] == ["PruneAuditLog"]
     assert verified(data) == (0, "1 records and 2 checkpoints are intact.\n")
     with database(data) as db:
         db.execute("DELETE FROM audit_records")

@@ -1,4 +1,4 @@
-"""The audit trail over the native API: an account's records, for callers with permission."""
+"""The audit log over the native API: an account's records, for callers with permission."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The records of the audit trail: which are written, when, and that they contain no secret."""
+"""The records of the audit log: which are written, when, and that they contain no secret."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.http.answering import Answering
 from tests.unit.vectors import NOW, FakeClock
 from thingmint.access import audit, repeats
 from thingmint.access.administration.accounts import ACCOUNTS, Account, list_accounts
-from thingmint.access.audit import AuditedStore, AuditTrail, event_name
+from thingmint.access.audit import AuditedStore, AuditLog, event_name
 from thingmint.access.audit_chain import verify_all
 from thingmint.access.audit_keys import AuditKeys
 from thingmint.access.audit_sealer import Sealer, insert_sealed_activity
@@ -148,7 +148,7 @@ async def test_details_of_a_change_are_in_its_record_and_in_the_log(store: Store
     (record,) = await store.records()
     assert (record["outcome"], record["reason"]) == ("success", "it stays REVOKED")
     with capture_logs() as logs:
-        RequestLog(Metrics(), AuditTrail(store, clock)).record(*one)
+        RequestLog(Metrics(), AuditLog(store, clock)).record(*one)
     assert [(line["event"], line["reason"]) for line in logs] == [("request", "it stays REVOKED")]
 
 
@@ -247,7 +247,7 @@ async def test_an_audited_store_passes_other_calls_to_the_store(store: Store, cl
 
 
 async def test_reads_and_refusals_are_written_in_batches(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     for number in range(100):
         trail.add(*request(resource=f"arn:{number}"))
         clock.advance(microseconds=1)
@@ -272,7 +272,7 @@ async def test_reads_and_refusals_are_written_in_batches(store: Store, clock: Fa
 async def test_fields_of_the_record_of_a_read(
     store: Store, clock: FakeClock, fields: dict[str, Any], outcome: str | None, error: str | None
 ) -> None:
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     trail.add(*request(**fields))
     await trail.close()
     expected = [] if outcome is None else [(outcome, error, CALLER.account)]
@@ -281,7 +281,7 @@ async def test_fields_of_the_record_of_a_read(
 
 
 async def test_each_account_lists_its_own_records_only(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     trail.add(*request())
     trail.add(*unauthenticated())
     await trail.close()
@@ -296,7 +296,7 @@ async def test_each_account_lists_its_own_records_only(store: Store, clock: Fake
 @pytest.mark.parametrize("fails", ["before", "after"])
 async def test_records_that_the_store_refused_wait_in_order(store: Store, clock: FakeClock, fails: str) -> None:
     """``after``: the store failed after it had written the batch, which is therefore tried again."""
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     for number in range(3):
         trail.add(*request(resource=f"arn:{number}"))
         clock.advance(microseconds=1)
@@ -315,7 +315,7 @@ async def test_each_record_gets_one_place_in_the_chain(store: Store, clock: Fake
     """``after``: the store failed after it had written the sealed batch, which is therefore tried again."""
     key = Ed25519PrivateKey.generate()
     sealer = Sealer(store, key, Path("/dev/null"), clock)
-    trail = AuditTrail(store, clock, insert_sealed_activity)
+    trail = AuditLog(store, clock, insert_sealed_activity)
 
     async def batch() -> None:
         for _ in range(3):
@@ -342,7 +342,7 @@ async def test_a_full_batch_is_written_immediately(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "_FLUSH_EVERY", 3600)
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     task = asyncio.create_task(trail.run())
     for _ in range(audit._FLUSH_AT - 1):
         trail.add(*request())
@@ -361,7 +361,7 @@ async def test_records_added_during_a_commit_wait_for_the_next_batch(
 ) -> None:
     """After each commit, concurrent reads need a new snapshot."""
     monkeypatch.setattr(audit, "_FLUSH_EVERY", 3600)
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     task = asyncio.create_task(trail.run())
     added = 0
     while not store.writes:
@@ -379,7 +379,7 @@ async def test_records_added_during_a_commit_wait_for_the_next_batch(
 
 async def test_records_of_a_cancelled_flush_are_in_the_chain_once(store: Store, clock: FakeClock) -> None:
     key = Ed25519PrivateKey.generate()
-    trail = AuditTrail(store, clock, insert_sealed_activity)
+    trail = AuditLog(store, clock, insert_sealed_activity)
     for _ in range(3):
         trail.add(*request())
         clock.advance(microseconds=1)
@@ -398,7 +398,7 @@ async def test_records_are_written_often_and_after_failures_too(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "_FLUSH_EVERY", 0.001)
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     store.fails = "before"
     with capture_logs() as logs:
         task = asyncio.create_task(trail.run())
@@ -442,7 +442,7 @@ async def test_the_first_refusal_is_recorded_at_once_and_the_others_are_counted(
     store: Store, clock: FakeClock, fields: dict[str, Any]
 ) -> None:
     monotonic = Monotonic()
-    trail = AuditTrail(store, clock, monotonic=monotonic)
+    trail = AuditLog(store, clock, monotonic=monotonic)
     with capture_logs() as logs:
         logged = [trail.add(*request(**{"resource": f"arn:{number}"} | fields)) for number in range(50)]
         await trail.flush()
@@ -466,7 +466,7 @@ async def test_the_first_refusal_is_recorded_at_once_and_the_others_are_counted(
 async def test_counts_are_written_after_a_minute_and_then_less_and_less_often(store: Store, clock: FakeClock) -> None:
     """A device that is refused every 5 seconds for a day."""
     monotonic = Monotonic()
-    trail = AuditTrail(store, clock, monotonic=monotonic)
+    trail = AuditLog(store, clock, monotonic=monotonic)
     one = request(**REFUSALS["a certificate"])
     for _ in range(24 * 720):
         trail.add(*one)
@@ -485,7 +485,7 @@ def connect(**fields: Any) -> tuple[RequestContext, Outcome]:
 
 
 async def test_text_that_a_device_chooses_makes_few_records(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     for number in range(1000):
         context, outcome = connect(code="NotAuthorized", operation=f"Operation{number % 7}", resource=f"t/{number}")
         outcome.details = {"reason": f"topic {number} is not allowed", "closest": ["x" * 10_000]}
@@ -500,7 +500,7 @@ async def test_text_that_a_device_chooses_makes_few_records(store: Store, clock:
 
 
 async def test_invented_template_names_are_counted_as_one_kind(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     for number in range(100):
         context, outcome = connect(code="InvalidTemplate", operation="RegisterThing")
         outcome.details = {"reason": f"Template with name {number} does not exist."}
@@ -511,7 +511,7 @@ async def test_invented_template_names_are_counted_as_one_kind(store: Store, clo
 
 async def test_connections_of_a_device_that_connects_too_often_are_counted(store: Store, clock: FakeClock) -> None:
     monotonic = Monotonic()
-    trail = AuditTrail(store, clock, monotonic=monotonic)
+    trail = AuditLog(store, clock, monotonic=monotonic)
     for number in range(6000):
         trail.add(*connect(resource=f"client-{number}", address=f"192.0.2.{number % 100}"))
         monotonic.seconds += 0.01
@@ -525,7 +525,7 @@ async def test_connections_of_a_device_that_connects_too_often_are_counted(store
 
 
 async def test_connections_of_many_devices_are_recorded_one_by_one(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     for number in range(3000):
         trail.add(*connect(caller=replace(DEVICE, principal=f"{number:064x}")))
     await trail.close()
@@ -534,7 +534,7 @@ async def test_connections_of_many_devices_are_recorded_one_by_one(store: Store,
 
 
 async def test_reads_are_recorded_one_by_one(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     for _ in range(100):
         trail.add(*request())
     await trail.close()
@@ -542,7 +542,7 @@ async def test_reads_are_recorded_one_by_one(store: Store, clock: FakeClock) -> 
 
 
 async def test_probes_are_counted_for_the_log_and_not_audited(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     probe = request(api="probe", operation="healthz", caller=None)
     with capture_logs() as logs:
         assert [trail.add(*probe) for _ in range(100)] == [True] + 99 * [False]
@@ -555,7 +555,7 @@ async def test_waiting_records_are_bounded_and_dropped_records_are_counted(
     store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "_MAX_PENDING", 200_000)
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
     store.fails = "before"
     with capture_logs():
         for number in range(2000):
@@ -572,7 +572,7 @@ async def test_waiting_records_are_bounded_and_dropped_records_are_counted(
 
 
 async def test_many_records_are_written_in_small_transactions(store: Store, clock: FakeClock) -> None:
-    trail = AuditTrail(store, clock, insert_sealed_activity)
+    trail = AuditLog(store, clock, insert_sealed_activity)
     store.fails = "after"
     for _ in range(1100):
         trail.add(*request())
@@ -614,7 +614,7 @@ async def test_no_secret_gets_into_a_record(
     store: Store, clock: FakeClock, caller: Caller | None, refusal: str | None
 ) -> None:
     """Path, query and headers, except the user agent, are not in it either: they may contain secrets."""
-    trail = AuditTrail(store, clock)
+    trail = AuditLog(store, clock)
 
     class Api(Answering):
         async def serve(self, context: RequestContext, outcome: Outcome, route: Any, given: Any) -> Answer:
@@ -650,7 +650,7 @@ async def test_no_secret_gets_into_a_record(
     assert SECRET not in orjson.dumps(record).decode()
 
 
-def _front(api: HttpApi, trail: AuditTrail) -> Front:
+def _front(api: HttpApi, trail: AuditLog) -> Front:
     return Front(
         aws=api,
         native=api,

@@ -746,7 +746,7 @@ class TestSealer:
                     await asyncio.sleep(0.001)
                 task.cancel()
                 await asyncio.wait([task])
-            assert [line["event"] for line in logs] == ["audit_trail_not_sealed"]
+            assert [line["event"] for line in logs] == ["audit_log_not_sealed"]
         assert (await trail.verify())[0] == 18
 
 

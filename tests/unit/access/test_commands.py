@@ -1,4 +1,4 @@
-"""The table of commands: each runs, refuses invalid input, and is in the audit trail."""
+"""The table of commands: each runs, refuses invalid input, and is in the audit log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from tests.administrator import POLICY, TRUST, administer
 from tests.world import OURS, THEIRS
 from thingmint.access.administration import COMMANDS
-from thingmint.access.audit import AuditedStore, AuditTrail
+from thingmint.access.audit import AuditedStore, AuditLog
 from thingmint.access.local_admin import Administration, as_local_admin
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.services.accounts import SETTINGS
@@ -173,7 +173,7 @@ async def recorded(world: World) -> list[dict[str, Any]]:
 
 async def test_every_command_runs(world: World) -> None:
     admin = Administration(AuditedStore(world.store, world.clock), world.vault, world.clock)
-    trail = AuditTrail(world.store, world.clock)
+    trail = AuditLog(world.store, world.clock)
     ids = {
         "key": world.ours.access_key_id,
         "token": world.ours.token.split("_")[1],
@@ -213,7 +213,7 @@ async def test_every_command_runs(world: World) -> None:
 
 async def test_refused_commands_of_the_local_administrator_are_recorded(world: World) -> None:
     admin = Administration(AuditedStore(world.store, world.clock), world.vault, world.clock)
-    trail, theirs = AuditTrail(world.store, world.clock), world.theirs.account
+    trail, theirs = AuditLog(world.store, world.clock), world.theirs.account
     for _ in range(2):
         world.clock.advance(seconds=1)
         with pytest.raises(NotFound):

@@ -254,7 +254,7 @@ class TestAudit:
             assert shell.audit("verify") == "3 records and 1 checkpoints are intact.\n"
         else:
             printed = shell.audit("verify", expect=1)
-            assert printed.startswith(f"thingmint: the audit trail was tampered with: {message}")
+            assert printed.startswith(f"thingmint: the audit log was tampered with: {message}")
 
     def test_verify_counts_the_records_that_are_not_protected_yet(self, shell: Shell) -> None:
         shell.access("user", "create", "alice")

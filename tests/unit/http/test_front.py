@@ -54,7 +54,7 @@ async def ask(
 
 
 class Trail:
-    """An audit trail that accepts every request."""
+    """An audit log that accepts every request."""
 
     def add(self, context: RequestContext, outcome: Outcome) -> bool:
         del context, outcome

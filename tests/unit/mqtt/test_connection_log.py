@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from tests.unit.mqtt.test_sessions import PEER, SCOPE
-from thingmint.access.audit import AuditTrail
+from thingmint.access.audit import AuditLog
 from thingmint.metrics import Metrics
 from thingmint.mqtt.connection_log import ConnectionLog, device_caller
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 async def test_only_the_first_of_repeated_refusals_is_explained(world: World) -> None:
-    trail = AuditTrail(world.store, world.clock)
+    trail = AuditLog(world.store, world.clock)
     caller = device_caller(SCOPE, "a" * 64, "c")
     log, asked = ConnectionLog(Metrics(), trail, world.clock), Counter[str]()
 
@@ -38,13 +38,13 @@ CALLER = device_caller(SCOPE, "a" * 64, "c")
 RESOURCE = f"arn:aws:iot:{SCOPE.region}:{SCOPE.account}:client/c"
 
 
-async def records_of(world: World, trail: AuditTrail) -> list[dict[str, Any]]:
+async def records_of(world: World, trail: AuditLog) -> list[dict[str, Any]]:
     await trail.flush()
     return [orjson.loads(record) for (record,) in await world.rows("SELECT record FROM audit_activity ORDER BY id")]
 
 
 async def test_the_end_of_a_connection_is_recorded_with_its_reason(world: World) -> None:
-    trail, metrics = AuditTrail(world.store, world.clock), Metrics()
+    trail, metrics = AuditLog(world.store, world.clock), Metrics()
     log = ConnectionLog(metrics, trail, world.clock)
     logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter() - 0.2)
     log.disconnected(PEER, CALLER, "c", RESOURCE, "no packet came in time", logged=logged)
@@ -55,7 +55,7 @@ async def test_the_end_of_a_connection_is_recorded_with_its_reason(world: World)
 
 
 async def test_ends_of_counted_connections_are_counted(world: World) -> None:
-    trail = AuditTrail(world.store, world.clock)
+    trail = AuditLog(world.store, world.clock)
     log = ConnectionLog(Metrics(), trail, world.clock)
     for number in range(20):
         logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter())
@@ -73,7 +73,7 @@ async def test_ends_of_counted_connections_are_counted(world: World) -> None:
 
 async def test_the_duration_of_connect_is_observed(world: World) -> None:
     metrics = Metrics()
-    log = ConnectionLog(metrics, AuditTrail(world.store, world.clock), world.clock)
+    log = ConnectionLog(metrics, AuditLog(world.store, world.clock), world.clock)
     logged = log.connected(PEER, CALLER, "c", RESOURCE, time.perf_counter() - 2)
     log.disconnected(PEER, CALLER, "c", RESOURCE, "the device disconnected", logged=logged)
     log.refused(PEER, CALLER, "Publish", RESOURCE, "no statement allows it")

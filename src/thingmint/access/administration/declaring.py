@@ -71,7 +71,7 @@ class AdminChange:
 class Command:
     """``instance_wide`` commands concern more than one account, so only the operator of the machine may run them.
 
-    ``event_form`` is the event's name in the audit trail: CloudTrail's name for commands that IAM or STS has too,
+    ``event_form`` is the event's name in the audit log: CloudTrail's name for commands that IAM or STS has too,
     Yandex Audit Trails' for folders, service accounts and authorized keys. With the prefix thingmint: it is the action
     that policies allow. {Principal}, {Key} and {Session} in it depend on the kind of principal.
     ``fixed`` are further arguments of ``apply``, for functions that serve several commands.

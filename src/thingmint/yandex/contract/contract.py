@@ -42,7 +42,7 @@ class HttpBinding:
 class Method:
     """One of the contract's 54 methods. ``path`` is gRPC's, ``service`` the full name of its service.
 
-    ``label`` is its name in policies and in the audit trail, such as DeviceService.Get.
+    ``label`` is its name in policies and in the audit log, such as DeviceService.Get.
     """
 
     path: str
