@@ -57,10 +57,11 @@ coverage: install ## Run the tests (or TESTS=tests/unit) and report the lines th
 	$(PYTEST) --cov --cov-report=term --cov-report=html $(TESTS)
 	@echo "Line by line: build/coverage/html/index.html"
 
-check: install ## Lint, spelling, types, imports between packages, licences
+check: install ## Lint, spelling, words, types, imports between packages, licences
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell *.md Makefile pyproject.toml docs scripts src tests
+	$(BIN)/python scripts/check_words.py
 	$(BIN)/validate-pyproject pyproject.toml
 	$(BIN)/mypy
 	$(BIN)/lint-imports
