@@ -47,11 +47,11 @@ def weakness(key: PublicKeyTypes) -> str | None:
         return None
     modulus = key.public_numbers().n
     if math.gcd(modulus, _SMALL) > 1:
-        return "an RSA key with a small factor, which anyone can find"
+        return "an RSA key with a small factor, which is easy to find"
     if all(modulus % prime in powers for prime, powers in _FINGERPRINT):
         return "an RSA key that a faulty chip made (ROCA, CVE-2017-15361), which can be factored"
     if _has_close_factors(modulus):
-        return "an RSA key whose prime factors are close to each other (CVE-2022-26320), which anyone can find"
+        return "an RSA key whose prime factors are close to each other (CVE-2022-26320), which is easy to find"
     return None
 
 

@@ -299,8 +299,8 @@ def _roca() -> rsa.RSAPrivateKey:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (_close, "has an RSA key whose prime factors are close to each other (CVE-2022-26320), which anyone can find"),
-        (_with_small_factor, "has an RSA key with a small factor, which anyone can find"),
+        (_close, "has an RSA key whose prime factors are close to each other (CVE-2022-26320), which is easy to find"),
+        (_with_small_factor, "has an RSA key with a small factor, which is easy to find"),
         (_roca, "has an RSA key that a faulty chip made (ROCA, CVE-2017-15361), which can be factored"),
     ],
 )

@@ -185,10 +185,10 @@ SERVICE = Principal("Service", ("iot.amazonaws.com",), "123456789012")
     ],
 )
 def test_principals(named: Any, selected: list[Principal | None]) -> None:
-    everyone = [USER, SESSION, OTHER, SERVICE, None]
+    principals = [USER, SESSION, OTHER, SERVICE, None]
     trusted = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": named}
     barred = {"Effect": "Deny", "Action": "sts:AssumeRole", "NotPrincipal": named}
-    for principal in everyone:
+    for principal in principals:
         request = Request("sts:AssumeRole", "arn:aws:iam::1:role/r", principal=principal)
         for document in ([trusted], [{**trusted, "Principal": "*"}, barred]):
             decision = evaluate([policy(*document, kind=Kind.TRUST)], request)
