@@ -1,3 +1,3 @@
-"""Thingmint: the identity half of an IoT cloud, on your own machines."""
+"""Thingmint: an identity server for IoT devices that you run yourself."""
 
 __version__ = "0.2.0.dev0"

@@ -49,7 +49,7 @@ class Metrics:
             ["listener", "reason"],
             registry=self._registry,
         )
-        # Looking children up by labels costs more than counting; operations are as many as the contracts have.
+        # Looking children up by labels costs more than counting. The contracts bound the number of operations.
         self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, api: str, operation: str, status: int, seconds: float | None) -> None:

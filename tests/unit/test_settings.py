@@ -1,4 +1,4 @@
-"""Flags, then variables, then the file, then defaults; and every mistake in one clear line."""
+"""Settings: flags override variables, variables the file, and the file defaults. Each mistake is one line."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def refused(flags: dict[str, Any] | None = None, config: Path | None = None) -> 
 @pytest.mark.parametrize(
     "target", ["ftp://x/", "//x", "x", "entry-point:", "http:", "https:///x", "http://[", "javascript:x"]
 )
-def test_what_no_hook_is_behind(target: str) -> None:
+def test_malformed_hook_targets_are_refused(target: str) -> None:
     assert refused({"hooks": {"arn:aws:lambda:us-east-1:1:function:f": target}}).setting.startswith("hooks")
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:8080/x", "https://example.org", "entry-point:mine"])
-def test_hooks(target: str) -> None:
+def test_hook_targets_are_accepted(target: str) -> None:
     assert load({"hooks": {"arn": target}}).hooks == {"arn": target}
 
 
 class TestPrecedence:
-    def test_defaults(self) -> None:
+    def test_defaults_without_any_settings(self) -> None:
         settings = load({})
         assert settings.model_dump() == {
             "data_dir": Path("data"),
@@ -104,7 +104,7 @@ class TestPrecedence:
     @pytest.mark.parametrize("flag", [None, 4])
     @pytest.mark.parametrize("variable", [None, "3"])
     @pytest.mark.parametrize("line", [None, "key_pool = 2"])
-    def test_one_setting(
+    def test_flags_override_variables_and_variables_the_file(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, flag: int | None, variable: str | None, line: str | None
     ) -> None:
         if variable:
@@ -114,26 +114,26 @@ class TestPrecedence:
         expected = flag or int(variable or 0) or (2 if line else 32)
         assert load({"key_pool": flag}).key_pool == expected
 
-    def test_each_setting_comes_from_where_it_is(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_settings_come_from_different_sources(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "thingmint.toml").write_text('host = "a"\napi_port = 1\nlog_format = "json"\ndev = true')
         monkeypatch.setenv("THINGMINT_HOST", "b")
         monkeypatch.setenv("THINGMINT_API_PORT", "2")
         settings = load({"host": "c", "dev": None})
         assert (settings.host, settings.api_port, settings.log_format, settings.dev) == ("c", 2, "json", True)
 
-    def test_a_flag_of_false_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_flag_with_the_value_false_overrides(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("THINGMINT_DEV", "true")
         assert load({}).dev
         assert not load({"dev": False}).dev
 
-    def test_they_do_not_change(self) -> None:
+    def test_settings_are_immutable(self) -> None:
         settings: Any = load({})
         with pytest.raises(ValidationError):
             settings.host = "x"
 
 
-class TestWhereTheFileIs:
-    def test_named_by_a_flag_before_a_variable(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class TestFile:
+    def test_the_flag_overrides_the_variable(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in (("thingmint.toml", 1), ("variable.toml", 2), ("flag.toml", 3)):
             (folder / name).write_text(f"key_pool = {value}")
         assert load({}).key_pool == 1
@@ -142,14 +142,14 @@ class TestWhereTheFileIs:
         assert load({}, Path("flag.toml")).key_pool == 3
 
     @pytest.mark.parametrize("by", ["flag", "variable"])
-    def test_one_that_is_named_must_exist(self, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    def test_a_named_file_must_exist(self, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
         if by == "variable":
             monkeypatch.setenv("THINGMINT_CONFIG", "absent.toml")
         error = refused(config=Path("absent.toml") if by == "flag" else None)
         assert str(error) == "config: there is no file absent.toml"
 
     @pytest.mark.parametrize("content", [b"key_pool", b"key_pool = ", b"\xff", b"[a\n", b"a = 1\na = 2"])
-    def test_it_must_be_toml(self, folder: Path, content: bytes) -> None:
+    def test_the_file_must_be_toml(self, folder: Path, content: bytes) -> None:
         (folder / "thingmint.toml").write_bytes(content)
         assert str(refused()).startswith("thingmint.toml: is not valid TOML: ")
 
@@ -164,7 +164,7 @@ class TestMistakes:
             ("[server]\nhost = 'a'", "server: is not a setting"),
         ],
     )
-    def test_an_unknown_key(self, folder: Path, line: str, message: str) -> None:
+    def test_an_unknown_key_is_named(self, folder: Path, line: str, message: str) -> None:
         (folder / "thingmint.toml").write_text(line)
         assert str(refused()) == f"{message} (in thingmint.toml)"
 
@@ -178,11 +178,11 @@ class TestMistakes:
             ("THINGMINT_CONFIGURATION", "THINGMINT_CONFIGURATION: is not a setting"),
         ],
     )
-    def test_an_unknown_variable(self, monkeypatch: pytest.MonkeyPatch, variable: str, message: str) -> None:
+    def test_an_unknown_variable_is_named(self, monkeypatch: pytest.MonkeyPatch, variable: str, message: str) -> None:
         monkeypatch.setenv(variable, "1")
         assert str(refused()) == message
 
-    def test_variables_of_others_are_left_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_variables_of_other_programs_are_ignored(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("THINGMINT_YC_ENDPOINT", "THINGMINTX", "MY_THINGMINT_HOST"):
             monkeypatch.setenv(name, "1")
         assert load({}).host == "127.0.0.1"
@@ -222,7 +222,7 @@ class TestDurations:
         ("written", "seconds"),
         [("45s", 45), ("45", 45), ("30m", 1800), ("12h", 43200), ("1.5d", 129600), ("90d", 7776000), ("P90D", 7776000)],
     )
-    def test_ways_to_write_one(self, written: str, seconds: int) -> None:
+    def test_forms_of_a_duration(self, written: str, seconds: int) -> None:
         settings = load({"listener_certificate_lifetime": written})
         assert settings.listener_certificate_lifetime == timedelta(seconds=seconds)
 
@@ -232,25 +232,27 @@ class TestPassphrase:
         ("content", "passphrase"),
         [("correct horse\n", b"correct horse"), ("sesam", b"sesam"), ("p\u00e4ss", "päss".encode())],
     )
-    def test_from_a_file(self, folder: Path, monkeypatch: pytest.MonkeyPatch, content: str, passphrase: bytes) -> None:
+    def test_the_passphrase_comes_from_a_file(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, content: str, passphrase: bytes
+    ) -> None:
         (folder / "secret").write_text(content, "utf-8")
         monkeypatch.setenv("THINGMINT_CA_PASSPHRASE_FILE", str(folder / "secret"))
         assert load({}).passphrase() == passphrase
 
-    def test_from_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_passphrase_comes_from_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("THINGMINT_CA_PASSPHRASE", "correct horse")
         assert load({}).passphrase() == b"correct horse"
 
-    def test_none(self) -> None:
+    def test_there_is_no_passphrase_by_default(self) -> None:
         assert load({}).passphrase() is None
 
-    def test_a_file_that_is_not_there(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_missing_passphrase_file_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("THINGMINT_CA_PASSPHRASE_FILE", "absent")
         with pytest.raises(ConfigError, match=r"^ca-passphrase-file: cannot be read: No such file or directory$"):
             load({}).passphrase()
 
     @pytest.mark.parametrize("source", ["variable", "file"])
-    def test_an_empty_one_is_a_mistake(self, folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    def test_an_empty_passphrase_is_refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
         if source == "variable":
             monkeypatch.setenv("THINGMINT_CA_PASSPHRASE", "")
         else:
@@ -259,7 +261,7 @@ class TestPassphrase:
         with pytest.raises(ConfigError, match="is empty"):
             load({}).passphrase()
 
-    def test_it_is_never_shown(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_passphrase_is_never_shown(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("THINGMINT_CA_PASSPHRASE", "correct horse")
         settings = load({})
         assert "correct horse" not in f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
@@ -269,7 +271,7 @@ class TestPassphrase:
 
 
 def test_every_setting_can_be_a_variable() -> None:
-    # A name that began like one of the exceptions would be let through unchecked.
+    # A name that begins like one of the exceptions would be accepted without a check.
     assert not [name for name in Settings.model_fields if name.startswith(("config", "yc_"))]
     assert not [name for name in os.environ if name.startswith("THINGMINT_")]
 
@@ -284,7 +286,7 @@ class TestMasterKeys:
         ],
     )
     @pytest.mark.parametrize("in_file", [False, True])
-    def test_the_one_in_force_comes_first(
+    def test_the_current_key_comes_first(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, text: str, keys: list[bytes], in_file: bool
     ) -> None:
         (folder / "key").write_text(text)
@@ -295,17 +297,17 @@ class TestMasterKeys:
         assert settings.master_keys() == keys
         assert "aaaa" not in repr(settings).lower()
 
-    def test_none(self) -> None:
+    def test_there_are_no_master_keys_by_default(self) -> None:
         assert load({}).master_keys() is None
 
     @pytest.mark.parametrize("text", ["", "aa", "aa" * 33, "zz" * 32, f"{'aa' * 32}\n{'bb' * 31}"])
-    def test_what_is_none(self, folder: Path, text: str) -> None:
+    def test_malformed_master_keys_are_refused(self, folder: Path, text: str) -> None:
         (folder / "key").write_text(text)
         for setting, value in (("master_key", text), ("master_key_file", folder / "key")):
             with pytest.raises(ConfigError, match="must be 64 hexadecimal digits"):
                 load({setting: value}).master_keys()
 
-    def test_a_file_that_is_not_there(self) -> None:
+    def test_a_missing_master_key_file_is_named(self) -> None:
         with pytest.raises(ConfigError, match="master-key-file: cannot be read"):
             load({"master_key_file": "missing"}).master_keys()
 
@@ -346,10 +348,10 @@ class TestQuotas:
             ("none", NO_QUOTAS),
         ],
     )
-    def test_by_profile(self, limits: str, expected: Quotas) -> None:
+    def test_quotas_of_the_profiles(self, limits: str, expected: Quotas) -> None:
         assert load({"limits": limits}).quotas_in_force() == expected
 
-    def test_single_ones(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_single_quotas_override_the_profile(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "thingmint.toml").write_text('limits = "aws"\n[quotas]\nusers = 7\ncertificates = 20000000\n')
         monkeypatch.setenv("THINGMINT_QUOTAS__DEVICES", "1000")
         monkeypatch.setenv("THINGMINT_QUOTAS__USERS", "8")
@@ -366,12 +368,12 @@ class TestQuotas:
             ("quotas = 3", "quotas"),
         ],
     )
-    def test_what_is_none(self, folder: Path, text: str, named: str) -> None:
+    def test_wrong_quotas_are_refused(self, folder: Path, text: str, named: str) -> None:
         (folder / "thingmint.toml").write_text(text)
         assert str(refused()).startswith(named)
 
     @pytest.mark.parametrize("variable", ["THINGMINT_QUOTAS__USER", "THINGMINT_HOST__USERS", "THINGMINT_QUOTA__USERS"])
-    def test_variables_that_are_none(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    def test_unknown_quota_variables_are_refused(self, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
         monkeypatch.setenv(variable, "3")
         assert "is not a setting" in str(refused())
 
@@ -381,7 +383,7 @@ class TestRates:
         assert load({}).rates_in_force() == load({"limits": "aws"}).rates_in_force() == Rates(100, 50, 524_288)
         assert load({"limits": "none"}).rates_in_force() == NO_RATES
 
-    def test_each_can_be_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_rate_can_be_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "thingmint.toml").write_text("[mqtt_rates]\npublishes = 500\n")
         monkeypatch.setenv("THINGMINT_MQTT_RATES__SUBSCRIBES", "0")
         assert load({}).rates_in_force() == Rates(500, None, 524_288)
@@ -394,13 +396,13 @@ class TestRates:
             ("publishes = -1", "mqtt-rates.publishes"),
         ],
     )
-    def test_what_is_wrong(self, folder: Path, text: str, message: str) -> None:
+    def test_wrong_rates_are_refused(self, folder: Path, text: str, message: str) -> None:
         (folder / "thingmint.toml").write_text(f"[mqtt_rates]\n{text}\n")
         assert str(refused()).startswith(message)
 
 
 class TestConnections:
-    def test_usual_ones(self) -> None:
+    def test_default_connection_limits(self) -> None:
         limits = {listener: load({}).connection_limits(listener) for listener in LISTENERS}
         assert {name: (each.total, each.per_address, each.reserve) for name, each in limits.items()} == {
             "api": (4096, 3072, 512),
@@ -409,7 +411,7 @@ class TestConnections:
             "mqtt": (20_000, 5_000, 1_000),
         }
 
-    def test_set_ones(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_connection_limits_can_be_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / "thingmint.toml").write_text("[connections.api]\ntotal = 700\n[connections.mqtt]\nhalf_open = 8\n")
         monkeypatch.setenv("THINGMINT_CONNECTIONS__API__PER_ADDRESS", "600")
         settings = load({})
@@ -430,18 +432,18 @@ class TestConnections:
             ("unauthenticated_rate = -1", "unauthenticated-rate"),
         ],
     )
-    def test_wrong_ones(self, folder: Path, text: str, named: str) -> None:
+    def test_wrong_connection_limits_are_refused(self, folder: Path, text: str, named: str) -> None:
         (folder / "thingmint.toml").write_text(text)
         assert str(refused()).startswith(named)
 
     @pytest.mark.parametrize("name", ["API__TOTALS", "APIS__TOTAL", "API__TOTAL__MORE"])
-    def test_variables_that_are_none(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def test_unknown_connection_variables_are_refused(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         monkeypatch.setenv(f"THINGMINT_CONNECTIONS__{name}", "3")
         assert "is not a setting" in str(refused())
 
 
 class TestEndpoints:
-    def test_names_are_folded(self, folder: Path) -> None:
+    def test_host_names_are_made_canonical(self, folder: Path) -> None:
         (folder / "thingmint.toml").write_text(
             '[endpoints."IoT.Example.org."]\naccount = "123456789012"\nregion = "eu-west-1"\n'
         )
@@ -470,13 +472,13 @@ class TestEndpoints:
             ('[endpoints."a.example"]\naccount = "123456789012"\nregion = "r"\nport = 1', "endpoints.a.example.port"),
         ],
     )
-    def test_what_is_refused(self, folder: Path, table: str, setting: str) -> None:
+    def test_wrong_endpoints_are_refused(self, folder: Path, table: str, setting: str) -> None:
         (folder / "thingmint.toml").write_text(table)
         assert refused().setting == setting
 
 
 class TestBroker:
-    def test_all_of_it(self, folder: Path) -> None:
+    def test_all_settings_of_a_broker(self, folder: Path) -> None:
         (folder / "secret").write_text("pass\n")
         (folder / "thingmint.toml").write_text(
             "[broker]\nurl = 'unix:///run/broker'\nversion = '3.1.1'\ndialect = 'rabbitmq'\n"
@@ -489,13 +491,13 @@ class TestBroker:
         assert "pass'" not in f"{upstream}"
 
     @pytest.mark.parametrize("text", ['{"url": "mqtt://b"}', '{"url": "mqtt://b", "version": 5}'])
-    def test_defaults(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    def test_defaults_of_a_broker(self, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
         monkeypatch.setenv("THINGMINT_BROKER", text)
         settings = load({}).broker
         assert settings is not None
         assert settings.upstream() == Upstream(Target("b", 1883))
 
-    def test_tls(self) -> None:
+    def test_tls_settings_of_a_broker(self) -> None:
         settings = BrokerSettings(url="mqtts://b")
         assert settings.upstream().target.tls is not None
 
@@ -515,13 +517,15 @@ class TestBroker:
             ('{"url": "mqtt://b", "password_file": "x"}', "broker", "needs a username"),
         ],
     )
-    def test_what_is_wrong(self, monkeypatch: pytest.MonkeyPatch, text: str, setting: str, message: str) -> None:
+    def test_wrong_broker_settings_are_refused(
+        self, monkeypatch: pytest.MonkeyPatch, text: str, setting: str, message: str
+    ) -> None:
         monkeypatch.setenv("THINGMINT_BROKER", text)
         error = refused()
         assert error.setting == setting
         assert re.search(message, str(error))
 
-    def test_a_table_that_is_not_json(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_broker_variable_that_is_not_json_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("THINGMINT_ENDPOINTS", "x")
         example = '{"iot.example.org": {"account": "123456789012", "region": "us-east-1"}}'
         assert str(refused()) == (
@@ -537,7 +541,7 @@ class TestBroker:
             {"url": "mqtts://b", "certificate_file": "empty"},
         ],
     )
-    def test_files_that_are_none(self, folder: Path, fields: dict[str, Any]) -> None:
+    def test_missing_or_empty_files_of_a_broker_are_refused(self, folder: Path, fields: dict[str, Any]) -> None:
         (folder / "empty").touch()
         with pytest.raises(ConfigError, match="cannot be"):
             BrokerSettings(**fields).upstream()
@@ -562,7 +566,7 @@ PYTHON = re.compile(
 
 @pytest.mark.parametrize(("name", "message"), [pair for each in WRONG_TYPES.values() for pair in each.items()])
 @pytest.mark.parametrize("value", ["[[1]]", "{ x = [1] }", "1979-05-27"])
-def test_wrong_types_in_the_file(folder: Path, name: str, message: str, value: str) -> None:
+def test_wrong_types_in_the_file_are_refused(folder: Path, name: str, message: str, value: str) -> None:
     taken = {"hooks", "endpoints", "quotas", "connections", "broker"} if "{" in value else set()
     if value == "[[1]]" and name == "mqtt_proxy_fingerprints":
         taken = {name}  # it is a list
@@ -588,7 +592,7 @@ KINDS = {
 
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"dev", "reinstate_revoked"}))
 @pytest.mark.parametrize("source", ["flag", "file"])
-def test_true_is_no_number_and_no_text(folder: Path, source: str, name: str) -> None:
+def test_true_is_not_a_number_or_text(folder: Path, source: str, name: str) -> None:
     (folder / "thingmint.toml").write_text(f"{name} = true" if source == "file" else "")
     error = refused({name: True} if source == "flag" else {})
     where = f"--{name.replace('_', '-')}" if source == "flag" else "in thingmint.toml"
@@ -600,18 +604,20 @@ def test_true_is_no_number_and_no_text(folder: Path, source: str, name: str) -> 
 
 @pytest.mark.parametrize("name", sorted(set(Settings.model_fields) - {"data_dir", "ca_passphrase", "master_key"}))
 @pytest.mark.parametrize("value", ["\u00e9 \x07", "[1", '{"a": {"b": {"c": 1}}}', "1e999", "nan", "-0.5", "9" * 400])
-def test_variables_of_any_content(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_arbitrary_variables_are_settings_or_config_errors(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(f"THINGMINT_{name.upper()}", value)
-    told = f"THINGMINT_{name.upper()}"
+    variable = f"THINGMINT_{name.upper()}"
     with contextlib.suppress(ConfigError):
         load({})
         return  # a path, or a name
     error = str(refused())
-    assert told in error
+    assert variable in error
     assert not PYTHON.search(error), error
 
 
-def test_all_mistakes_of_a_file_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_mistakes_of_a_file_are_named_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THINGMINT_HTTP_PORT", "http")
     (folder / "thingmint.toml").write_text(
         'api_port = "x"\nkey_pol = 1\naudit_retention = "1s"\n[mqtt_rates]\nreceived = -1'

@@ -249,7 +249,7 @@ class AuditLog:
     def add(self, context: RequestContext, outcome: Outcome, *, counted: bool = False) -> bool:
         """Records an answered request, without I/O. True if the log should have a line about it.
 
-        ``counted``: count the event, because the event that it belongs to was counted.
+        ``counted``: count the event, because the event that it belongs to (a disconnect's connect) was counted.
         """
         if outcome.recorded:
             return True

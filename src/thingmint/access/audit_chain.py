@@ -89,7 +89,7 @@ class Checkpoint:
 
 
 class Tampering(Exception):
-    """The trail was altered. ``sequence`` is the number of the first record that shows it."""
+    """The audit log was altered. ``sequence`` is the number of the first record that shows it."""
 
     def __init__(self, sequence: int, what: str) -> None:
         super().__init__(what)
@@ -224,7 +224,7 @@ async def verify(store: Reader, keys: AuditKeys, further: Iterable[Checkpoint], 
     _check_pruned(first, began_at, pruned)
     beyond = [number for number in checkpoints if number > sequence]
     if beyond:
-        raise Tampering(sequence + 1, f"the trail was cut off: records {sequence + 1} to {max(beyond)} are gone")
+        raise Tampering(sequence + 1, f"the audit log was cut off: records {sequence + 1} to {max(beyond)} are gone")
     uncovered = sequence - max((number for number in checkpoints if number <= sequence), default=began_at)
     unsealed = await store.read(partial(sql.count_unsealed, stream=stream))
     return Verified(sequence, len(checkpoints), sequence - began_at, uncovered, unsealed)

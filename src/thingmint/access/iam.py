@@ -86,7 +86,7 @@ class IamTokens:
         return self._issue(await self._directory.owner(key_id), key_id, now)
 
     async def for_api_token(self, token: str) -> NewToken:
-        """A token for a user's API token, which stands in for Yandex's OAuth token. Raises Unauthenticated."""
+        """A token for a user's API token, which takes the place of Yandex's OAuth token. Raises Unauthenticated."""
         caller = await self._directory.authenticate_token(token)
         return self._issue(caller, caller.credential, self._clock())
 

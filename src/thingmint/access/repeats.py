@@ -37,7 +37,7 @@ class Kind(NamedTuple):
     """The facts that are equal in events that are counted together.
 
     ``who`` is the id of a principal, or an address if there is none. ``audited``: the events are recorded in the audit
-    trail too, not only in the log.
+    log too, not only in the server's log.
     """
 
     account: str | None

@@ -1,4 +1,4 @@
-"""`thingmint access`, made from the table of commands, so that the command line and the API always have the same."""
+"""`thingmint access`, made from the table of commands, so that the command line and the API have the same commands."""
 
 from __future__ import annotations
 

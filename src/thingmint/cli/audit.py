@@ -182,7 +182,7 @@ def verify(
 
 @app.command(epilog="\b\nExample:\n  thingmint audit rekey --data-dir data")
 def rekey(data_dir: DataDirOption = None) -> None:
-    """Replace the key that signs the trail. Signatures of the old key stay valid. Stop the server first."""
+    """Replace the key that signs the audit log. Signatures of the old key stay valid. Stop the server first."""
     from thingmint.access.audit_keys import key_text
     from thingmint.instance.audit_key import rekey as replace_key
     from thingmint.instance.create import check_keys, exists, open_store

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 
 def _examples(*lines: str) -> str:
-    """An epilog; the \b keeps click from wrapping it."""
+    """An epilog with the examples; the \b keeps click from wrapping the lines."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 app = typer.Typer(
     name="thingmint",
-    help="The identity half of an IoT cloud, on your own machines.",
+    help="An identity server for IoT devices that you run yourself.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # examples stay on their own lines
@@ -48,7 +48,7 @@ _out = Console(highlight=False, soft_wrap=True)
 
 
 def _setting(name: str, metavar: str) -> Any:
-    """The flag of a setting. Its value stays text: the settings themselves check it, whatever it comes from."""
+    """The flag of a setting. Its value stays text, because the settings check it, like variables."""
     return typer.Option(f"--{name.replace('_', '-')}", metavar=metavar, help=help_of(name))
 
 
@@ -102,7 +102,7 @@ def thingmint(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """The identity half of an IoT cloud, on your own machines."""
+    """An identity server for IoT devices that you run yourself."""
     if context.invoked_subcommand is None:
         print(context.get_help())
         raise typer.Exit(2)
@@ -192,7 +192,7 @@ def serve(
     dev: Annotated[bool | None, typer.Option("--dev", help=help_of("dev"))] = None,
     config: _Config = None,
 ) -> None:
-    """Serve the APIs and devices. Make the data directory first if it is empty. Ctrl-C stops the server."""
+    """Serve the APIs and the MQTT gateway. Make the data directory first if it is empty. Ctrl-C stops the server."""
     from thingmint import logs
     from thingmint.domain.names import is_loopback
     from thingmint.instance.layout import DataDirectory, DirectoryInUse, DirectoryUnusable

@@ -77,7 +77,7 @@ def read_audit_key(directory: DataDirectory, passphrase: Callable[[], bytes | No
 
 
 def read_audit_keys(directory: DataDirectory) -> AuditKeys:
-    """The public keys that verify the trail's signatures. Raises ConfigError."""
+    """The public keys that verify the audit log's signatures. Raises ConfigError."""
     try:
         return AuditKeys.read(_public_key(directory), directory.audit_key_changes)
     except (OSError, UnicodeDecodeError) as error:

@@ -102,7 +102,7 @@ class Reloading:
                 _log.error("not_reloaded", why=str(error))
 
     async def reload(self) -> None:
-        """Raises ConfigError, having changed nothing; Unavailable; OSError."""
+        """Applies changed settings. Raises ConfigError, without any change, and Unavailable and OSError."""
         new = self._reread()
         changed = {name for name in type(new).model_fields if getattr(new, name) != getattr(self._in_force, name)}
         applied: set[str] = set()

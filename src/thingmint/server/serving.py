@@ -113,7 +113,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class _Reports:
-    """The reports about requests and devices: metrics, audit log and log."""
+    """The reports about requests and devices: metrics, audit log and request log."""
 
     metrics: Metrics
     trail: AuditLog

@@ -305,8 +305,8 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         5,
         "the checkpoint at record 5 has a false signature",
     ),
-    "cut off": (lambda c: remove(c, 14, 17), 14, "the trail was cut off: records 14 to 15 are gone"),
-    "all removed": (lambda c: remove(c, 1, 17), 1, "the trail was cut off: records 1 to 15 are gone"),
+    "cut off": (lambda c: remove(c, 14, 17), 14, "the audit log was cut off: records 14 to 15 are gone"),
+    "all removed": (lambda c: remove(c, 1, 17), 1, "the audit log was cut off: records 1 to 15 are gone"),
     "head removed as far as a checkpoint": (
         lambda c: remove(c, 1, 10),
         1,
@@ -351,8 +351,8 @@ async def test_manual_changes_of_the_database_are_found(trail: Trail, case: str)
 
 
 CHECKPOINTS_TOO: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
-    "cut off": (lambda c: remove(c, 14, 17), 14, "the trail was cut off: records 14 to 15 are gone"),
-    "all removed": (lambda c: remove(c, 1, 17), 1, "the trail was cut off: records 1 to 15 are gone"),
+    "cut off": (lambda c: remove(c, 14, 17), 14, "the audit log was cut off: records 14 to 15 are gone"),
+    "all removed": (lambda c: remove(c, 1, 17), 1, "the audit log was cut off: records 1 to 15 are gone"),
     "chained anew": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
     "head removed": (all_of(lambda c: remove(c, 1, 10), rechain), 1, "a record from 1 to 5 was altered"),
 }
@@ -384,7 +384,7 @@ async def test_a_trail_that_was_cut_off_and_grew_again_is_found(trail: Trail) ->
         ("{", 0, "a checkpoint is not readable"),
         ('{"sequence":"x","hash":"","time":"","signature":""}', 0, "a checkpoint is not readable"),
         (Checkpoint.sign(5, bytes(32), FakeClock()(), OTHER_KEY).line(), 5, "the checkpoint at record 5 has a false"),
-        (Checkpoint.sign(20, bytes(32), FakeClock()(), KEY).line(), 18, "the trail was cut off: records 18 to 20"),
+        (Checkpoint.sign(20, bytes(32), FakeClock()(), KEY).line(), 18, "the audit log was cut off: records 18 to 20"),
         (Checkpoint.sign(12, bytes(32), FakeClock()(), KEY).line(), 11, "a record from 11 to 12 was altered"),
     ],
 )
@@ -423,7 +423,7 @@ class TestPruning:
         async with old.opened() as (_, sealer):
             await sealer.prune()
         # 11 is an hour old, so it stays, with everything after the checkpoint before it. The record of the pruning
-        # is sealed at once: if the server is killed right after it, the trail must not look tampered with.
+        # is sealed at once: if the server is killed right after it, the audit log must not look tampered with.
         assert self.sequences(old) == [*range(11, 19)]
         for kept in (True, False):
             assert await old.verify(kept=kept) == (18, 3 if kept else 2)
@@ -514,7 +514,7 @@ class TestPruning:
 
 
 async def test_a_process_that_does_not_seal_keeps_copies_of_the_checkpoints(trail: Trail, tmp_path: Path) -> None:
-    """Copies begin with the process's start. Its own file is enough to verify the trail."""
+    """Copies begin with the process's start. Its own file is enough to verify the audit log."""
     other = tmp_path / "other.jsonl"
     async with trail.opened() as (store, sealer):
         follower = Sealer(store, KEY, other, trail.clock)
@@ -601,7 +601,7 @@ class TestActivity:
     async def test_few_records_are_deleted_in_one_transaction(
         self, busy: Trail, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Between the transactions the trail is intact, in case the server is killed there."""
+        """Between the transactions the audit log is intact, in case the server is killed there."""
         monkeypatch.setattr(audit_sealer, "_PRUNE_AT_ONCE", 70)
         async with busy.opened() as (store, _):
             deleted: list[int] = []
@@ -636,8 +636,8 @@ class TestActivity:
                 "UPDATE audit_activity SET record = '{}' WHERE sequence = 3",
                 "record 3 was altered",
             ),
-            ("DELETE FROM audit_activity WHERE sequence > 1900", "the trail was cut off"),
-            ("DELETE FROM audit_activity", "the trail was cut off"),
+            ("DELETE FROM audit_activity WHERE sequence > 1900", "the audit log was cut off"),
+            ("DELETE FROM audit_activity", "the audit log was cut off"),
         ],
     )
     async def test_manual_deletions_are_found(self, busy: Trail, edit: str, message: str) -> None:

@@ -240,7 +240,7 @@ class TestAudit:
         [
             ("UPDATE audit_records SET record = '{}' WHERE sequence = 2", "record 2 was altered"),
             ("DELETE FROM audit_records WHERE sequence = 2", "record 2 was removed"),
-            ("DELETE FROM audit_records WHERE sequence = 3", "the trail was cut off: records 3 to 3 are gone"),
+            ("DELETE FROM audit_records WHERE sequence = 3", "the audit log was cut off: records 3 to 3 are gone"),
             ("DELETE FROM audit_checkpoints", None),
         ],
     )

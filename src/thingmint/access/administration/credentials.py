@@ -100,7 +100,7 @@ async def prepare_key_pair(_change: AdminChange, given: inputs.Input) -> tuple[s
 
 
 async def new_access_key(tx: Transaction, change: AdminChange, principal: str) -> Secrets:
-    """``principal`` is an id."""
+    """Creates an access key for the principal with the id ``principal``."""
     id, secret, sealed = _sealed_secret(change, "AKIA")
     await _insert(tx, Credential(id, "access-key", principal, sealed, change.now))
     return Secrets(access_key_id=id, secret_access_key=secret)
@@ -118,13 +118,13 @@ async def _import_access_key(tx: Transaction, change: AdminChange, principal: st
 
 
 async def _insert(tx: Transaction, new: Credential) -> None:
-    """Raises AlreadyExists if any account has a credential with that id."""
+    """Inserts the credential. Raises AlreadyExists if any account has one with that id."""
     if not await CREDENTIALS.insert(tx, new):
         raise AlreadyExists(new.kind, new.id)
 
 
 async def new_authorized_key(tx: Transaction, change: AdminChange, principal: str, pair: tuple[str, str]) -> Secrets:
-    """Returns the key in the form of the key files that Yandex's console writes and its SDKs read."""
+    """Creates an authorized key. The answer has the form of the key files of Yandex's console and SDKs."""
     id, (private_pem, public_pem) = change.once(lambda: new_id(PRINCIPAL)), pair
     await _insert(tx, Credential(id, "authorized-key", principal, public_pem.encode(), change.now))
     return Secrets(
@@ -138,7 +138,7 @@ async def new_authorized_key(tx: Transaction, change: AdminChange, principal: st
 
 
 async def new_api_token(tx: Transaction, change: AdminChange, principal: str, **fields: Any) -> str:
-    """``fields`` are further fields of the credential."""
+    """Creates an API token and returns it. ``fields`` are further fields of the credential."""
     id, secret = change.once(lambda: (secrets.token_hex(8), secrets.token_urlsafe(32)))
     new = Credential(id, "api-token", principal, secret_sha256(secret), change.now, **fields)
     await _insert(tx, new)
@@ -194,7 +194,7 @@ async def create_token(tx: Transaction, change: AdminChange, given: inputs.NewTo
 
 @command("session.create", "Make temporary AWS credentials", inputs.NewSessionInput, "{Session}")
 async def create_session(tx: Transaction, change: AdminChange, given: inputs.NewSessionInput) -> Secrets:
-    """Raises Denied for a role whose trust policy does not allow the caller."""
+    """Creates a session. Raises Denied for a role whose trust policy does not allow the caller."""
     _refuse_narrowed(change)
     kind, name = given.parsed
     if not _SHORTEST_SESSION <= given.duration <= _LONGEST_SESSION:

@@ -27,14 +27,14 @@ async def _list_hostnames(tx: Transaction, _change: AdminChange, _given: Any) ->
 
 @command("hostname.add", "Add a host name at the end", inputs.Hostname, "AddHostname", instance_wide=True)
 async def add_hostname(tx: Transaction, _change: AdminChange, given: inputs.Hostname) -> list[Json]:
-    """No change if the instance has the name. Raises Invalid."""
+    """Adds the name at the end. No change if the instance has it. Raises Invalid."""
     await add_hostnames(tx, [canonical_hostname(given.name)])
     return await _list_hostnames(tx, _change, given)
 
 
 @command("hostname.first", "Give clients this host name", inputs.Hostname, "SetFirstHostname", instance_wide=True)
 async def put_hostname_first(tx: Transaction, _change: AdminChange, given: inputs.Hostname) -> list[Json]:
-    """Adds the name if the instance does not have it. Raises Invalid."""
+    """Puts the name first, or adds it there. Raises Invalid."""
     name = canonical_hostname(given.name)
     others = [other for other in await list_hostnames(tx) if other != name]
     await put_hostnames(tx, [name, *others])
@@ -43,7 +43,7 @@ async def put_hostname_first(tx: Transaction, _change: AdminChange, given: input
 
 @command("hostname.remove", "Remove a host name", inputs.Hostname, "RemoveHostname", instance_wide=True)
 async def remove_hostname(tx: Transaction, _change: AdminChange, given: inputs.Hostname) -> list[Json]:
-    """Raises NotFound, and Invalid if no name would be left to give to clients."""
+    """Removes the name. Raises NotFound, and Invalid if no name would be left to give to clients."""
     name, names = canonical_hostname(given.name), await list_hostnames(tx)
     if name not in names:
         raise NotFound("host name", name)
