@@ -76,7 +76,11 @@ def test_one_of_several_simultaneous_connections_stays(tmp_path: Path, url: str)
             thread.join()
         every = [stack.enter_context(each) for those in opened for each in those]
         assert len(every) == 40
-        until(lambda: sum(metric(s, "device_connections") for s in servers) == 1, seconds=20, what="one is left")
+        until(
+            lambda: sum(metric(s, "device_connections") for s in servers) == 1,
+            seconds=20,
+            what="one connection is left",
+        )
         assert sum(each.is_open for each in every) == 1
         assert [name for name, _ in rows(url)] == ["lamp"]
 

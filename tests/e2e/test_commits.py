@@ -71,7 +71,7 @@ def test_a_commit_that_lost_its_connection_is_answered_after_its_outcome_is_know
         ]
         until(lambda: waiting(primary) >= len(calls), seconds=15, what="all wait for the standby")
         assert fetch(primary, f"SELECT pg_cancel_backend(pid) {_WAITING}"), "COMMIT succeeds, with a warning"
-        until(lambda: waiting(primary), seconds=15, what="what came of it is asked for")
+        until(lambda: waiting(primary), seconds=15, what="the outcome of the commit is looked up")
         assert none_is_answered(calls)
         assert fetch(primary, f"SELECT pg_terminate_backend(pid) {_WAITING}"), "the connection is lost"
         until(lambda: "store_unreachable" in server.output.read_text(), seconds=15, what="the loss is noticed")

@@ -137,9 +137,9 @@ def check_kept(server: RunningServer, answered: dict[str, str | None], open_chan
         if cert_id in open_changes:
             continue
         if status is None:
-            assert cert_id not in kept, "what was deleted is back"
+            assert cert_id not in kept, "a deleted certificate is back"
         else:
-            assert kept.get(cert_id) == status, "an answered certificate is not what was answered"
+            assert kept.get(cert_id) == status, "a stored certificate differs from the answer"
 
 
 # -- a disk that is full ------------------------------------------------------------------------------------------
@@ -175,9 +175,9 @@ def test_a_full_disk_answers_503_until_there_is_room(tmp_path: Path) -> None:
                 server, "POST", "/keys-and-certificate", {"authorization": f"Bearer {server.token}", "host": "x"}
             )
             assert (native.status, native.json()["error"]["code"]) == (503, "UNAVAILABLE")
-            until(lambda: exchange(server, "GET", "/readyz").status == 503, seconds=10, what="the server says ready")
+            until(lambda: exchange(server, "GET", "/readyz").status == 503, seconds=10, what="the server is not ready")
             assert exchange(server, "GET", "/healthz").status == 200
-        until(lambda: exchange(server, "GET", "/readyz").status == 200, seconds=10, what="the store is not reopened")
+        until(lambda: exchange(server, "GET", "/readyz").status == 200, seconds=10, what="the server is ready")
         late = iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())["certificateId"]
         assert {kept, late} <= {cert_id for cert_id, _ in registered(iot)}
         assert server.stop() == 0

@@ -23,11 +23,17 @@ async def test_devices_stay_connected_and_no_change_is_lost(tmp_path: Path) -> N
             with connected(server, kept, "kept") as stays, connected(server, revoked, "revoked") as ends:
                 stays.subscribe("t")
                 old.stop(signal.SIGQUIT)
-                until(lambda: not metric(server, "changes_followed"), seconds=20, what="cut off")
+                until(
+                    lambda: not metric(server, "changes_followed"),
+                    seconds=20,
+                    what="the server notices that the database is gone",
+                )
                 assert stays.nothing_comes()
                 await promote(new)
                 until(lambda: readiness(server) == 200, seconds=30, what="ready again")
-                until(lambda: metric(server, "changes_followed") == 1, seconds=20, what="followed again")
+                until(
+                    lambda: metric(server, "changes_followed") == 1, seconds=20, what="the change feed is current again"
+                )
                 ends.publish("t", b"after")
                 assert stays.receive().payload == b"after"
                 iot.update_certificate(certificateId=revoked.fingerprint, newStatus="REVOKED")

@@ -151,13 +151,13 @@ def test_reads_and_devices_work_while_nothing_can_be_written(served: tuple[Gatew
     device.subscribe("news")
     cloud.registry(name="before")
     disk.fill()
-    until(lambda: not is_taken(mine), seconds=10, what="changes are kept")
+    until(lambda: not is_taken(mine), seconds=10, what="changes are refused")
     for turn in range(3):
         assert refusal(mine.iot.create_thing, thingName=f"late-{turn}") == "ServiceUnavailableException"
         with pytest.raises(Refused) as refused:
             cloud.registry(name="late")
         assert refused.value.status.code == UNAVAILABLE
-        assert "disk" not in refused.value.status.message, "which concerns the operator alone"
+        assert "disk" not in refused.value.status.message, "the state of the disk is not for callers"
         native = exchange(server, "POST", "/v1/certificates", authorized, orjson.dumps({"csr": csr_pem()}))
         assert (native.status, native.json()["error"]["code"]) == (503, "UNAVAILABLE")
         mine.iot.describe_certificate(certificateId=lamp.fingerprint)
@@ -170,13 +170,13 @@ def test_reads_and_devices_work_while_nothing_can_be_written(served: tuple[Gatew
         assert metric(server, "store_ready") == 0
         time.sleep(1)  # in which the server tries the store again
     disk.free()
-    until(lambda: exchange(server, "GET", "/readyz").status == 200, seconds=10, what="changes are refused")
+    until(lambda: exchange(server, "GET", "/readyz").status == 200, seconds=10, what="the server is ready")
     assert metric(server, "store_ready") == 1
     assert refusal(mine.iot.create_thing, thingName="after") is None
     assert cloud.registry(name="after")
     assert device.is_open
     device.drop()
-    until(lambda: metric(server, "audit_records_waiting") == 0, seconds=10, what="reads are not audited")
+    until(lambda: metric(server, "audit_records_waiting") == 0, seconds=10, what="no audit record waits")
     assert metric(server, "audit_records_lost_total") == 0
     cloud.close()
     events = Counter(record["event"] for record in finished(server) if record["account"] == mine.account)
@@ -195,7 +195,7 @@ def test_access_can_be_revoked_on_a_full_disk(small_disk: Path) -> None:
         assert reserve.stat().st_blocks * 512 >= 8 * 1024 * 1024
         disk.fill()
         mine.set_status(lamps[0], "REVOKED")  # the first change on the full disk
-        until(lambda: not is_taken(mine), seconds=10, what="changes are kept")
+        until(lambda: not is_taken(mine), seconds=10, what="changes are refused")
         assert not reserve.exists()
         mine.set_status(lamps[1], "INACTIVE")
         for policy in mine.iot.list_attached_policies(target=lamps[2].arn)["policies"]:
@@ -207,8 +207,8 @@ def test_access_can_be_revoked_on_a_full_disk(small_disk: Path) -> None:
                 mine.connected(lamp)
         assert refusal(mine.iot.create_thing, thingName="late") == "ServiceUnavailableException"
         disk.free()
-        until(reserve.exists, seconds=10, what="the reserve is not made again")
-        until(lambda: is_taken(mine), seconds=10, what="changes are refused")
+        until(reserve.exists, seconds=10, what="the reserve is made again")
+        until(lambda: is_taken(mine), seconds=10, what="changes are accepted")
         records = finished(server)
         changed = [r["event"] for r in records if r["resource"] in [lamp.arn for lamp in lamps]]
         assert changed.count("UpdateCertificate") == 2
@@ -221,7 +221,7 @@ def test_a_server_that_is_killed_on_a_full_disk_starts_again(small_disk: Path) -
         mine = gateway.mine
         lamp = mine.credential()
         disk.fill()
-        until(lambda: not is_taken(mine), seconds=10, what="changes are kept")
+        until(lambda: not is_taken(mine), seconds=10, what="changes are refused")
         disk.fill()  # the space that the server released too
         mine.server.kill()
         with contextlib.ExitStack() as stack:
@@ -230,7 +230,7 @@ def test_a_server_that_is_killed_on_a_full_disk_starts_again(small_disk: Path) -
             assert iot.describe_certificate(certificateId=lamp.fingerprint)
             assert refusal(iot.create_thing, thingName="late") == "ServiceUnavailableException"
             disk.free()
-            until(lambda: refusal(iot.create_thing, thingName="after") is None, seconds=10, what="changes are refused")
+            until(lambda: refusal(iot.create_thing, thingName="after") is None, seconds=10, what="changes are accepted")
 
 
 def test_output_that_cannot_be_written_does_not_end_the_server(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_output_that_cannot_be_written_does_not_end_the_server(tmp_path: Path) -
     command += ["--api-port=0", "--http-port=0", "--grpc-port=0", "--mqtt-port=0", "--key-pool=0"]
     with Path("/dev/full").open("wb") as full, subprocess.Popen(command, stdout=full, stderr=full) as process:
         try:
-            until(listeners.exists, seconds=30, what="the server is not ready")
+            until(listeners.exists, seconds=30, what="the server is ready")
             url = f"http://127.0.0.1:{json.loads(listeners.read_text())['http']}/healthz"
             for _ in range(3):
                 assert httpx.get(url, trust_env=False).status_code == 200

@@ -37,13 +37,13 @@ def test_another_process_seals_after_the_lease_expired(tmp_path: Path, url: str)
         assert holders(servers) == holders(servers, "jobs") == [0]
         first.kill()
         iot_client(others[0]).create_thing(thingName="lamp")
-        until(lambda: len(holders(others)) == 1, seconds=20, what="another holder")
+        until(lambda: len(holders(others)) == 1, seconds=20, what="another process has the lease")
         until(lambda: is_sealed(others[0].data_dir, url), seconds=20, what="all records sealed")
         # A process that stops releases the lease, so that no process waits for it to expire.
         (holder,) = holders(others)
         (heir,) = (server for at, server in enumerate(others) if at != holder)
         assert others[holder].stop() == 0
-        until(lambda: holders([heir]) == [0], seconds=20, what="the last one holds it")
+        until(lambda: holders([heir]) == [0], seconds=20, what="the last process has the lease")
         done = in_process("audit", "verify", "--data-dir", heir.data_dir, env={"THINGMINT_STORE": url})
         assert (done.returncode, done.stderr) == (0, ""), done
 
@@ -52,7 +52,7 @@ def test_a_suspended_process_loses_the_lease_and_forks_no_chain(tmp_path: Path, 
     with several(tmp_path, url) as (first, second):
         first.process.send_signal(signal.SIGSTOP)
         try:
-            until(lambda: holders([second]) == [0], seconds=20, what="taken over")
+            until(lambda: holders([second]) == [0], seconds=20, what="another process takes over the lease")
             iot_client(second).create_thing(thingName="lamp")
         finally:
             first.process.send_signal(signal.SIGCONT)

@@ -189,7 +189,7 @@ def test_serve_creates_an_instance_and_prints_its_addresses(data: Path) -> None:
         assert stat.S_IMODE(listeners.stat().st_mode) == 0o600
         env = server.environment()
         assert env["AWS_ENDPOINT_URL_IOT"] == f"https://localhost:{server.ports['api']}"
-        said = until(lambda: welcome(server), seconds=10, what="the server has not said where it listens")
+        said = until(lambda: welcome(server), seconds=10, what="the server prints its addresses")
         assert f"127.0.0.1:{server.ports['api']} with HTTPS" in said
         assert f"127.0.0.1:{server.ports['http']} with plain HTTP" in said
         assert "with plain HTTP, always for this machine only" in said
@@ -267,7 +267,7 @@ def test_plain_http_and_metrics_are_for_loopback_with_any_host(data: Path, host:
             ("0100007F", server.ports["http"]),
         }
         assert grpc_addresses == {"0" * 32}, "gRPC takes 0.0.0.0 for all addresses of IPv6 too"
-        said = until(lambda: welcome(server), seconds=10, what="the server has not said where it listens")
+        said = until(lambda: welcome(server), seconds=10, what="the server prints its addresses")
         assert "with plain HTTP, always for this machine only" in said
         context = ssl.create_default_context(cafile=str(server.ca))
         with (
@@ -311,7 +311,7 @@ def test_a_stop_waits_only_for_requests_in_flight(data: Path) -> None:
                 started = time.monotonic()
                 assert idle.recv(1) == b"", "connections without a request in flight are closed"
                 with pytest.raises(ConnectionRefusedError):
-                    until(lambda: refuses(server), seconds=10, what="new connections are taken")
+                    until(lambda: refuses(server), seconds=10, what="new connections are refused")
                 sock.sendall(b"}")
                 answer = read_answer(sock, bytearray())
                 assert answer.status == 200
@@ -501,7 +501,7 @@ def test_the_listeners_certificate_is_renewed_without_a_restart(data: Path) -> N
                     seen.append(now)
             return min(map(len, certificates.values())) >= 3
 
-        until(renewed_twice, seconds=20, what="a port has its first certificates")
+        until(renewed_twice, seconds=20, what="both ports have renewed certificates")
         for seen in certificates.values():
             assert seen[-1].not_valid_after_utc > seen[0].not_valid_after_utc
             assert len({c.public_key().public_numbers() for c in seen}) == len(seen)  # type: ignore[union-attr]

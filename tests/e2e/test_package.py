@@ -123,7 +123,7 @@ def test_the_wheel_has_every_file_of_the_package(built: Built) -> None:
             assert wheel.read(f"{METADATA}/licenses/{name}") == (ROOT / name).read_bytes()
     assert {name for name in names if not name.startswith(METADATA)} == sources()
     for kind in (".sql", ".binpb", "py.typed"):
-        assert any(name.endswith(kind) for name in names), f"the tests' own idea of the package has no {kind}"
+        assert any(name.endswith(kind) for name in names), f"the tests' list of the package's files has no {kind}"
     assert metadata["Version"] == thingmint.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "# Thingmint" in str(metadata.get_payload())

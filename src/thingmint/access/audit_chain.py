@@ -216,7 +216,9 @@ async def verify(store: Reader, keys: AuditKeys, further: Iterable[Checkpoint], 
         if previous != row.hash:
             raise Tampering(sequence, f"record {sequence} was altered or moved")
         if checkpoints.get(sequence, {previous.hex()}) != {previous.hex()}:
-            raise Tampering(last_good + 1, f"a record from {last_good + 1} to {sequence} was altered and chained anew")
+            raise Tampering(
+                last_good + 1, f"a record from {last_good + 1} to {sequence} was altered, and the chain computed again"
+            )
         if sequence in checkpoints:
             last_good = sequence
         if is_pruning(row):
@@ -261,7 +263,7 @@ async def verify_all(store: Reader, keys: AuditKeys, further: Sequence[Checkpoin
         except Tampering as error:
             if stream is CHANGES:
                 raise
-            raise Tampering(error.sequence, f"of reads and refusals: {error}") from None
+            raise Tampering(error.sequence, f"in the chain of reads and refusals: {error}") from None
     return Verified(*map(sum, zip(*found, strict=True)))
 
 

@@ -363,7 +363,7 @@ def test_old_records_are_pruned_on_an_idle_server(tmp_path: Path) -> None:
     _as_of_two_days_ago(data)
     with running_server(data, environment={"THINGMINT_AUDIT_RETENTION": "1d"}) as server:
         event = "audit_records_pruned"
-        until(lambda: event in server.output.read_text(), seconds=10, what="nothing is pruned")
+        until(lambda: event in server.output.read_text(), seconds=10, what="records are pruned")
         assert verified(data)[0] == 0
     assert [record["event"] for record in records(data)] == ["PruneAuditLog"]
     assert verified(data) == (0, "1 records and 2 checkpoints are intact.\n")
@@ -405,4 +405,4 @@ def test_verify_while_the_server_runs(server: RunningServer) -> None:
         assert code == 0, text
         return not text.startswith("0 ")
 
-    until(holds, seconds=10, what="nothing is sealed")
+    until(holds, seconds=10, what="records are sealed")

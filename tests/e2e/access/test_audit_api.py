@@ -43,7 +43,7 @@ def auditor(ours: LocalAdmin) -> Iterator[httpx.Client]:
         def complete() -> bool:
             return bool(listed(client, event="ListCertificates"))
 
-        until(complete, seconds=10, what="reads are not written")
+        until(complete, seconds=10, what="the read is in the audit log")
         yield client
 
 
@@ -85,7 +85,7 @@ def test_filters_by_time_event_and_principal(ours: LocalAdmin, auditor: httpx.Cl
     assert listed(auditor, principal=read["principal"], event="CreateUser") == []
     first, last = made[-1], made[0]
     between = listed(auditor, since=first["time"], until=last["time"], event="CreateUser")
-    assert between == made[1:], "from the first moment on, and before the last"
+    assert between == made[1:], "since is inclusive, until exclusive"
     assert listed(auditor, until=first["time"], event="CreateUser") == []
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     assert listed(auditor, since=later) == []
@@ -128,7 +128,7 @@ def test_a_damaged_record_is_shown_as_not_readable(tmp_path: Path) -> None:
 
 def test_listing_the_audit_log_is_recorded(auditor: httpx.Client) -> None:
     auditor.get("/v1/audit", params={"page_size": 1})
-    until(lambda: listed(auditor, event="ListAudit"), seconds=10, what="no record")
+    until(lambda: listed(auditor, event="ListAudit"), seconds=10, what="the read is in the audit log")
 
 
 @pytest.mark.parametrize("policies", [[], ["thingmint/ReadOnly"], ["thingmint/FullAccess"]])

@@ -231,7 +231,7 @@ def test_an_iam_token_ends_with_its_api_token(local_admin: LocalAdmin) -> None:
 
     assert code() == "NOT_FOUND"
     with local_admin.bearer(token) as native:
-        until(lambda: refused_token(native), seconds=10, what="the API token does not end")
+        until(lambda: refused_token(native), seconds=10, what="the API token has expired")
     assert code() == "UNAUTHENTICATED"
     cloud.close()
 

@@ -110,7 +110,7 @@ def test_grpc_retries_throttled_calls(strict: RunningServer) -> None:
     assert empty.count(grpc.StatusCode.RESOURCE_EXHAUSTED) >= 5
     before = throttled(strict)
     assert set(codes_of_many_at_once(**{"grpc.service_config": json.dumps(config)})) == {grpc.StatusCode.OK}
-    assert throttled(strict) >= before + 10, "the bucket was empty, and the library asked again"
+    assert throttled(strict) >= before + 10, "the bucket was empty, and the library retried"
     cloud.close()
 
 

@@ -246,7 +246,7 @@ async def test_altering_any_record_is_found(trail: Trail, sequence: int) -> None
 
 
 FALSE_AT_10 = "the checkpoint at record 10 has a false signature"
-ANEW = "a record from 6 to 10 was altered and chained anew"
+ANEW = "a record from 6 to 10 was altered, and the chain computed again"
 
 # The change, the record that is named, and the message. The database alone is enough to find these.
 EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
@@ -291,16 +291,16 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         "record 7 was removed",
     ),
     "removed and renumbered": (remove_and_close_up, 7, "record 7 was altered or moved"),
-    "altered and chained anew": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
-    "swapped and chained anew": (all_of(lambda c: swap(c, "record"), rechain), 6, ANEW),
-    "removed and chained anew": (all_of(lambda c: remove(c, 7, 7), rechain), 6, ANEW),
-    "added and chained anew": (add_between, 6, ANEW),
-    "the first, chained anew": (
+    "altered and rechained": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
+    "swapped and rechained": (all_of(lambda c: swap(c, "record"), rechain), 6, ANEW),
+    "removed and rechained": (all_of(lambda c: remove(c, 7, 7), rechain), 6, ANEW),
+    "added and rechained": (add_between, 6, ANEW),
+    "the first, rechained": (
         all_of(lambda c: alter(c, 1), rechain),
         1,
-        "a record from 1 to 5 was altered and chained anew",
+        "a record from 1 to 5 was altered, and the chain computed again",
     ),
-    "chained anew and signed with another key": (
+    "rechained and signed with another key": (
         all_of(lambda c: alter(c, 7), rechain, lambda c: sign_anew(c, OTHER_KEY)),
         5,
         "the checkpoint at record 5 has a false signature",
@@ -313,10 +313,10 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         "records 1 to 10 are gone, and were not pruned",
     ),
     "head removed": (lambda c: remove(c, 1, 7), 7, "records before 8 are gone, and no checkpoint says"),
-    "head removed and chained anew": (
+    "head removed and rechained": (
         all_of(lambda c: remove(c, 1, 2), rechain),
         1,
-        "a record from 1 to 5 was altered and chained anew",
+        "a record from 1 to 5 was altered, and the chain computed again",
     ),
     "a checkpoint's hash": (lambda c: change_checkpoint(c, 10, hash="00" * 32), 10, FALSE_AT_10),
     "a checkpoint's time": (lambda c: change_checkpoint(c, 10, time="2020-01-01T00:00:00+00:00"), 10, FALSE_AT_10),
@@ -353,7 +353,7 @@ async def test_manual_changes_of_the_database_are_found(trail: Trail, case: str)
 CHECKPOINTS_TOO: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
     "cut off": (lambda c: remove(c, 14, 17), 14, "the audit log was cut off: records 14 to 15 are gone"),
     "all removed": (lambda c: remove(c, 1, 17), 1, "the audit log was cut off: records 1 to 15 are gone"),
-    "chained anew": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
+    "rechained": (all_of(lambda c: alter(c, 7), rechain), 6, ANEW),
     "head removed": (all_of(lambda c: remove(c, 1, 10), rechain), 1, "a record from 1 to 5 was altered"),
 }
 
@@ -375,7 +375,7 @@ async def test_a_trail_that_was_cut_off_and_grew_again_is_found(trail: Trail) ->
         await sealer.close()
     assert await trail.verify(kept=False) == (15, 1)
     found = await trail.found()
-    assert (found.sequence, str(found)) == (11, "a record from 11 to 15 was altered and chained anew")
+    assert (found.sequence, str(found)) == (11, "a record from 11 to 15 was altered, and the chain computed again")
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ class TestPruning:
             (lambda c: remove(c, 11, 15), "records 11 to 15 are gone, and were not pruned"),
             (lambda c: alter(c, 11), "record 11 was altered"),
             (lambda c: remove(c, 18, 18), "records 1 to 10 are gone, and were not pruned"),
-            (rechain, "a record from 1 to 5 was altered and chained anew"),
+            (rechain, "a record from 1 to 5 was altered, and the chain computed again"),
         ],
     )
     async def test_manual_changes_after_a_pruning_are_found(
@@ -642,7 +642,7 @@ class TestActivity:
     )
     async def test_manual_deletions_are_found(self, busy: Trail, edit: str, message: str) -> None:
         busy.edit(lambda connection: connection.execute(edit))
-        assert (await self.found(busy)).startswith(f"of reads and refusals: {message}")
+        assert (await self.found(busy)).startswith(f"in the chain of reads and refusals: {message}")
 
     async def test_a_pruning_of_changes_explains_no_gap_in_reads(self, busy: Trail) -> None:
         now = busy.clock()
