@@ -445,7 +445,8 @@ def test_encrypted_ca_keys_need_their_passphrase(tmp_path: Path, data: Path) -> 
     init(data, env={"THINGMINT_CA_PASSPHRASE": passphrase})
     for name in ("ca.key", "device-ca.key"):
         assert (data / name).read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
-    line = refused("serve", "--data-dir", data, "--api-port=0", "--http-port=0")
+    free_ports = [f"--{name}-port=0" for name in ("api", "http", "grpc", "mqtt")]
+    line = refused("serve", "--data-dir", data, *free_ports)
     assert line.startswith("ca-passphrase: ")
     assert "THINGMINT_CA_PASSPHRASE_FILE" in line
     with (
