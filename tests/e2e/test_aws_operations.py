@@ -448,7 +448,7 @@ def test_every_operation_of_the_model_answers_in_awss_form(server: RunningServer
             assert set(json.loads(answer["body"])) == {"message"}
 
 
-def test_every_operation_tells_an_unsigned_client_what_is_missing(server: RunningServer) -> None:
+def test_every_operation_names_the_missing_signature(server: RunningServer) -> None:
     config = Config(signature_version=UNSIGNED, retries={"total_max_attempts": 1})
     with contextlib.closing(iot_client(server, config=config)) as iot:
         for name, arguments in _every_operation(iot):

@@ -61,7 +61,7 @@ def contents(data: Path, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
 _KEPT = ["ca.key", "ca.pem", "clients/aws.env", "clients/token", "device-ca.key", "device-ca.pem", "master.key"]
 
 
-def test_init_leaves_private_files_whatever_the_umask(data: Path) -> None:
+def test_init_leaves_private_files_with_any_umask(data: Path) -> None:
     data.mkdir(mode=0o755)
     old = os.umask(0)
     try:

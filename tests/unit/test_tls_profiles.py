@@ -180,14 +180,16 @@ class TestSettings:
             ('tls_profile = "tls13"', "tls-profile: "),
         ],
     )
-    def test_what_is_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    def test_wrong_profiles_are_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "thingmint.toml").write_text(text)
         with pytest.raises(ConfigError) as refused:
             load({})
         assert str(refused.value).startswith(message)
 
-    def test_a_variable_that_is_wrong(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_wrong_variable_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("THINGMINT_TLS_PROFILE__MQTT", "tls12")
         with pytest.raises(ConfigError, match=r"tls-profile\.mqtt: must be"):

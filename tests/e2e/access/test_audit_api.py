@@ -104,14 +104,14 @@ def test_filters_by_resource_and_outcome(ours: LocalAdmin, auditor: httpx.Client
 
 
 def test_a_damaged_record_is_shown_as_not_readable(tmp_path: Path) -> None:
-    spoiled = ["{", "", "[]", "5", b"\xff", "{}", '{"event": 5}']
+    damaged = ["{", "", "[]", "5", b"\xff", "{}", '{"event": 5}']
     data = tmp_path / "data"
     in_process("init", "--data-dir", data)
-    for number in range(len(spoiled) + 1):
+    for number in range(len(damaged) + 1):
         in_process("access", "user", "create", f"user-{number}", "--data-dir", data)
     with database(data) as db:
         ids = [row[0] for row in db.execute("SELECT id FROM audit_records WHERE account IS NOT NULL ORDER BY id")]
-        db.executemany("UPDATE audit_records SET record = ? WHERE id = ?", zip(spoiled, ids, strict=False))
+        db.executemany("UPDATE audit_records SET record = ? WHERE id = ?", zip(damaged, ids, strict=False))
     with running_server(data) as server:
         local_admin = LocalAdmin(server)
         with local_admin.native(local_admin.user("thingmint/AuditOnly")) as client:
@@ -119,7 +119,7 @@ def test_a_damaged_record_is_shown_as_not_readable(tmp_path: Path) -> None:
             assert listed(client, event="CreateUser")
         document = httpx.get(f"{server.http_url}/openapi.json").json()
     unreadable = [record for record in records if record["event"] == "not readable"]
-    assert len(unreadable) == len(spoiled)
+    assert len(unreadable) == len(damaged)
     assert all(record["time"] is None and record["outcome"] is None for record in unreadable)
     assert {record["event"] for record in records} > {"not readable", "CreateUser"}
     schema = {"$ref": "#/components/schemas/AuditRecord", "components": document["components"]}

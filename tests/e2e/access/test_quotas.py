@@ -118,7 +118,7 @@ def test_the_quota_of_certificates_holds_over_mqtt(tmp_path: Path) -> None:
         assert '"level":"error"' not in server.output.read_text()
 
 
-def test_a_quota_counts_what_existed_before_it() -> None:
+def test_a_new_quota_counts_existing_resources() -> None:
     with running_server() as server, contextlib.closing(iot_client(server)) as iot:
         for _ in range(3):
             iot.create_certificate_from_csr(certificateSigningRequest=csr_pem())

@@ -362,7 +362,7 @@ async def test_an_unknown_account_has_empty_lists_and_cannot_be_changed(world: W
     assert world.dump() == before
 
 
-async def test_the_audit_record_names_what_was_changed(world: World) -> None:
+async def test_audit_records_name_the_changed_resources(world: World) -> None:
     account, key, token = OURS.account, world.ours.access_key_id, world.ours.token.split("_")[1]
     elf, administrator = f"arn:aws:iam::{account}:user/elf", f"arn:aws:iam::{account}:user/administrator"
     policy = f"arn:aws:iam::{account}:policy/p"

@@ -27,7 +27,7 @@ class Parts:
     async def find(self, _tx: Transaction, _change: Change, _given: object) -> str:
         self.steps.append("find")
         if self.denied:
-            raise Denied("somebody", "iot:Do", "*", explicit=False)
+            raise Denied("caller", "iot:Do", "*", explicit=False)
         return "found"
 
     async def prepare(self, _change: Change, given: str, *found: str) -> str:

@@ -42,7 +42,7 @@ async def effects(world: World, role: str = ROLE) -> Authorize:
     return await Roles(world.directory).effects(context, OURS, role, SOURCE)
 
 
-async def test_a_role_is_allowed_what_its_policies_allow(world: World) -> None:
+async def test_the_policies_of_a_role_decide(world: World) -> None:
     await new_role(world, trust(), policy(Action="iot:CreateThing"))
     authorize = await effects(world)
     authorize("iot:CreateThing", ("x",), {})

@@ -162,7 +162,7 @@ def test_dev_is_for_loopback_only(cli: Cli, data: Path, host: str) -> None:
         ("--nope", "nope"),
     ],
 )
-def test_wrong_flags_are_one_line_too(cli: Cli, data: Path, argument: str, setting: str) -> None:
+def test_wrong_flags_are_one_line(cli: Cli, data: Path, argument: str, setting: str) -> None:
     assert setting in cli.refused("serve", "--data-dir", data, argument)
 
 
@@ -214,5 +214,5 @@ def test_a_usage_error_names_the_help_of_its_command(cli: Cli, arguments: list[s
         ("audit list --limit x", "limit: must be a whole number from 1 to 10000, for example 50 (--limit)"),
     ],
 )
-def test_a_flag_of_a_wrong_type_says_what_is_accepted(cli: Cli, arguments: str, message: str) -> None:
+def test_a_flag_of_a_wrong_type_names_the_accepted_values(cli: Cli, arguments: str, message: str) -> None:
     assert cli.refused(*arguments.split()) == message
