@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from thingmint.access.administration import COMMANDS
-from thingmint.cli.directory import DataDirOption, held, settings_for
+from thingmint.cli.directory import DataDirOption, check_exists, held, settings_for
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -187,8 +187,7 @@ def _ask(settings: Settings, name: str, given: Mapping[str, Any]) -> Any:
     from thingmint.instance.layout import DirectoryInUse
 
     directory, hold = held(settings)
-    if not directory.root.exists():
-        raise ConfigError("data-dir", f"there is no {directory.root}: run thingmint init first")
+    check_exists(directory.root)
     try:
         with hold:
             return asyncio.run(_run_here(directory, settings, name, given))

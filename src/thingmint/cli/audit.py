@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thingmint.cli.directory import DataDirOption, held, passphrase_for, settings_for
+from thingmint.cli.directory import DataDirOption, check_exists, held, passphrase_for, settings_for
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -233,6 +233,7 @@ async def _reader(data_dir: Path | None) -> AsyncIterator[tuple[DataDirectory, R
     settings = settings_for(data_dir)
     directory = DataDirectory(settings.data_dir.absolute())
     database = settings.database() or Database.in_file(directory.database)
+    check_exists(database.file)
     try:
         reader = await database.open_to_read(directory.database_timelines)
     except DatabaseError as error:

@@ -27,6 +27,12 @@ def settings_for(data_dir: Path | None) -> Settings:
     return load({"data_dir": data_dir})
 
 
+def check_exists(path: Path | None) -> None:
+    """Raises ConfigError if a path is given and is not there."""
+    if path is not None and not path.exists():
+        raise ConfigError("data-dir", f"there is no {path}: choose another --data-dir, or run thingmint init first")
+
+
 def held(settings: Settings) -> tuple[DataDirectory, AbstractContextManager[None]]:
     """The directory, and a context manager that locks it. Entering it raises DirectoryInUse and ConfigError."""
     from thingmint.instance.layout import DataDirectory, DirectoryUnusable

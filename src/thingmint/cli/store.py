@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import orjson
 import typer
 
-from thingmint.cli.directory import DataDirOption, held, settings_for
+from thingmint.cli.directory import DataDirOption, check_exists, held, settings_for
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def check(data_dir: DataDirOption = None) -> None:
     settings = settings_for(data_dir)
     directory = DataDirectory(settings.data_dir.absolute())
     database = settings.database() or Database.in_file(directory.database)
-    if database.file is not None and not database.file.exists():
-        raise ConfigError("data-dir", f"there is no {database.file}")
+    check_exists(database.file)
 
     async def certificates() -> tuple[int, list[str]]:
         reader = await database.open_to_read(directory.database_timelines)

@@ -124,9 +124,16 @@ class TestAccess:
         assert message.lower() in printed.lower()
         assert printed.count("\n") == 1
 
-    def test_without_an_instance_init_is_named(self, shell: Shell, tmp_path: Path) -> None:
-        printed = shell("access", "user", "list", "--data-dir", str(tmp_path / "empty"), expect=2)
-        assert "run thingmint init first" in printed
+    @pytest.mark.parametrize(
+        "command",
+        [("access", "user", "list"), ("audit", "list"), ("audit", "export"), ("audit", "verify"), ("store", "check")],
+        ids=" ".join,
+    )
+    def test_without_an_instance_the_next_step_is_named(
+        self, shell: Shell, tmp_path: Path, command: tuple[str, ...]
+    ) -> None:
+        printed = shell(*command, "--data-dir", str(tmp_path / "empty"), expect=2)
+        assert "choose another --data-dir, or run thingmint init first" in printed
 
 
 class TestMasterKey:
