@@ -168,7 +168,7 @@ def init(
             _check_first(account, admin.call(directory.admin_socket, "access", name="account.list", given={})[0]["id"])
         added = admin.call(directory.admin_socket, "extend", new_hostnames=hostnames, new_regions=regions)
         result = {"created": False, **added}
-    _report_init(directory, result, output)
+    _report_init(directory, result, output, config)
 
 
 @app.command(
@@ -316,7 +316,7 @@ def _drop_unwritten_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: str) -> None:
+def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: str, config: Path | None) -> None:
     if output == "json":
         document = {"data_dir": str(directory.root), "hostnames": [], "regions": [], **result}
         _out.print(orjson.dumps(document).decode())
@@ -328,7 +328,8 @@ def _report_init(directory: DataDirectory, result: Mapping[str, Any], output: st
         _out.print(f"  {directory.aws_env}  for AWS clients: set -a; . {directory.aws_env}; set +a")
         _out.print(f"  {directory.yandex_env}, yandex-sa.json  for clients of Yandex Cloud's API")
         _out.print(f"  {directory.token}  for the native API: Authorization: Bearer <token>")
-        _out.print(f"Next: thingmint serve --data-dir {directory.root}")
+        same = f"--config {config} " if config is not None else ""
+        _out.print(f"Next: thingmint serve {same}--data-dir {directory.root}")
         return
     _out.print(f"{directory.root} holds an instance already: no key and no credential was changed.")
     for noun in ("hostnames", "regions"):

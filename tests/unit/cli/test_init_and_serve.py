@@ -60,6 +60,13 @@ def test_init_uses_a_given_account_number(cli: Cli, data: Path) -> None:
     assert contents(data) == before
 
 
+def test_init_names_the_next_command_with_its_settings_file(cli: Cli, tmp_path: Path, data: Path) -> None:
+    (tmp_path / "other.toml").write_text("")
+    assert cli("init", "--data-dir", data).endswith(f"Next: thingmint serve --data-dir {data}\n")
+    printed = cli("init", "--config=other.toml", "--data-dir", tmp_path / "second")
+    assert printed.endswith(f"Next: thingmint serve --config other.toml --data-dir {tmp_path / 'second'}\n")
+
+
 def test_init_prints_json(cli: Cli, data: Path) -> None:
     made = orjson.loads(cli("init", "--data-dir", data, "--output=json"))
     assert made == {"data_dir": str(data), "created": True, "hostnames": [], "regions": []}
