@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from thingmint.access.administration import COMMANDS
 from thingmint.cli.directory import DataDirOption, check_exists, held, settings_for
+from thingmint.cli.tables import console, print_rows
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -38,7 +36,6 @@ _POSITIONAL = ("name", "principal", "id", "value")
 _DOCUMENTS = ("document", "trust_policy")
 _SECRET = "secret_access_key"  # noqa: S105 - an input's name
 
-_WIDE = 1000  # columns
 
 _EXAMPLES = {
     "account.create": "thingmint access account create staging --region eu-central-1",
@@ -229,25 +226,17 @@ def _show(result: Any, output: str) -> None:
     if output == "json":
         print(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode())
         return
-    # In a pipe a table is as wide as its content, so that no word is broken and grep finds all.
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE)
+    out = console()
     if isinstance(result, list):
-        if not result:
-            console.print("None.")
-            return
-        table = Table(box=None, pad_edge=False)
-        for name in result[0]:
-            table.add_column(name, overflow="fold")
-        for row in result:
-            table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
-        console.print(table)
+        rows = [["" if value is None else str(value) for value in row.values()] for row in result]
+        print_rows(list(result[0]) if result else [], rows, out)
         return
     for name, value in result.items():
         if isinstance(value, dict):
-            console.print(f"{name}:")
-            console.print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(), markup=False)
+            out.print(f"{name}:")
+            out.print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode(), markup=False)
         else:
-            console.print(f"{name}: {value}", markup=False)
+            out.print(f"{name}: {value}", markup=False)
 
 
 _add_commands()

@@ -13,11 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from thingmint.cli.directory import DataDirOption, check_exists, held, passphrase_for, settings_for
+from thingmint.cli.tables import console, print_rows
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The audit log: list, export and verify its records, and replace its key.")
 
 _PAGE = 1000
-_WIDE = 1000  # columns
 _MOST = 10_000  # records that one command lists
 
 
@@ -120,13 +117,7 @@ def list_records(
         print(orjson.dumps(records, option=orjson.OPT_INDENT_2).decode())
         return
     columns = ("time", "account", "event", "outcome", "error", "reason", "principal", "address", "resource")
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for record in records:
-        table.add_row(*(_cell(record.get(column)) for column in columns))
-    # In a pipe a table is as wide as its content, so that no word is broken and grep finds all.
-    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDE).print(table)
+    print_rows(columns, [[_cell(record.get(column)) for column in columns] for record in records], console())
 
 
 @app.command(epilog="\b\nExample:\n  thingmint audit export --data-dir data > audit.jsonl")
@@ -219,10 +210,10 @@ def rekey(data_dir: DataDirOption = None) -> None:
     )
 
 
-def _cell(value: Any) -> Text:
+def _cell(value: Any) -> str:
     """The value without control characters for the terminal: unauthenticated callers choose parts of it."""
     text = str(value or "")
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextlib.asynccontextmanager
