@@ -98,7 +98,8 @@ def check(data_dir: DataDirOption = None) -> None:
     if damage:
         print("thingmint: restore it from a backup", file=sys.stderr)
         raise typer.Exit(1)
-    print(f"{database} and the {count} certificates in it are intact. For the audit log: thingmint audit verify")
+    print(f"{database} and the {count} certificates in it are intact.")
+    print(f"Next, for the audit log: thingmint audit verify --data-dir {directory.root}")
 
 
 def _database(directory: DataDirectory, where: str) -> Database:

@@ -59,7 +59,9 @@ def test_damaged_records_stop_the_start(shell: Shell, how: str) -> None:
     opened(shell.directory)
     database = shell.directory.database
     assert find_damage_quickly(database) == ([], True)
-    assert "are intact" in shell("store", "check", "--data-dir", "data")
+    printed = shell("store", "check", "--data-dir", "data")
+    assert "are intact" in printed
+    assert printed.endswith(f"thingmint audit verify --data-dir {shell.directory.root}\n")
     damaged(database, how)
     with pytest.raises(ConfigError, match=r"is damaged .*thingmint store check") as refused:
         opened(shell.directory)
