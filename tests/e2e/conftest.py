@@ -12,6 +12,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests.e2e.logs import check_log
 from tests.e2e.signing import Signer
 from thingmint.testing import RunningServer, running_server
 from thingmint.testing.postgres import NoPostgres, Postgres
@@ -50,8 +51,7 @@ def server(new_store: Callable[[], dict[str, str]]) -> Iterator[RunningServer]:
         yield running
         # No request of this worker's tests may have caused an unexpected error.
         log = running.output.read_text(errors="replace")
-        assert "Traceback" not in log
-        assert '"level":"error"' not in log
+        check_log(log)
 
 
 @pytest.fixture(scope="session")

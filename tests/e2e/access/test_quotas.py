@@ -12,6 +12,7 @@ from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 from tests.e2e.access.local_admin import LocalAdmin, error_of, refusal
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
+from tests.e2e.logs import check_log
 from tests.e2e.material import csr_pem
 from tests.e2e.provisioning.support import CREATE, CREATE_FROM_CSR, Fleet
 from tests.e2e.yandex.certificates import certificate
@@ -115,7 +116,7 @@ def test_the_quota_of_certificates_holds_over_mqtt(tmp_path: Path) -> None:
                     },
                 )
         assert len(iot.list_certificates()["certificates"]) == 2
-        assert '"level":"error"' not in server.output.read_text()
+        check_log(server.output.read_text())
 
 
 def test_a_new_quota_counts_existing_resources() -> None:

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.access.local_admin import allow, database, document, keys_of
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
+from tests.e2e.logs import check_log
 from tests.e2e.mqtt.devices import Credential, Device, credential
 from thingmint.testing import RunningServer, running_server
 
@@ -155,8 +156,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         yield opened
         # No test of this worker caused an unexpected error.
         log = opened.server.output.read_text(errors="replace")
-        assert "Traceback" not in log
-        assert '"level":"error"' not in log
+        check_log(log)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.conftest import iot_client
+from tests.e2e.logs import check_log
 from tests.e2e.provisioning.support import LAMBDA, Fleet, HookServer
 from thingmint.testing import running_server
 
@@ -39,8 +40,7 @@ def provisioning_server(hook: HookServer, new_store: Callable[[], dict[str, str]
     with running_server(arguments=arguments, environment=environment) as running:
         yield running
         log = running.output.read_text(errors="replace")
-        assert "Traceback" not in log
-        assert '"level":"error"' not in log
+        check_log(log)
 
 
 @pytest.fixture(scope="package")
