@@ -17,6 +17,7 @@ _ENDING = (
     ("credentials", "expires_at"),
     ("revoked_tokens", "expires_at"),
     ("idempotency_keys", "created_at"),
+    ("operations", "created_at"),
     ("outbox", "created_at"),
 )
 

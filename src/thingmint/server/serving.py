@@ -69,7 +69,7 @@ from thingmint.services.hostnames import HostNames, list_hostnames
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
 from thingmint.services.leases import LeasedStore, SoleHolder
-from thingmint.services.operations import forget_idempotency_keys
+from thingmint.services.operations import delete_expired_operations, forget_idempotency_keys
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.services.topic_aliases import check_old_aliases
@@ -292,7 +292,8 @@ async def serve(
         return result
 
     jobs_store = LeasedStore(store, holder, JOBS_LEASE)
-    jobs = JobRunner(jobs_store, utc_now, [delete_unclaimed, forget_idempotency_keys, prune_published_changes])
+    hourly = [delete_unclaimed, forget_idempotency_keys, delete_expired_operations, prune_published_changes]
+    jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())
     watch_store(reports.metrics, instance)
     watch_issuing(reports.metrics, environment)

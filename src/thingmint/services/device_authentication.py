@@ -276,6 +276,8 @@ def _flaw(device: DeviceFacts, now: datetime) -> tuple[str | None, datetime | No
     status, settings = device.registration.status, device.settings
     if status is not Status.ACTIVE:
         return f"the certificate is {status}, not ACTIVE", None
+    if device.bound_to is not None and device.bound_to.disabled:
+        return f"registry {device.bound_to.registry} is disabled", None
     certificate = device.certificate
     assert certificate is not None, "a registration refers to its certificate"
     if flaw := key_flaw(certificate.der, weak_keys=settings.weak_keys):

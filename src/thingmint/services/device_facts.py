@@ -47,8 +47,12 @@ class AttachedThing:
 
 
 class BoundTo(NamedTuple):
+    """``registry`` is the device's, or the bound registry itself; None for a broker."""
+
     kind: str
     owner: str
+    registry: str | None = None
+    disabled: bool = False
 
 
 class Claim(NamedTuple):
@@ -143,7 +147,9 @@ class _Place(NamedTuple):
     thing: str | None
     thing_type: str | None
     attributes: str
-    others_register: int  # 1 if another account has a CA in DEFAULT mode with automatic registration
+    registry: str | None
+    disabled: int | None
+    others_register: int  # 1 if a CA in DEFAULT mode of another account registers devices by itself
 
     @property
     def scope(self) -> Scope:
@@ -226,7 +232,7 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
         registration=registration,
         certificate=_certificate(place, fingerprint) if registration is not None else None,
         claim=claim,
-        bound_to=BoundTo(place.owner_kind, place.owner) if place.owner_kind and place.owner else None,
+        bound_to=_bound_to(place),
         thing=thing,
         policies=tuple(policies[name] for name in sorted(policies)),
         settings=AccountSettings.of({row[3]: row[4] for row in rows if row[:2] == ("setting", scope.account)}),
@@ -238,6 +244,7 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
             # The thing that the client id names, even if it is not attached or does not exist: a change can attach it.
             *[(*scope, "thing", name) for name in {client_id, place.thing} if name is not None],
             *[(*scope, "ca", name) for name in (ca,) if name is not None],
+            *[(scope.account, "", "registry", name) for name in (place.registry,) if name is not None],
             *[(*scope, "template", name) for name in (place.template,) if name is not None],
         ],
         ca_state=_ca_state(place),
@@ -246,6 +253,12 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
 
 def _certificate(place: _Place, fingerprint: str) -> Certificate:
     return Certificate(place.der, fingerprint, from_micros(place.not_before), from_micros(place.not_after))
+
+
+def _bound_to(place: _Place) -> BoundTo | None:
+    if place.owner_kind is None or place.owner is None:
+        return None
+    return BoundTo(place.owner_kind, place.owner, place.registry, bool(place.disabled))
 
 
 def _ca_state(place: _Place) -> CaState | None:

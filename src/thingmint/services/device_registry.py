@@ -1,17 +1,20 @@
-"""The folders, registries and devices of Yandex IoT Core."""
+"""Registries, devices and brokers of Yandex IoT Core, and the folders that they are in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import AlreadyExists, Conflict, NotFound
 from thingmint.services.bindings import bind, unbind_all
 from thingmint.services.owners import Named, Owner
 from thingmint.services.pages import Page, page_of, size_of_texts
 from thingmint.services.quotas import check_quota, drop_count, give_back, take
 from thingmint.services.topic_aliases import drop_aliases, keep_aliases
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import Table, record, to_micros
 
 if TYPE_CHECKING:
@@ -42,9 +45,20 @@ class Folder:
 
 @record
 class DeviceRegistry(Owner):
-    """``log_options`` are stored and returned, but have no effect."""
+    """``log_options`` are kept for their owner and mean nothing here.
+
+    While it is ``disabled``, neither it nor its devices can connect.
+    """
 
     kind = "registry"
+
+    log_options: Mapping[str, Any]
+    disabled: bool = False
+
+
+@record
+class Broker(Owner):
+    kind = "broker"
 
     log_options: Mapping[str, Any]
 
@@ -57,47 +71,96 @@ class Device(Owner):
     topic_aliases: Mapping[str, str]
 
     @property
+    def parent(self) -> str:
+        return self.registry
+
+    @property
     def resources(self) -> tuple[str, ...]:
         return self.resource, f"yandex:registry/{self.registry}", f"yandex:folder/{self.folder}"
 
 
 _KEY = ("account", "id")
+_IN_FOLDER = "(folder, name) WHERE name <> ''"  # names are unique where they are given at all
 
 FOLDERS = Table(Folder, "folders", "folder", key=_KEY, unique=None)
-# Names are optional, and unique if given.
-REGISTRIES = Table(DeviceRegistry, "registries", "registry", key=_KEY, unique="(folder, name) WHERE name <> ''")
+REGISTRIES = Table(DeviceRegistry, "registries", "registry", key=_KEY, unique=_IN_FOLDER)
+BROKERS = Table(Broker, "brokers", "broker", key=_KEY, unique=_IN_FOLDER)
 DEVICES = Table(Device, "devices", "device", key=_KEY, unique="(registry, name) WHERE name <> ''")
 
 _FOLDERS = f"{FOLDERS.select}WHERE account = $1 ORDER BY created_at"
 _PAGE = " = $1 AND (created_at, id) > ($2, $3) ORDER BY created_at, id LIMIT $4"
-_REGISTRIES_OF_FOLDER = f"{REGISTRIES.select}WHERE folder{_PAGE}"
+_OF_FOLDER = {table: f"{table.select}WHERE folder{_PAGE}" for table in (REGISTRIES, BROKERS)}
 _DEVICES_OF = {"folder": f"{DEVICES.select}WHERE folder{_PAGE}", "registry": f"{DEVICES.select}WHERE registry{_PAGE}"}
-_BY_NAME = f"{DEVICES.select}WHERE registry = $1 AND name = $2 AND name <> ''"
+_BY_NAME: Mapping[Table[Any], str] = {
+    REGISTRIES: f"{REGISTRIES.select}WHERE folder = $1 AND name = $2 AND name <> ''",
+    BROKERS: f"{BROKERS.select}WHERE folder = $1 AND name = $2 AND name <> ''",
+    DEVICES: f"{DEVICES.select}WHERE registry = $1 AND name = $2 AND name <> ''",
+}
 _HAS_DEVICES = "SELECT 1 FROM devices WHERE registry = $1 LIMIT 1"
+_QUOTAS: Mapping[Table[Any], Literal["registries", "brokers"]] = {REGISTRIES: "registries", BROKERS: "brokers"}
+
+R = TypeVar("R", bound=Owner)
+_F = TypeVar("_F", DeviceRegistry, Broker)
 
 
 async def list_folders(tx: Transaction, account: str) -> list[Folder]:
     return FOLDERS.load_all(await tx.fetch_all(_FOLDERS, account))
 
 
-async def create_registry(
-    tx: Transaction, change: Change, registry: DeviceRegistry, certificates: Sequence[SubmittedCertificate]
+async def create_in_folder(
+    tx: Transaction, change: Change, table: Table[_F], new: _F, certificates: Sequence[SubmittedCertificate]
 ) -> None:
-    """Create a registry in an existing folder. Raises AlreadyExists (name, certificate) and LimitExceeded."""
-    if not await REGISTRIES.insert(tx, registry):
-        raise AlreadyExists("registry", registry.name)
-    await check_quota(tx, change.environment.quotas, "registries", registry.folder)
-    await _bind_all(tx, change, registry, certificates)
+    """A registry or a broker, in a folder that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
+    if not await table.insert(tx, new):
+        raise AlreadyExists(table.noun, new.name)
+    await check_quota(tx, change.environment.quotas, _QUOTAS[table], new.folder)
+    await _bind_all(tx, change, new, certificates)
 
 
-async def list_registries(tx: Transaction, query: Query, folder: Named[Folder], cursor: Cursor) -> Page[DeviceRegistry]:
-    """Return a page of registries, the oldest first. Raises Invalid (page token) and NotFound."""
+async def list_of_folder(
+    tx: Transaction, query: Query, table: Table[_F], folder: Named[Folder], cursor: Cursor
+) -> Page[_F]:
+    """The registries or brokers of a folder, the oldest first. Raises Invalid (page token) and NotFound."""
 
-    async def fetch(after: Position | None, limit: int) -> list[DeviceRegistry]:
-        rows = await tx.fetch_all(_REGISTRIES_OF_FOLDER, folder.get().id, *(after or _FIRST), limit)
-        return REGISTRIES.load_all(rows)
+    async def fetch(after: Position | None, limit: int) -> list[_F]:
+        return table.load_all(await tx.fetch_all(_OF_FOLDER[table], folder.get().id, *(after or _FIRST), limit))
 
-    return await page_of(query, cursor, f"registries {folder.id}", fetch, _position, _size)
+    return await page_of(query, cursor, f"{_QUOTAS[table]} {folder.id}", fetch, _position, _size)
+
+
+async def get_by_name(tx: Transaction, table: Table[R], parent: DeviceRegistry | Folder, name: str) -> R:
+    """The device of a registry, or the registry or broker of a folder. Raises NotFound."""
+    row = await tx.fetch_one(_BY_NAME[table], parent.id, name)
+    if row is None:
+        raise NotFound(table.noun, name)
+    return table.load(row)
+
+
+async def update(tx: Transaction, table: Table[R], before: R, after: R) -> None:
+    """Raises AlreadyExists (name)."""
+    if after.name not in ("", before.name) and await tx.fetch_one(_BY_NAME[table], after.parent, after.name):
+        raise AlreadyExists(table.noun, after.name)
+    await table.update(tx, after)
+    tx.audit_resources.append(after.resource)
+
+
+async def update_device(tx: Transaction, before: Device, after: Device) -> None:
+    """Raises AlreadyExists (name, topic alias)."""
+    if before.topic_aliases != after.topic_aliases:
+        await drop_aliases(tx, before.registry, before.id, before.topic_aliases)
+        await keep_aliases(tx, after.registry, after.id, after.topic_aliases)
+    await update(tx, DEVICES, before, after)
+
+
+async def set_disabled(tx: Transaction, change: Change, registry: DeviceRegistry, *, disabled: bool) -> DeviceRegistry:
+    """Connections of a registry that is disabled, and of its devices, end; nothing is changed if it is so already."""
+    tx.audit_resources.append(registry.resource)
+    if registry.disabled == disabled:
+        return registry
+    after = replace(registry, disabled=disabled)
+    await REGISTRIES.update(tx, after)
+    await publish_change(tx, Scope(registry.account, ""), "registry", registry.id, change.now)
+    return after
 
 
 async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegistry) -> None:
@@ -108,6 +171,12 @@ async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegis
     await REGISTRIES.delete(tx, registry.account, registry.id)
     await drop_count(tx, "devices", registry.id)
     tx.audit_resources.append(registry.resource)
+
+
+async def delete_broker(tx: Transaction, change: Change, broker: Broker) -> None:
+    await unbind_all(tx, change, broker)
+    await BROKERS.delete(tx, broker.account, broker.id)
+    tx.audit_resources.append(broker.resource)
 
 
 async def create_device(
@@ -122,14 +191,6 @@ async def create_device(
     await keep_aliases(tx, device.registry, device.id, device.topic_aliases)
     await take(tx, change.environment.quotas, "devices", device.registry)
     await _bind_all(tx, change, device, certificates)
-
-
-async def get_device_by_name(tx: Transaction, registry: DeviceRegistry, name: str) -> Device:
-    """Return the device of that name. Raises NotFound."""
-    row = await tx.fetch_one(_BY_NAME, registry.id, name)
-    if row is None:
-        raise NotFound("device", name)
-    return DEVICES.load(row)
 
 
 async def list_devices(

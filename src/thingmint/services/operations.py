@@ -10,33 +10,45 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import Invalid
-from thingmint.store.table import BoundedDelete, Table, record, to_micros
+from thingmint.services.pages import page_of
+from thingmint.store.table import BoundedDelete, Table, fetch_in_order, record, to_micros
 
 if TYPE_CHECKING:
+    from thingmint.services.change import Query
+    from thingmint.services.page_tokens import Position
+    from thingmint.services.pages import Cursor, Page
     from thingmint.store.engine import Store, Transaction
 
 # How long a repeated request is recognised.
 _IDEMPOTENCY_WINDOW = timedelta(hours=24)
+# How long an operation can be asked for.
+_RETENTION = timedelta(days=30)
 
 
 @record
 class RecordedOperation:
-    """``answer`` is the API's encoded result. Before ``finishes_at`` the operation counts as not done."""
+    """``answer`` is the API's own form of it. Before ``finishes_at`` the operation counts as not done.
+
+    ``owner`` is the id of the device, registry or broker that it is about.
+    """
 
     id: str
     account: str
     answer: bytes
     finishes_at: datetime
     created_at: datetime
+    owner: str
 
 
 RECORDED_OPERATIONS = Table(RecordedOperation, "operations", "operation", key=("account", "id"), unique=None)
 
 _EARLIER = (
-    "SELECT o.id, o.account, o.answer, o.finishes_at, o.created_at, k.folder, k.request_sha256 "
+    "SELECT o.id, o.account, o.answer, o.finishes_at, o.created_at, o.owner, k.folder, k.request_sha256 "
     "FROM idempotency_keys AS k JOIN operations AS o ON o.id = k.operation "
     "WHERE k.caller = $1 AND k.method = $2 AND k.key = $3 AND k.created_at > $4"
 )
+_OF_OWNER = f"{RECORDED_OPERATIONS.select}WHERE owner = $1"
+_EXPIRED = BoundedDelete("operations", ("id",), "created_at <= $1")
 _FORGET = BoundedDelete("idempotency_keys", ("caller", "method", "key", "folder"), "created_at <= $1")
 _RESERVE = (
     "INSERT INTO idempotency_keys (caller, folder, method, key, request_sha256, operation, created_at) "
@@ -81,6 +93,25 @@ async def reserve_key(tx: Transaction, key: IdempotencyKey, operation: str, now:
     identity = (key.caller, key.folder or "", key.method, key.key)
     times = (to_micros(now), to_micros(now - _IDEMPOTENCY_WINDOW))
     return await tx.execute(_RESERVE, *identity, key.request_sha256, operation, *times) == 1
+
+
+async def list_operations(tx: Transaction, query: Query, owner: str, cursor: Cursor) -> Page[RecordedOperation]:
+    """Those about one device, registry or broker, the newest first. Raises Invalid (page token)."""
+
+    async def fetch(after: Position | None, limit: int) -> list[RecordedOperation]:
+        rows = await fetch_in_order(tx, _OF_OWNER, (owner,), ("created_at", "id"), after or (), limit, ascending=False)
+        return RECORDED_OPERATIONS.load_all(rows)
+
+    return await page_of(query, cursor, f"operations {owner}", fetch, _position, lambda row: len(row.answer))
+
+
+def _position(row: RecordedOperation) -> Position:
+    return to_micros(row.created_at), row.id
+
+
+async def delete_expired_operations(store: Store, now: datetime) -> None:
+    """Delete the operations that are 30 days old. To be called from time to time."""
+    await _EXPIRED.run(store, to_micros(now - _RETENTION))
 
 
 async def forget_idempotency_keys(store: Store, now: datetime) -> None:

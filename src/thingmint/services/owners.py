@@ -1,7 +1,4 @@
-"""Owners of bound certificates: the common base of devices, registries and brokers of Yandex IoT Core.
-
-Brokers have no table yet.
-"""
+"""Owners of certificates: what devices, registries and brokers of Yandex IoT Core have in common."""
 
 from __future__ import annotations
 
@@ -31,6 +28,11 @@ class Owner:
     @property
     def resource(self) -> str:
         return f"yandex:{self.kind}/{self.id}"
+
+    @property
+    def parent(self) -> str:
+        """The id of what it is in, where its name is unique."""
+        return self.folder
 
     @property
     def resources(self) -> tuple[str, ...]:

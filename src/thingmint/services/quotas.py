@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_PROBED = 100_000
 """The largest quota for which stepping through an index takes only milliseconds."""
 
-Probed = Literal["users", "roles", "service_accounts", "policies", "folders", "registries"]
+Probed = Literal["users", "roles", "service_accounts", "policies", "folders", "registries", "brokers"]
 Counted = Literal["certificates", "devices"]
 
 _PROBES: dict[str, str] = {
@@ -33,6 +33,7 @@ _PROBES: dict[str, str] = {
     "policies": "SELECT 1 FROM policies WHERE account = $1 LIMIT 1 OFFSET $2",
     "folders": "SELECT 1 FROM folders WHERE account = $1 LIMIT 1 OFFSET $2",
     "registries": "SELECT 1 FROM registries WHERE folder = $1 LIMIT 1 OFFSET $2",
+    "brokers": "SELECT 1 FROM brokers WHERE folder = $1 LIMIT 1 OFFSET $2",
 }
 _COUNTED: dict[str, tuple[str, str]] = {
     "certificates": ("accounts", "registrations WHERE account"),
@@ -69,8 +70,8 @@ _PARTS = 32
 """A share is at most the quota divided by this number."""
 _MOST_AT_ONCE = 64
 
-_HOLDERS = {"registries": "folder", "devices": "registry"}
-"""The kind of owner that has the quota, if it is not the account."""
+_HOLDERS = {"registries": "folder", "brokers": "folder", "devices": "registry"}
+"""What the quota is for each of, where that is not the account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,12 @@ class Quotas:
     policies: int | None = 10_000
     folders: int | None = 1_000
     registries: int | None = 10_000  # in a folder
+    brokers: int | None = 10_000  # in a folder
     devices: int | None = None  # in a registry
     certificates: int | None = None  # in all regions of an account together
 
 
-NO_QUOTAS = Quotas(None, None, None, None, None, None, None, None)
+NO_QUOTAS = Quotas(None, None, None, None, None, None, None, None, None)
 
 
 async def begin_counting(store: Store, quotas: Quotas) -> None:

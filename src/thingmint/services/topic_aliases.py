@@ -14,10 +14,14 @@ import structlog
 
 from thingmint.domain.errors import AlreadyExists, Invalid
 from thingmint.services.owners import check_text
+from thingmint.services.pages import page_by_text
+from thingmint.store.table import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from thingmint.services.change import Query
+    from thingmint.services.pages import Cursor, Page
     from thingmint.store.engine import Store, Transaction
 
 _FIELD = "topic_aliases"
@@ -38,6 +42,10 @@ _FORGET = "DELETE FROM unchecked_aliases WHERE device = $1"
 _UNCHECKED = (
     "SELECT u.device, d.registry, d.topic_aliases FROM unchecked_aliases AS u JOIN devices AS d ON d.id = u.device "
     "WHERE u.flaw = '' ORDER BY u.device LIMIT 50"
+)
+_OF_REGISTRY = (
+    "SELECT a.alias, a.device, d.topic_aliases FROM device_aliases AS a JOIN devices AS d ON d.id = a.device "
+    "WHERE a.registry = $1 AND a.alias > $2 ORDER BY a.alias LIMIT $3"
 )
 _KEEP_FLAW = "UPDATE unchecked_aliases SET flaw = $2 WHERE device = $1"
 _FLAWED = (
@@ -74,6 +82,27 @@ async def drop_aliases(tx: Transaction, registry: str, device: str, aliases: Map
         await tx.execute(_DELETE, registry, alias, device)
     if aliases:
         await tx.execute(_FORGET, device)
+
+
+@record
+class TopicAlias:
+    alias: str
+    device: str
+    target: str
+
+
+async def list_aliases(tx: Transaction, query: Query, registry: str, cursor: Cursor) -> Page[TopicAlias]:
+    """Those of all devices of a registry, in order. Raises Invalid (page token)."""
+
+    async def fetch(after: str, limit: int) -> list[TopicAlias]:
+        rows = await tx.fetch_all(_OF_REGISTRY, registry, after, limit)
+        return [TopicAlias(alias, device, json.loads(text)[alias]) for alias, device, text in rows]
+
+    return await page_by_text(query, cursor, f"aliases {registry}", fetch, lambda row: row.alias, _size)
+
+
+def _size(row: TopicAlias) -> int:
+    return len(row.alias) + len(row.target)
 
 
 async def check_old_aliases(store: Store) -> None:

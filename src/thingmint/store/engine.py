@@ -46,7 +46,9 @@ def storable(parameters: Sequence[Value]) -> Sequence[Value]:
     return parameters
 
 
-Kind = Literal["certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access", "client"]
+Kind = Literal[
+    "certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access", "client", "registry"
+]
 
 
 class PublishedChange(NamedTuple):

@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit import vectors
 from tests.world import OURS
+from thingmint.domain.arns import Scope
 from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import (
     Accepted,
@@ -276,7 +277,28 @@ async def test_access_ends_immediately(device: Device, change: Callable[[Device]
         assert decision.why.endswith(why)
 
 
-# -- requests of listeners -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("kind", ["device", "registry"])
+async def test_certificates_of_a_disabled_registry_and_of_its_devices_do_not_connect(device: Device, kind: str) -> None:
+    world = device.world
+    registry = await world.registry()
+    owner = {"registry_id": registry} if kind == "registry" else {"device_id": await world.device(registry)}
+    described = await device.aws("DescribeCertificate", certificateId=device.fingerprint)
+    pem = described["certificateDescription"]["certificatePem"]
+    await world.yandex(f"{kind.title()}Service.AddCertificate", **owner, certificate_data=pem)
+    for method, expected in (("Disable", Rejected), ("Enable", Accepted)):
+        await world.yandex(f"RegistryService.{method}", registry_id=registry)
+        assert ("registry", registry) in await world.published(Scope(OURS.account, ""))
+        for decision in await device.decisions():
+            assert isinstance(decision, expected)
+            if isinstance(decision, Rejected):
+                assert decision.why == f"registry {registry} is disabled"
+            else:
+                assert (OURS.account, "", "registry", registry) in decision.dependencies
+    await world.yandex("RegistryService.Disable", registry_id=await world.registry())
+    assert all(isinstance(decision, Accepted) for decision in await device.decisions())
+
+
+# -- what listeners ask --------------------------------------------------------------------------------------------
 
 
 async def test_a_device_without_a_session_needs_no_permission_to_connect(device: Device) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.unit import vectors
 from tests.world import ABROAD, OURS, THEIRS, pages, unpacked
 from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
-from thingmint.services.device_registry import REGISTRIES, get_device_by_name
+from thingmint.services.device_registry import DEVICES, REGISTRIES, get_by_name
 from thingmint.services.pages import MAX_SIZE
 from thingmint.yandex.contract import load
 from thingmint.yandex.errors import Unimplemented
@@ -96,7 +96,7 @@ async def test_names_are_optional(world: World) -> None:
     await world.device(registry)
 
     async def by_name(tx: Transaction) -> Device:
-        return await get_device_by_name(tx, await REGISTRIES.get(tx, OURS.account, registry), "")
+        return await get_by_name(tx, DEVICES, await REGISTRIES.get(tx, OURS.account, registry), "")
 
     with pytest.raises(NotFound):
         await world.read(by_name)

@@ -13,7 +13,7 @@ from tests.world import OURS, THEIRS, unpacked
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, InvalidCertificate, NotFound
 from thingmint.domain.keys import FLEET_KEYS
-from thingmint.services.operations import RECORDED_OPERATIONS, forget_idempotency_keys
+from thingmint.services.operations import RECORDED_OPERATIONS, delete_expired_operations, forget_idempotency_keys
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -313,3 +313,17 @@ async def test_without_pending_operations_a_refused_change_is_an_error(world: Wo
     await create(world, name="taken")
     with pytest.raises(AlreadyExists):
         await create(world, name="taken")
+
+
+async def test_operations_are_kept_for_thirty_days(world: World) -> None:
+    first = await create(world)
+    world.clock.advance(seconds=1)
+    second = await create(world)
+    world.clock.advance(days=30, seconds=-1)
+    await delete_expired_operations(world.store, world.clock())
+    with pytest.raises(NotFound):
+        await operation(world, first.id)
+    assert await operation(world, second.id) == second
+    world.clock.advance(seconds=1)
+    await delete_expired_operations(world.store, world.clock())
+    assert await world.count("operations") == 0

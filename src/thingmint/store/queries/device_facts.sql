@@ -30,7 +30,7 @@ WITH RECURSIVE places (account, region, position, certificate) AS (
     WHERE $2 = '' AND c.fingerprint = $1 AND c.expires_at > $6 AND a.account = c.account AND a.region = c.region
 ),
 -- A certificate that is exclusive to one thing is attached to no other thing.
-devices (account, region, position, certificate, thing) AS (
+found (account, region, position, certificate, thing) AS (
     SELECT account, region, position, certificate, coalesce(
         (
             SELECT p.thing
@@ -54,7 +54,7 @@ devices (account, region, position, certificate, thing) AS (
 -- UNION and not UNION ALL: groups can have the same ancestors, and the recursion ends even if groups form a circle.
 lineage (account, region, name, parent) AS (
     SELECT g.account, g.region, g.name, g.parent
-    FROM devices AS d CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
+    FROM found AS d CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
     WHERE m.account = d.account AND m.region = d.region AND m.thing = d.thing
         AND g.account = m.account AND g.region = m.region AND g.id = m.thing_group
     UNION
@@ -65,7 +65,7 @@ lineage (account, region, name, parent) AS (
 SELECT
     'place' AS row_kind, d.account, d.region, r.status, r.mode, b.kind, d.position, r.created_at, b.owner,
     (SELECT fingerprint FROM certificates WHERE id = r.ca), s.status, i.not_before, i.not_after, c.der, c.not_before, c.not_after, t.name, p.expires_at, p.created_at, h.name, h.type,
-    h.attributes, (
+    h.attributes, y.id, y.disabled, (
         -- 1 if a CA certificate of another account, in DEFAULT mode, has automatic registration.
         SELECT count(*)
         FROM (
@@ -79,10 +79,13 @@ SELECT
             LIMIT 1
         ) AS others
     )
-FROM devices AS d
+FROM found AS d
 LEFT JOIN registrations AS r ON r.account = d.account AND r.region = d.region AND r.certificate = d.certificate
 LEFT JOIN certificates AS c ON c.id = r.certificate
 LEFT JOIN bindings AS b ON b.account = d.account AND b.region = d.region AND b.certificate = d.certificate
+-- The registry that a binding is about: the device's, or the bound registry itself.
+LEFT JOIN devices AS v ON b.kind = 'device' AND v.id = b.owner
+LEFT JOIN registries AS y ON y.id = CASE b.kind WHEN 'device' THEN v.registry WHEN 'registry' THEN b.owner END
 LEFT JOIN ca_certificates AS s ON s.account = d.account AND s.region = d.region AND s.certificate = r.ca
 LEFT JOIN certificates AS i ON i.id = s.certificate
 LEFT JOIN provisioning_claims AS p ON p.account = d.account AND p.region = d.region AND p.fingerprint = $1
@@ -93,20 +96,20 @@ LEFT JOIN things AS h ON h.account = d.account AND h.region = d.region AND h.nam
 UNION ALL
 SELECT
     'setting', s.account, '', s.name, s.value, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM account_settings AS s
-WHERE s.account IN (SELECT account FROM devices)
+WHERE s.account IN (SELECT account FROM found)
 UNION ALL
 SELECT
     'policy', d.account, d.region, NULL, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
-FROM devices AS d CROSS JOIN device_policy_attachments AS a CROSS JOIN device_policies AS p
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM found AS d CROSS JOIN device_policy_attachments AS a CROSS JOIN device_policies AS p
 WHERE a.account = d.account AND a.region = d.region AND a.certificate = d.certificate AND a.thing_group = ''
     AND p.account = a.account AND p.region = a.region AND p.name = a.policy
 UNION ALL
 SELECT
     'policy', l.account, l.region, l.name, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM lineage AS l
 LEFT JOIN device_policy_attachments AS a
     ON a.account = l.account AND a.region = l.region AND a.certificate = 0 AND a.thing_group = l.name

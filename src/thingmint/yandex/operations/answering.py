@@ -18,7 +18,7 @@ from thingmint.services.operations import (
     reserve_key,
 )
 from thingmint.yandex.errors import status_of
-from thingmint.yandex.operations.declaring import Refusal, Result
+from thingmint.yandex.operations.declaring import Refusal, Result, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thingmint.services.change import Change
     from thingmint.services.owners import InFolder, Named
     from thingmint.store.engine import Store, Transaction
+    from thingmint.yandex.contract import Contract
     from thingmint.yandex.operations.declaring import YandexCall
 
 _MAX_KEY_LENGTH = 256
@@ -78,7 +79,7 @@ class _Recorder:
     async def earlier(self, tx: Transaction, named: Named[InFolder]) -> Message | None:
         key = self._idempotency(named)
         recorded = await earlier_operation(tx, key, self._change.now) if key is not None else None
-        return as_of(self._change.now, recorded, self._call) if recorded is not None else None
+        return as_of(self._change.now, recorded, self._call.parts.contract) if recorded is not None else None
 
     async def reserve(self, tx: Transaction, named: Named[InFolder]) -> Message | None:
         key = self._idempotency(named)
@@ -105,7 +106,8 @@ class _Recorder:
             error=status_of(contract, refusal, call.request_id) if refusal is not None else None,
         )
         finishes_at = change.now + call.parts.pending
-        recorded = RecordedOperation(self._id, change.account, operation.SerializeToString(), finishes_at, change.now)
+        answer, owner = operation.SerializeToString(), owner_of(result.metadata)
+        recorded = RecordedOperation(self._id, change.account, answer, finishes_at, change.now, owner)
         await RECORDED_OPERATIONS.insert(tx, recorded)
         return _unfinished(operation) if finishes_at > change.now else operation
 
@@ -122,9 +124,9 @@ class _Recorder:
         return IdempotencyKey(self._call.principal, folder, self._call.method.path, self._key, self._request_sha256)
 
 
-def as_of(now: datetime, recorded: RecordedOperation, call: YandexCall) -> Any:
+def as_of(now: datetime, recorded: RecordedOperation, contract: Contract) -> Any:
     """A recorded Operation as callers see it at the time ``now``."""
-    operation = call.parts.contract.operations.message_class.FromString(recorded.answer)
+    operation = contract.operations.message_class.FromString(recorded.answer)
     return _unfinished(operation) if recorded.finishes_at > now else operation
 
 

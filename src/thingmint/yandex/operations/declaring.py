@@ -144,6 +144,11 @@ def id_of(call: YandexCall, named: Named[Any]) -> Fields:
     return {f"{named.noun}_id": named.id}
 
 
+def owner_of(metadata: Fields) -> str:
+    """The id of the device, registry or broker that an operation with this metadata is about."""
+    return next((metadata[field] for field in ("device_id", "registry_id", "broker_id") if field in metadata), "")
+
+
 def writes(
     name: str,
     description: str,

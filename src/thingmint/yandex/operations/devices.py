@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.services.device_registry import (
@@ -12,12 +13,13 @@ from thingmint.services.device_registry import (
     Device,
     create_device,
     delete_device,
-    get_device_by_name,
+    get_by_name,
     list_devices,
+    update_device,
 )
 from thingmint.services.topic_aliases import parse_aliases
 from thingmint.yandex.operations.declaring import by_id, cursor, reads, writes
-from thingmint.yandex.operations.owners import common_fields, id_of_new, initial_certificates, new_fields
+from thingmint.yandex.operations.owners import common_fields, id_of_new, initial_certificates, new_fields, updated
 
 if TYPE_CHECKING:
     from thingmint.services.bindings import SubmittedCertificate
@@ -45,8 +47,8 @@ async def get(tx: Transaction, query: Query, call: YandexCall, device: Named[Dev
 
 
 @reads(f"{_SERVICE}/GetByName", find=_registry)
-async def get_by_name(tx: Transaction, query: Query, call: YandexCall, registry: Named[DeviceRegistry]) -> Fields:
-    return _fields(await get_device_by_name(tx, registry.get(), call.request.device_name))
+async def get_by_name_(tx: Transaction, query: Query, call: YandexCall, registry: Named[DeviceRegistry]) -> Fields:
+    return _fields(await get_by_name(tx, DEVICES, registry.get(), call.request.device_name))
 
 
 async def _parent(tx: Transaction, query: Query, call: YandexCall) -> _Parent:
@@ -74,6 +76,14 @@ async def create(
     device = replace(new[0], folder=registry.get().folder)
     await create_device(tx, change, device, new[1])
     return _fields(device)
+
+
+@writes(f"{_SERVICE}/Update", "Update device", find=_device)
+async def update(tx: Transaction, change: Change, call: YandexCall, device: Named[Device]) -> Fields:
+    before = device.get()
+    after = updated(call.request, before, {"topic_aliases": partial(parse_aliases, device=before.id)})
+    await update_device(tx, before, after)
+    return _fields(after)
 
 
 @writes(f"{_SERVICE}/Delete", "Delete device", find=_device)

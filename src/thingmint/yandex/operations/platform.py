@@ -30,7 +30,7 @@ _ENDPOINT_IDS = ("broker-data", "endpoint", "iam", "iot-broker", "iot-data", "io
 
 async def _operation(tx: Transaction, query: Query, call: YandexCall) -> Any:
     recorded = await RECORDED_OPERATIONS.get(tx, query.account, call.request.operation_id)
-    operation = as_of(query.now, recorded, call)
+    operation = as_of(query.now, recorded, call.parts.contract)
     # The caller that started the operation needs no further permission.
     if operation.created_by != call.principal:
         authorize(query, call)
