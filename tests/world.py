@@ -36,6 +36,7 @@ from thingmint.services.change import Change, Environment, Query
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.page_tokens import PageTokens
+from thingmint.services.passwords import PasswordHasher
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.store.engine import StoreWrapper
 from thingmint.store.outbox import published_since
@@ -300,6 +301,7 @@ async def new_world(
         endpoints={},
         hooks=HookTable({}),
         messages=GatewayMessages(broker, ConnectionIndex(), clients, clock),
+        passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=store.spreads_keys),
         quotas=quotas,
         reinstate_revoked=reinstate_revoked,
@@ -311,6 +313,7 @@ async def new_world(
         yield World(path, store, clock, environment, vault, ours, theirs, directory, broker, clients)
     finally:
         await environment.keys.close()
+        environment.passwords.close()
         await store.close()
 
 

@@ -28,6 +28,7 @@ from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames, list_hostnames
 from thingmint.services.page_tokens import PageTokens
+from thingmint.services.passwords import PasswordHasher
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.grpc import GrpcParts
@@ -129,6 +130,7 @@ def environment_of(
         endpoints=endpoints_of(settings),
         hooks=hooks,
         messages=messages,
+        passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=instance.store.spreads_keys),
         quotas=settings.quotas_in_force(),
         reinstate_revoked=settings.reinstate_revoked,

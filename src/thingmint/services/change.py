@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from thingmint.services.keypool import KeyPool
     from thingmint.services.messages import Messages
     from thingmint.services.page_tokens import PageTokens
+    from thingmint.services.passwords import PasswordHasher
     from thingmint.services.quotas import Quotas
 
 
@@ -50,6 +51,7 @@ class Environment:
     endpoints: dict[Scope, str]
     hooks: HookTable
     messages: Messages
+    passwords: PasswordHasher
     certificate_ids: TimeOrderedIds
     quotas: Quotas
     reinstate_revoked: bool = False

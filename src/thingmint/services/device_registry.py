@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -12,6 +12,7 @@ from thingmint.domain.errors import AlreadyExists, Conflict, NotFound
 from thingmint.services.bindings import bind, unbind_all
 from thingmint.services.owners import Named, Owner
 from thingmint.services.pages import Page, page_of, size_of_texts
+from thingmint.services.passwords import add_password, delete_all_passwords
 from thingmint.services.quotas import check_quota, drop_count, give_back, take
 from thingmint.services.topic_aliases import drop_aliases, keep_aliases
 from thingmint.store.outbox import publish_change
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from thingmint.services.change import Change, Query
     from thingmint.services.page_tokens import Position
     from thingmint.services.pages import Cursor
+    from thingmint.services.passwords import NewPassword
     from thingmint.store.engine import Transaction
 
 
@@ -41,6 +43,14 @@ class Folder:
     @property
     def resources(self) -> tuple[str, ...]:
         return (f"yandex:folder/{self.id}",)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Those that an owner is created with."""
+
+    certificates: Sequence[SubmittedCertificate] = ()
+    password: NewPassword | None = None
 
 
 @record
@@ -108,13 +118,13 @@ async def list_folders(tx: Transaction, account: str) -> list[Folder]:
 
 
 async def create_in_folder(
-    tx: Transaction, change: Change, table: Table[_F], new: _F, certificates: Sequence[SubmittedCertificate]
+    tx: Transaction, change: Change, table: Table[_F], new: _F, credentials: Credentials
 ) -> None:
     """A registry or a broker, in a folder that exists. Raises AlreadyExists (name, certificate) and LimitExceeded."""
     if not await table.insert(tx, new):
         raise AlreadyExists(table.noun, new.name)
     await check_quota(tx, change.environment.quotas, _QUOTAS[table], new.folder)
-    await _bind_all(tx, change, new, certificates)
+    await _add_credentials(tx, change, new, credentials)
 
 
 async def list_of_folder(
@@ -167,30 +177,25 @@ async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegis
     """Delete a registry. Raises Conflict while it has devices."""
     if await tx.fetch_one(_HAS_DEVICES, registry.id):
         raise Conflict("registry", registry.id, f"Registry {registry.id} still has devices: delete them first")
-    await unbind_all(tx, change, registry)
+    await _remove_credentials(tx, change, registry)
     await REGISTRIES.delete(tx, registry.account, registry.id)
     await drop_count(tx, "devices", registry.id)
     tx.audit_resources.append(registry.resource)
 
 
 async def delete_broker(tx: Transaction, change: Change, broker: Broker) -> None:
-    await unbind_all(tx, change, broker)
+    await _remove_credentials(tx, change, broker)
     await BROKERS.delete(tx, broker.account, broker.id)
     tx.audit_resources.append(broker.resource)
 
 
-async def create_device(
-    tx: Transaction, change: Change, device: Device, certificates: Sequence[SubmittedCertificate]
-) -> None:
-    """Create a device in an existing registry.
-
-    Raises AlreadyExists (name, topic alias, certificate) and LimitExceeded.
-    """
+async def create_device(tx: Transaction, change: Change, device: Device, credentials: Credentials) -> None:
+    """In a registry that exists. Raises AlreadyExists (name, topic alias, certificate) and LimitExceeded."""
     if not await DEVICES.insert(tx, device):
         raise AlreadyExists("device", device.name)
     await keep_aliases(tx, device.registry, device.id, device.topic_aliases)
     await take(tx, change.environment.quotas, "devices", device.registry)
-    await _bind_all(tx, change, device, certificates)
+    await _add_credentials(tx, change, device, credentials)
 
 
 async def list_devices(
@@ -206,19 +211,25 @@ async def list_devices(
 
 
 async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
-    await unbind_all(tx, change, device)
+    await _remove_credentials(tx, change, device)
     await drop_aliases(tx, device.registry, device.id, device.topic_aliases)
     await DEVICES.delete(tx, device.account, device.id)
     await give_back(tx, "devices", device.registry)
     tx.audit_resources.append(device.resource)
 
 
-async def _bind_all(
-    tx: Transaction, change: Change, owner: Owner, certificates: Sequence[SubmittedCertificate]
-) -> None:
-    for certificate in certificates:
+async def _add_credentials(tx: Transaction, change: Change, owner: Owner, credentials: Credentials) -> None:
+    for certificate in credentials.certificates:
         await bind(tx, change, owner, certificate)
-    tx.audit_resources.append(owner.resource)
+    if credentials.password is not None:
+        await add_password(tx, change, owner, credentials.password)
+    else:
+        tx.audit_resources.append(owner.resource)
+
+
+async def _remove_credentials(tx: Transaction, change: Change, owner: Owner) -> None:
+    await unbind_all(tx, change, owner)
+    await delete_all_passwords(tx, change, owner)
 
 
 _FIRST: Position = (-1, "")

@@ -47,7 +47,7 @@ def storable(parameters: Sequence[Value]) -> Sequence[Value]:
 
 
 Kind = Literal[
-    "certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access", "client", "registry"
+    "certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access", "client", "registry", "owner"
 ]
 
 

@@ -1,4 +1,4 @@
-"""All 54 methods answer in form: 38 are served, 16 are not yet, 51 of them have a REST binding."""
+"""All 54 methods answer in form: 47 are served, 7 are not yet, 51 of them have a REST binding."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _OF_ALL_OWNERS = {
+    *("ListPasswords", "AddPassword", "DeletePassword"),
     *("Get", "List", "Create", "Update", "Delete", "ListOperations"),
     *("ListCertificates", "AddCertificate", "DeleteCertificate"),
 }
@@ -47,7 +48,7 @@ def expected(method: str) -> str:
 def test_54_methods_of_which_51_have_rest_and_18_are_served() -> None:
     assert len(METHODS) == 54
     assert sum(http_rule(method) is not None for method in METHODS) == 51
-    assert sum(map(is_served, METHODS)) == 38
+    assert sum(map(is_served, METHODS)) == 47
 
 
 @each_row("method", METHODS.keys())

@@ -12,7 +12,6 @@ from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, No
 from thingmint.services.device_registry import DEVICES, REGISTRIES, get_by_name
 from thingmint.services.pages import MAX_SIZE
 from thingmint.yandex.contract import load
-from thingmint.yandex.errors import Unimplemented
 from thingmint.yandex.operations.declaring import cursor
 
 if TYPE_CHECKING:
@@ -212,16 +211,6 @@ async def test_invalid_fields_are_named(world: World, fields: dict[str, Any], fi
     if "topic_aliases" not in fields:
         with pytest.raises(Invalid):
             await world.yandex("RegistryService.Create", folder_id=world.ours.folder, **fields)
-
-
-async def test_passwords_are_refused(world: World) -> None:
-    password = "0123456789_abcd"
-    with pytest.raises(Unimplemented):
-        await world.registry(password=password)
-    registry = await world.registry()
-    with pytest.raises(Unimplemented):
-        await world.device(registry, password=password)
-    assert await world.count("registries") == 1
 
 
 LISTS: dict[str, tuple[str, str]] = {

@@ -61,23 +61,23 @@ class Caller:
 
 
 async def test_a_call_is_authenticated_before_anything_else(world: World) -> None:
-    for label in ("DeviceService.Get", "DeviceService.ListPasswords"):
+    for label in ("DeviceService.Get", "DeviceDataService.Publish"):
         with pytest.raises(Unauthenticated):
             await Caller(world).call(label, token=False)
 
 
 async def test_a_call_is_throttled_before_it_is_checked_further(world: World) -> None:
     caller = Caller(world, burst=1)
-    for label, error in (("DeviceService.ListPasswords", Unimplemented), ("DeviceService.Get", InvalidRequest)):
+    for label, error in (("DeviceDataService.Publish", Unimplemented), ("DeviceService.Get", InvalidRequest)):
         with pytest.raises(error):
             await caller.call(label)
         with pytest.raises(Throttled):
             await caller.call(label)
 
 
-async def test_requests_of_unserved_methods_are_not_validated(world: World) -> None:
-    with pytest.raises(Unimplemented, match=r"DeviceService\.ListPasswords"):
-        await Caller(world).call("DeviceService.ListPasswords", device_id="x" * 51)
+async def test_what_is_not_served_is_not_validated(world: World) -> None:
+    with pytest.raises(Unimplemented, match=r"DeviceDataService\.Publish"):
+        await Caller(world).call("DeviceDataService.Publish", device_id="x" * 51)
 
 
 async def test_a_call_is_validated_before_it_is_authorized(world: World) -> None:

@@ -118,10 +118,19 @@ class _Recorder:
         if not 0 < len(self._key) <= _MAX_KEY_LENGTH:
             raise Invalid("idempotency_key", f"must have 1 to {_MAX_KEY_LENGTH} characters")
         if not self._request_sha256:
-            request = self._call.request.SerializeToString(deterministic=True)
-            self._request_sha256 = hashlib.sha256(request).digest()
+            self._request_sha256 = _digest(self._call.request)
         folder = named.found.folder if named.found is not None else None
         return IdempotencyKey(self._call.principal, folder, self._call.method.path, self._key, self._request_sha256)
+
+
+def _digest(request: Message) -> bytes:
+    """Without the password: a plain hash of a request that holds one would give away what can be guessed."""
+    if "password" in request.DESCRIPTOR.fields_by_name:
+        copy = type(request)()
+        copy.CopyFrom(request)
+        copy.ClearField("password")
+        request = copy
+    return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 
 def as_of(now: datetime, recorded: RecordedOperation, contract: Contract) -> Any:

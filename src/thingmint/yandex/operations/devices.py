@@ -19,19 +19,18 @@ from thingmint.services.device_registry import (
 )
 from thingmint.services.topic_aliases import parse_aliases
 from thingmint.yandex.operations.declaring import by_id, cursor, reads, writes
-from thingmint.yandex.operations.owners import common_fields, id_of_new, initial_certificates, new_fields, updated
+from thingmint.yandex.operations.owners import common_fields, id_of_new, initial_credentials, new_fields, updated
 
 if TYPE_CHECKING:
-    from thingmint.services.bindings import SubmittedCertificate
     from thingmint.services.change import Change, Query
-    from thingmint.services.device_registry import DeviceRegistry, Folder
+    from thingmint.services.device_registry import Credentials, DeviceRegistry, Folder
     from thingmint.services.owners import Named
     from thingmint.store.engine import Transaction
     from thingmint.yandex.contract.answers import Fields
     from thingmint.yandex.operations.declaring import YandexCall
 
     _Parent = Named[DeviceRegistry] | Named[Folder]
-    _New = tuple[Device, list[SubmittedCertificate]]
+    _New = tuple[Device, Credentials]
 
 _SERVICE = "yandex.cloud.iot.devices.v1.DeviceService"
 
@@ -66,7 +65,7 @@ async def _new(change: Change, call: YandexCall, registry: Named[DeviceRegistry]
     fields = new_fields(change, call.request)
     aliases = parse_aliases(call.request.topic_aliases, fields["id"])
     device = Device(**fields, folder="", registry=registry.id, topic_aliases=aliases)
-    return device, initial_certificates(change, call.request)
+    return device, await initial_credentials(change, call.request, device.id)
 
 
 @writes(f"{_SERVICE}/Create", "Create device", find=_registry, prepare=_new, metadata=id_of_new)

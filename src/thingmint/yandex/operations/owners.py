@@ -12,11 +12,11 @@ from google.protobuf.json_format import MessageToDict
 from thingmint.domain.errors import Invalid
 from thingmint.domain.ids import IOT, new_id
 from thingmint.services.bindings import bind, list_bindings, parse_submitted, unbind
-from thingmint.services.device_registry import BROKERS, DEVICES, REGISTRIES
+from thingmint.services.device_registry import BROKERS, DEVICES, REGISTRIES, Credentials
 from thingmint.services.operations import list_operations
 from thingmint.services.owners import check_text
+from thingmint.services.passwords import hash_password
 from thingmint.yandex.contract.answers import timestamp
-from thingmint.yandex.errors import Unimplemented
 from thingmint.yandex.operations.answering import as_of
 from thingmint.yandex.operations.declaring import by_id, cursor, id_of, reads, writes
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from thingmint.yandex.contract.answers import Fields
     from thingmint.yandex.operations.declaring import YandexCall
 
-_OWNERS: Mapping[str, Table[Any]] = {
+OWNERS: Mapping[str, Table[Any]] = {
     "yandex.cloud.iot.devices.v1.DeviceService": DEVICES,
     "yandex.cloud.iot.devices.v1.RegistryService": REGISTRIES,
     "yandex.cloud.iot.broker.v1.BrokerService": BROKERS,
@@ -102,14 +102,15 @@ def common_fields(owner: Owner) -> dict[str, Any]:
     }
 
 
-def initial_certificates(change: Change, request: Any) -> list[SubmittedCertificate]:
-    """The certificates in a Create request. Raises Unimplemented for a password, which would otherwise be lost."""
-    if request.password:
-        raise Unimplemented("Creating with a password")
-    return [
+async def initial_credentials(change: Change, request: Any, owner: str) -> Credentials:
+    """The certificates and the password of a Create, for an owner of that id. Raises Invalid and Throttled."""
+    certificates = [
         parse_submitted(change, entry.certificate_data, f"certificates[{index}].certificate_data")
         for index, entry in enumerate(request.certificates)
     ]
+    if not request.password:
+        return Credentials(certificates)
+    return Credentials(certificates, await hash_password(change.environment.passwords, owner, request.password))
 
 
 async def _list(tx: Transaction, query: Query, call: YandexCall, named: Named[Owner]) -> Fields:
@@ -167,7 +168,7 @@ async def _list_operations(tx: Transaction, query: Query, call: YandexCall, name
     return {"operations": operations, "next_page_token": page.next_token}
 
 
-for _service, _table in _OWNERS.items():
+for _service, _table in OWNERS.items():
     _find, _noun = by_id(_table), _table.noun
     reads(f"{_service}/ListOperations", find=_find)(_list_operations)
     reads(f"{_service}/ListCertificates", find=_find)(_list)

@@ -23,16 +23,15 @@ from thingmint.yandex.operations.declaring import by_id, cursor, reads, writes
 from thingmint.yandex.operations.owners import (
     common_fields,
     id_of_new,
-    initial_certificates,
+    initial_credentials,
     log_options,
     new_fields,
     updated,
 )
 
 if TYPE_CHECKING:
-    from thingmint.services.bindings import SubmittedCertificate
     from thingmint.services.change import Change, Query
-    from thingmint.services.device_registry import Folder
+    from thingmint.services.device_registry import Credentials, Folder
     from thingmint.services.owners import Named
     from thingmint.store.engine import Transaction
     from thingmint.store.table import Table
@@ -57,17 +56,17 @@ def _declare(service: str, table: Table[Any], record: type[Any], noun: str, plur
         page = await list_of_folder(tx, query, table, folder, cursor(call.request))
         return {plural: [_fields(each) for each in page.items], "next_page_token": page.next_token}
 
-    async def new(change: Change, call: YandexCall, folder: Named[Folder]) -> tuple[Any, list[SubmittedCertificate]]:
+    async def new(change: Change, call: YandexCall, folder: Named[Folder]) -> tuple[Any, Credentials]:
         request = call.request
         made = record(**new_fields(change, request), folder=folder.id, log_options=log_options(request.log_options))
-        return made, initial_certificates(change, request)
+        return made, await initial_credentials(change, request, made.id)
 
     async def create(
         tx: Transaction,
         change: Change,
         call: YandexCall,
         folder: Named[Folder],
-        new: tuple[Any, list[SubmittedCertificate]],
+        new: tuple[Any, Credentials],
     ) -> Fields:
         folder.get()
         await create_in_folder(tx, change, table, *new)
