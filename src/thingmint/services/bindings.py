@@ -17,6 +17,7 @@ from thingmint.domain.certificates import Certificate, find_obstacle, parse_cert
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate, LimitExceeded, NotFound
 from thingmint.domain.keys import FLEET_KEYS
 from thingmint.domain.status import Status
+from thingmint.domain.yandex_topics import OwnerKind
 from thingmint.services.ca_certificates import find_of_account
 from thingmint.services.certificate_contents import split_content, with_content
 from thingmint.services.certificates import (
@@ -29,7 +30,6 @@ from thingmint.services.certificates import (
     set_status,
 )
 from thingmint.services.device_policies import Target, count_attachments
-from thingmint.services.owners import OwnerKind
 from thingmint.services.thing_principals import is_attached
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import CertificateReference, Fingerprint, Table, record

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.yandex_topics import OwnerKind
 from thingmint.store.table import record
-
-OwnerKind = Literal["device", "registry", "broker"]
 
 
 @record

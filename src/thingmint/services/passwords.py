@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid, LimitExceeded, NotFound, Throttled
 from thingmint.domain.ids import IOT, new_id
-from thingmint.services.owners import OwnerKind
+from thingmint.domain.yandex_topics import OwnerKind
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import Table, record
 

@@ -113,12 +113,12 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """``statement`` is the one that denies explicitly, if any.
+    """``statement`` is the one that denies explicitly, if any; without policies the reason is a phrase.
 
     ``group`` is the index of the group of policies that denies, or does not allow (``evaluate_all``).
     """
 
-    reason: Reason
+    reason: Reason | str
     statement: StatementRef | None = None
     group: int = 0
 
