@@ -1,0 +1,149 @@
+"""Checks the passwords with which devices, registries and brokers of Yandex IoT Core connect.
+
+Each attempt costs one Argon2id hash, whether the owner exists or not, and however many passwords it has. A password
+that was correct is remembered for ten minutes, so that a device that reconnects costs none.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import time
+from collections import OrderedDict, defaultdict
+from typing import TYPE_CHECKING
+
+from thingmint.domain.errors import Throttled
+from thingmint.services.passwords import ARGON2ID, SHA256, is_generated, list_passwords, matches, sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from thingmint.services.passwords import Password, PasswordHasher
+    from thingmint.store.engine import PublishedChange, Store
+
+_REMEMBERED_FOR = 600.0  # seconds
+_MAX_REMEMBERED = 100_000
+_MAX_COUNTED = 100_000
+
+# Wrong passwords: at first so many, and then one each so many seconds.
+_OF_OWNER_AND_ADDRESS = (10, 6.0)
+_OF_ADDRESS = (100, 0.5)
+
+
+class WrongPasswords:
+    """Counts wrong passwords in token buckets. An attempt takes a token, and a correct password gives it back."""
+
+    def __init__(self, burst: int, seconds_each: float, clock: Callable[[], float]) -> None:
+        self._burst = burst
+        self._seconds_each = seconds_each
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        """What is left, and when that was: the longest unused bucket comes first."""
+
+    def take(self, key: str) -> None:
+        """Raises Throttled."""
+        left = self._left(key)
+        self._buckets[key] = (left - 1 if left >= 1 else left, self._clock())
+        if len(self._buckets) > _MAX_COUNTED:
+            self._buckets.popitem(last=False)
+        if left < 1:
+            raise Throttled("Too many wrong passwords: try again later", retry_after=self._seconds_each)
+
+    def give_back(self, key: str) -> None:
+        left = self._left(key) + 1
+        if left < self._burst:
+            self._buckets[key] = (left, self._clock())
+
+    def _left(self, key: str) -> float:
+        now = self._clock()
+        left, at = self._buckets.pop(key, (float(self._burst), now))
+        return min(self._burst, left + (now - at) / self._seconds_each)
+
+
+class PasswordVerifier:
+    """``stale`` says whether changes may have been missed: then nothing that is remembered counts.
+
+    It follows the change feed with ``changed``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        hasher: PasswordHasher,
+        stale: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._hasher = hasher
+        self._stale = stale
+        self._clock = clock
+        self._key = os.urandom(32)
+        self._remembered: OrderedDict[bytes, tuple[str, float]] = OrderedDict()  # owner, and until when
+        self._of_owner: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._generation = 0  # of what is remembered: a change during an attempt must not be forgotten
+        self._wrong = WrongPasswords(*_OF_OWNER_AND_ADDRESS, clock)
+        self._wrong_of_address = WrongPasswords(*_OF_ADDRESS, clock)
+
+    async def verify(self, account: str, owner: str, password: str, source: str) -> bool:
+        """Whether it is a password of the owner in that account. ``source`` is the address that limits are counted for.
+
+        Raises Throttled (wrong passwords, or too many to check at once) and Unavailable.
+        """
+        digest = hmac.digest(self._key, f"{account}\0{owner}\0{password}".encode(), "sha256")
+        if self._is_remembered(digest):
+            return True
+        attempt, generation = f"{owner}\0{source}", self._generation
+        self._wrong.take(attempt)
+        self._wrong_of_address.take(source)
+        found = await self._store.read(lambda tx: list_passwords(tx, owner))
+        correct = await self._is_one_of([each for each in found if each.account == account], owner, password)
+        if correct:
+            self._wrong.give_back(attempt)
+            self._wrong_of_address.give_back(source)
+            if generation == self._generation:
+                self._remember(digest, owner)
+        return correct
+
+    async def _is_one_of(self, known: Sequence[Password], owner: str, password: str) -> bool:
+        if is_generated(password):
+            hashed = sha256(owner, password)
+            if any(each.scheme == SHA256 and matches(each, hashed) for each in known):
+                return True
+        chosen = [each for each in known if each.scheme != SHA256]
+        correct = False
+        # One scheme in all but the time in which the cost of hashing is changed; and one where there is no password.
+        for scheme in {each.scheme for each in chosen} or {ARGON2ID}:
+            hashed = await self._hasher.argon2id(owner, password, scheme)
+            correct |= any(each.scheme == scheme and matches(each, hashed) for each in chosen)
+        return correct
+
+    def changed(self, changes: Sequence[PublishedChange]) -> None:
+        for change in changes:
+            if change.kind == "owner":
+                self._generation += 1
+                for digest in self._of_owner.pop(change.name, ()):
+                    self._remembered.pop(digest, None)
+
+    def _is_remembered(self, digest: bytes) -> bool:
+        if self._stale():
+            return False
+        owner, until = self._remembered.get(digest, ("", 0.0))
+        if until > self._clock():
+            return True
+        if owner:
+            self._forget(digest, owner)
+        return False
+
+    def _remember(self, digest: bytes, owner: str) -> None:
+        self._remembered[digest] = (owner, self._clock() + _REMEMBERED_FOR)
+        self._of_owner[owner].add(digest)
+        if len(self._remembered) > _MAX_REMEMBERED:
+            oldest, (of, _) = next(iter(self._remembered.items()))
+            self._forget(oldest, of)
+
+    def _forget(self, digest: bytes, owner: str) -> None:
+        del self._remembered[digest]
+        digests = self._of_owner[owner]
+        digests.discard(digest)
+        if not digests:
+            del self._of_owner[owner]
