@@ -149,7 +149,7 @@ class _Place(NamedTuple):
     attributes: str
     registry: str | None
     disabled: int | None
-    others_register: int  # 1 if a CA in DEFAULT mode of another account registers devices by itself
+    others_register: int  # 1 if another account has a CA in DEFAULT mode with automatic registration
 
     @property
     def scope(self) -> Scope:

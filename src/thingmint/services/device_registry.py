@@ -55,7 +55,7 @@ class Credentials:
 
 @record
 class DeviceRegistry(Owner):
-    """``log_options`` are kept for their owner and mean nothing here.
+    """``log_options`` are stored and returned, but have no effect.
 
     While it is ``disabled``, neither it nor its devices can connect.
     """

@@ -71,7 +71,7 @@ _PARTS = 32
 _MOST_AT_ONCE = 64
 
 _HOLDERS = {"registries": "folder", "brokers": "folder", "devices": "registry"}
-"""What the quota is for each of, where that is not the account."""
+"""The kind of owner that has the quota, if it is not the account."""
 
 
 @dataclass(frozen=True, slots=True)
