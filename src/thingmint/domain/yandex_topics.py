@@ -10,7 +10,7 @@ Messages arrive under the form that the subscriber used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from thingmint.domain.policies.decisions import Deny
@@ -73,6 +73,9 @@ class TopicOwner:
     id: str
     registry: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def with_aliases(self, aliases: Mapping[str, str]) -> TopicOwner:
+        return replace(self, aliases=aliases)
 
     def publishes(self, name: str) -> str | Deny:
         """The canonical topic of a message that is published as ``name``. A broker's topics are as its clients say."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from thingmint.mqtt.protocol.connection import ServerConnection
     from thingmint.mqtt.protocol.events import Event
+    from thingmint.mqtt.protocol.limits import Limits
     from thingmint.mqtt.rates import RateLimit
     from thingmint.services.change_feed import ChangeFeed
 
@@ -162,10 +163,10 @@ class Connection(asyncio.Protocol):
             self._flushing = True
             self._loop.call_soon(self._flush_now)
 
-    def accept(self, *, session_present: bool) -> None:
+    def accept(self, *, session_present: bool, limits: Limits) -> None:
         """Answers CONNECT. Packets that the device sent together with CONNECT are handled before later ones."""
         self._release_unaccepted()
-        self._waiting[:0] = self.mqtt.accept(self._loop.time(), session_present=session_present)
+        self._waiting[:0] = self.mqtt.accept(self._loop.time(), session_present=session_present, limits=limits)
         self._flush_now()
 
     def suspend(self) -> None:

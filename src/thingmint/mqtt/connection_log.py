@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.metrics import Metrics
     from thingmint.mqtt.peer import Peer
+    from thingmint.services.device_authentication import AcceptedOwner
 
 
 _STATUS = 0x87  # the reason code "Not authorized" (MQTT 5, 2.4)
@@ -41,6 +42,20 @@ def device_caller(scope: Scope, fingerprint: str, client_id: str) -> Caller:
         name=client_id,
         arn=arn_of(scope, fingerprint),
         credential=fingerprint,
+        policies=(),
+    )
+
+
+def owner_caller(accepted: AcceptedOwner, client_id: str) -> Caller:
+    """Returns a device, registry or broker of Yandex IoT Core as a caller of the audit trail."""
+    scope, topics = accepted.scope, accepted.topics
+    return Caller(
+        account=scope.account,
+        regions=(scope.region,),
+        principal=topics.id,
+        name=client_id,
+        arn=f"yandex:{topics.kind}/{topics.id}",
+        credential=accepted.fingerprint or accepted.password_id or "",
         policies=(),
     )
 

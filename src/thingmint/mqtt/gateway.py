@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
+    from thingmint.services.owner_authentication import OwnerAuthenticator
 
 
 _RENEWAL_CHECK_EVERY = 1.0  # seconds
@@ -63,6 +64,7 @@ class Gateway:
         tls_profile: TlsProfile = TLS_PROFILES["default"],
         takeovers: Takeovers | None = None,
         provisioning: ProvisioningTopics | None = None,
+        owners: OwnerAuthenticator | None = None,
     ) -> None:
         self._renewed = renewed
         material = renewed()
@@ -80,6 +82,7 @@ class Gateway:
             wills=Wills(authenticator, broker, connection_log, feed),
             connection_log=connection_log,
             provisioning=provisioning,
+            owners=owners,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             rate_limit=RateLimit(rates or Rates()),
             slices=connections.slices,

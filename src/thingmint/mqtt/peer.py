@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thingmint.domain.names import plain_address
@@ -44,9 +44,12 @@ class Peer:
 
     def request_to_connect(self, packet: Connect) -> AuthenticationRequest:
         persistent = ("PersistentConnect",) if not packet.clean_start or packet.session_expiry else ()
-        if packet.will is None:
-            return self.request(packet.client_id, persistent)
-        return self.request(packet.client_id, (*persistent, "LastWill"), packet.will.topic)
+        attributes = persistent if packet.will is None else (*persistent, "LastWill")
+        request = self.request(packet.client_id, attributes, packet.will.topic if packet.will is not None else None)
+        if packet.username is None:
+            return request
+        password = (packet.password or b"").decode(errors="backslashreplace")
+        return replace(request, user_name=packet.username, password=password)
 
 
 def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:

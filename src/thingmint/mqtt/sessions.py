@@ -15,12 +15,19 @@ from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.interface import Opening
 from thingmint.mqtt.connection import Connection
 from thingmint.mqtt.connection_log import device_caller
+from thingmint.mqtt.owner_traffic import YANDEX_LIMITS, OwnerTraffic
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.traffic import Traffic
 from thingmint.mqtt.wills import will_of
-from thingmint.services.device_authentication import Rejected, RejectionReason, first_dependencies
+from thingmint.services.device_authentication import (
+    Accepted,
+    AcceptedOwner,
+    Rejected,
+    RejectionReason,
+    first_dependencies,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -43,7 +50,8 @@ if TYPE_CHECKING:
     from thingmint.mqtt.wills import Will, Wills
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.client_ids import Claim
-    from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
+    from thingmint.services.device_authentication import Decision, DeviceAuthenticator
+    from thingmint.services.owner_authentication import OwnerAuthenticator
 
 
 # None: close without an answer, in both MQTT versions, as AWS does.
@@ -51,7 +59,9 @@ _ANSWERS: Mapping[RejectionReason, Reason | None] = {
     RejectionReason.NOT_AUTHORIZED: Reason.NOT_AUTHORIZED,
     RejectionReason.CLIENT_ID: Reason.CLIENT_IDENTIFIER_NOT_VALID,
     RejectionReason.TOO_MANY: None,
-    RejectionReason.RECONNECT: None,
+    RejectionReason.PASSWORD: Reason.BAD_USER_NAME_OR_PASSWORD,
+    RejectionReason.BUSY: Reason.SERVER_BUSY,
+    RejectionReason.COME_AGAIN: None,
 }
 
 _RETRY_AFTER = 0.5  # seconds, to authenticate a connected device while the store cannot be read
@@ -75,6 +85,8 @@ class Services:
     rate_limit: RateLimit
     slices: Slices
     clock: Callable[[], datetime]
+    owners: OwnerAuthenticator | None = None
+    """None where the rules of Yandex IoT Core never hold."""
     takeovers: Takeovers | None = None
     """None if no other process uses the store."""
 
@@ -109,7 +121,7 @@ class Session:
         self.peer = peer
         self._request = peer.request("")  # until CONNECT names the client id
         self._session_name = ""
-        self._traffic: Traffic | None = None  # set when CONNECT is accepted
+        self._traffic: Traffic | OwnerTraffic | None = None  # set when CONNECT is accepted
         self._expires_at: datetime | None = None
         self._will: Will | None = None
         self._account = ""
@@ -165,8 +177,7 @@ class Session:
 
     @property
     def certificate_id(self) -> str:
-        assert self.peer.fingerprint is not None
-        return self.peer.fingerprint
+        return self.peer.fingerprint or ""
 
     @property
     def version(self) -> Version:
@@ -204,7 +215,7 @@ class Session:
             self.connection.suspend()
             self._traffic.link.pause()
 
-    def _resume(self, traffic: Traffic) -> None:
+    def _resume(self, traffic: Traffic | OwnerTraffic) -> None:
         if self.connection.is_suspended and not self._ended:
             traffic.deliver_withheld()
             if self._writable:
@@ -235,17 +246,21 @@ class Session:
             return
         if self._has_ended():  # the peer disconnected meanwhile: it must not take a session over
             return
-        scope, expiry = accepted.scope, services.limits.session_expiry_for(packet)
+        is_owner = isinstance(accepted, AcceptedOwner)
+        if isinstance(accepted, AcceptedOwner) and accepted.password_id is not None:
+            self._request = replace(self._request, password=None, password_id=accepted.password_id)
+        limits = YANDEX_LIMITS if is_owner else services.limits
+        scope, expiry = accepted.scope, limits.session_expiry_for(packet)
         self._session_name = name = accepted.session_name(self._client_id)
-        will = will_of(packet, expiry)
+        will = will_of(packet, expiry) if not is_owner else None  # Yandex publishes no wills
         if will is not None and not services.wills.take(scope.account, will):
             why = "the wills of the account's connections take too much memory"
             self._refuse(Rejected(RejectionReason.TOO_MANY, why, scope), Reason.QUOTA_EXCEEDED)
             return
         self._will, self._account = will, scope.account
-        mqtt, log, provisioning = self.connection.mqtt, services.connection_log, services.provisioning
-        traffic = Traffic(self, self.peer, self._client_id, accepted, mqtt, log, provisioning)
-        opening = Opening(scope, name, packet.version, packet.clean_start, expiry, packet.receive_maximum)
+        traffic = self._traffic_of(accepted)
+        clean = packet.clean_start or is_owner
+        opening = Opening(scope, name, packet.version, clean, expiry, packet.receive_maximum)
         link = await self._open(opening, traffic)
         if self._stale or not self._is_current:  # a dependency changed while the broker opened the session
             try:
@@ -261,20 +276,39 @@ class Session:
         elif services.feed.stale:
             link.close()
             raise Unavailable("Changes cannot be followed")
+        elif (changed := _take(traffic, accepted)) is not None:
+            link.close()
+            self._refuse(Rejected(RejectionReason.NOT_AUTHORIZED, changed, scope), Reason.NOT_AUTHORIZED)
         else:
-            self._accept(packet, accepted, traffic, link, started)
+            self._accept(packet, accepted, traffic, link, limits, started)
 
-    def _accept(self, packet: Connect, accepted: Accepted, traffic: Traffic, link: Link, started: float) -> None:
+    def _traffic_of(self, accepted: Accepted | AcceptedOwner) -> Traffic | OwnerTraffic:
+        services, mqtt = self._services, self.connection.mqtt
+        peer, client_id, log = self.peer, self._client_id, services.connection_log
+        if isinstance(accepted, Accepted):
+            return Traffic(self, peer, client_id, accepted, mqtt, log, services.provisioning)
+        assert services.owners is not None, "without them no owner is accepted"
+        find, aliases_of = services.owners.find, services.owners.aliases_of
+        return OwnerTraffic(self, peer, client_id, accepted, mqtt, log, find, aliases_of)
+
+    def _accept(
+        self,
+        packet: Connect,
+        accepted: Accepted | AcceptedOwner,
+        traffic: Traffic | OwnerTraffic,
+        link: Link,
+        limits: Limits,
+        started: float,
+    ) -> None:
         services, resumed = self._services, link.session_present
         self._expires_at = accepted.expires_at
-        traffic.take(accepted)
         services.wills.reconnected(accepted.scope, self._session_name, resumed=resumed)
         traffic.link = link
         self._traffic = traffic
         services.clients.add(accepted.scope, self._session_name, self)
         if self.claim is not None and services.takeovers is not None and services.takeovers.published > self._published:
             services.takeovers.check(self.claim)  # another process may have taken this client id over already
-        self.connection.accept(session_present=resumed)
+        self.connection.accept(session_present=resumed, limits=limits)
         self._logged = services.connection_log.connected(
             self.peer,
             traffic.caller,
@@ -286,7 +320,7 @@ class Session:
         )
         link.resume()
 
-    async def _open(self, opening: Opening, traffic: Traffic) -> Link:
+    async def _open(self, opening: Opening, traffic: Traffic | OwnerTraffic) -> Link:
         """Opens the session at the broker. Takes it over from any other connection, also of another process."""
         services, takeovers = self._services, self._services.takeovers
         if takeovers is None:
@@ -312,7 +346,7 @@ class Session:
 
     # Authentication.
 
-    async def _authenticate(self, scope: Scope | None = None) -> Accepted | Rejected:
+    async def _authenticate(self, scope: Scope | None = None) -> Decision:
         """Authenticates until no dependency of the decision changed while it was made.
 
         ``scope`` is the account and region that accepted the device before. A rejection is never evaluated again: a
@@ -341,7 +375,7 @@ class Session:
                 self.connection.authenticated_after = interruptions
                 return decision
 
-    async def _reauthenticate(self, traffic: Traffic) -> None:
+    async def _reauthenticate(self, traffic: Traffic | OwnerTraffic) -> None:
         """Authenticates again until nothing changed meanwhile, then resumes the connection."""
         try:
             while not self._has_ended():
@@ -360,7 +394,7 @@ class Session:
         finally:
             self._reauthorizing = None
 
-    async def _reauthenticate_once(self, traffic: Traffic) -> None:
+    async def _reauthenticate_once(self, traffic: Traffic | OwnerTraffic) -> None:
         decision = await self._authenticate(traffic.scope)
         if isinstance(decision, Rejected):
             if decision.scope is not None and not self._has_ended():
@@ -368,8 +402,7 @@ class Session:
             self.disconnect(_ANSWERS[decision.reason] or Reason.NOT_AUTHORIZED, decision.why)
             return
         self._expires_at = decision.expires_at
-        traffic.take(decision)
-        why = await traffic.recheck_subscriptions(self._services.slices)
+        why = _take(traffic, decision) or await traffic.recheck_subscriptions(self._services.slices)
         if why is not None:
             self.disconnect(Reason.NOT_AUTHORIZED, why)
 
@@ -430,6 +463,19 @@ class Session:
         )
         if with_will and will is not None:
             services.wills.connection_ended(traffic.scope, self._client_id, self.peer, will, self._session_name)
+
+
+def _take(traffic: Traffic | OwnerTraffic, accepted: Accepted | AcceptedOwner) -> str | None:
+    """Returns why the connection cannot go on: other rules hold for it now, or it would be another owner. Else None."""
+    if isinstance(traffic, Traffic) and isinstance(accepted, Accepted):
+        traffic.take(accepted)
+    elif isinstance(traffic, OwnerTraffic) and isinstance(accepted, AcceptedOwner):
+        if accepted.owner != traffic.owner:
+            return "the certificate is bound to another owner now"
+        traffic.take(accepted)
+    else:
+        return "the certificate was bound, or is not bound any more: other rules hold"
+    return None
 
 
 def _new_client_id() -> str:

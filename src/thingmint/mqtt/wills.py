@@ -19,7 +19,7 @@ from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.limits import AccountBudgets, Bound, WillLimits
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.connection_log import device_caller
-from thingmint.services.device_authentication import Rejected
+from thingmint.services.device_authentication import Accepted
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
@@ -193,7 +193,7 @@ class Wills:
         # Authenticate now, not at CONNECT: the will of a device that was deactivated meanwhile is not published.
         scope, message, peer = pending.scope, pending.message, pending.peer
         accepted = await self._authenticator.reauthenticate(peer.request(pending.client_id), scope)
-        if isinstance(accepted, Rejected):
+        if not isinstance(accepted, Accepted):
             return
         permissions, caller = accepted.permissions, device_caller(scope, accepted.fingerprint, pending.client_id)
         if message.topic.startswith(_RESERVED):

@@ -27,7 +27,9 @@ from thingmint.services.change import Environment
 from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames, list_hostnames
+from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.services.page_tokens import PageTokens
+from thingmint.services.password_verification import PasswordVerifier
 from thingmint.services.passwords import PasswordHasher
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
@@ -118,6 +120,11 @@ def scopes_of(settings: Settings) -> dict[str, Scope]:
     return {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
 
 
+def yandex_names_of(settings: Settings) -> frozenset[str]:
+    """The host names under which the rules of Yandex IoT Core hold."""
+    return frozenset(name for name, e in settings.endpoints.items() if e.cloud == "yandex")
+
+
 def environment_of(
     instance: Instance, settings: Settings, keys: KeyPool, hooks: HookTable, messages: Messages
 ) -> Environment:
@@ -171,10 +178,15 @@ def gateway_of(
     )
     policy_sets = PolicySets()
     feed.follow(policy_sets.forget)
+    passwords = PasswordVerifier(instance.store, environment.passwords, lambda: feed.stale)
+    feed.follow(passwords.changed)
+    owners = OwnerAuthenticator(instance.store, passwords)
     if takeovers is not None:
         feed.follow(takeovers.changed)
     return Gateway(
-        DeviceAuthenticator(instance.store, host_names, utc_now, default_account, jit_registration, policy_sets),
+        DeviceAuthenticator(
+            instance.store, host_names, utc_now, default_account, jit_registration, policy_sets, owners
+        ),
         broker,
         connection_log,
         connections,
@@ -187,6 +199,7 @@ def gateway_of(
         takeovers=takeovers,
         outage_grace=settings.mqtt_outage_grace.total_seconds(),
         tls_profile=TLS_PROFILES[settings.tls_profiles().mqtt],
+        owners=owners,
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
     )
 

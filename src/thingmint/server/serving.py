@@ -45,6 +45,7 @@ from thingmint.server.apis import (
     grpc_listener,
     scopes_of,
     yandex_api,
+    yandex_names_of,
 )
 from thingmint.server.gauges import (
     watch_audit,
@@ -260,7 +261,7 @@ async def serve(
         "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
         "grpc": grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls),
     }
-    host_names = HostNames(scopes_of(settings))
+    host_names = HostNames(scopes_of(settings), yandex_names_of(settings))
     gateway = gateway_of(
         instance,
         access,
@@ -432,7 +433,7 @@ def _changes(
     def endpoints(new: Settings) -> None:
         environment.endpoints.clear()
         environment.endpoints.update(endpoints_of(new))
-        host_names.replace(scopes_of(new))
+        host_names.replace(scopes_of(new), yandex_names_of(new))
 
     def connections(new: Settings) -> None:
         for listener, each in _connection_limits(new).items():

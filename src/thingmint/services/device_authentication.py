@@ -7,21 +7,25 @@ allow it to connect. A listener passes an AuthenticationRequest, and converts th
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
+import orjson
+
 from thingmint.domain.certificates import key_flaw
-from thingmint.domain.errors import MalformedPolicy
+from thingmint.domain.errors import MalformedPolicy, Throttled
 from thingmint.domain.policies import Allow
 from thingmint.domain.policies.device_keys import certificate_context
 from thingmint.domain.status import Status
+from thingmint.domain.yandex_topics import TopicOwner
 from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.compiled_policies import PolicySet, PolicySets, read_documents
 from thingmint.services.device_facts import look_up
 from thingmint.services.device_permissions import DevicePermissions
+from thingmint.services.owner_authentication import PasswordLogin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +37,9 @@ if TYPE_CHECKING:
     from thingmint.services.accounts import AccountSettings
     from thingmint.services.ca_certificates import CaState
     from thingmint.services.compiled_policies import PolicyKey
-    from thingmint.services.device_facts import Dependency, DeviceFacts, DeviceRegistration, LookUp, NoHostName
+    from thingmint.services.device_facts import BoundTo, Dependency, DeviceFacts, DeviceRegistration, LookUp, NoHostName
     from thingmint.services.hostnames import HostNames
+    from thingmint.services.owner_authentication import OwnerAuthenticator
     from thingmint.store.engine import Store
 
 # Policies substitute the client id in patterns of ARNs and topics. AWS does not substitute a value with one of these
@@ -50,7 +55,11 @@ class RejectionReason(Enum):
     CLIENT_ID = auto()
     TOO_MANY = auto()
     """Too many such requests: the device can try again later."""
-    RECONNECT = auto()
+    PASSWORD = auto()
+    """The user name is unknown, or the password is wrong."""
+    BUSY = auto()
+    """Too many passwords are being checked, or were wrong."""
+    COME_AGAIN = auto()
     """The device was registered just in time, or waits for activation. AWS closes the connection without an answer."""
 
 
@@ -62,6 +71,7 @@ class AuthenticationRequest:
     DER, if the listener has it. ``host_name`` is the one in the device's SNI. ``address`` is empty on a Unix socket.
     ``client_id`` is None if the protocol has none. ``connecting`` are AWS's iot:ConnectAttributes; None if the device
     does not open a session, so that iot:Connect is not checked. ``will_topic`` is the topic of the device's will.
+    ``password_id`` is the id of the password that was correct when the connection was opened.
     """
 
     fingerprint: str | None
@@ -71,6 +81,9 @@ class AuthenticationRequest:
     client_id: str | None = None
     connecting: tuple[str, ...] | None = None
     will_topic: str | None = None
+    user_name: str | None = None
+    password: str | None = field(default=None, repr=False)
+    password_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,28 @@ class Accepted:
 
     def session_name(self, client_id: str) -> str:
         return session_name(client_id, self.owner)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedOwner:
+    """An authenticated device, registry or broker under the rules of Yandex IoT Core, where no AWS policy counts.
+
+    ``fingerprint`` or ``password_id`` is what it was authenticated by.
+    """
+
+    scope: Scope
+    topics: TopicOwner
+    fingerprint: str | None
+    password_id: str | None
+    dependencies: Sequence[Dependency]
+    expires_at: datetime | None = None
+
+    @property
+    def owner(self) -> str:
+        return self.topics.id
+
+    def session_name(self, client_id: str) -> str:
+        return session_name(client_id, self.topics.id)
 
 
 def session_name(client_id: str, owner: str | None) -> str:
@@ -125,6 +160,9 @@ class Rejected:
     facts: Mapping[str, object] | None = None
 
 
+Decision = Accepted | AcceptedOwner | Rejected
+
+
 class JitRegistrar(Protocol):
     async def __call__(self, request: AuthenticationRequest, where: Scope | NoHostName) -> Rejected | None:
         """Return the refusal; None if the certificate is not registered just in time. Raises Unavailable."""
@@ -148,7 +186,7 @@ def first_dependencies(fingerprint: str | None) -> Sequence[Dependency]:
 class DeviceAuthenticator:
     """``default_account`` gets the devices that send no account's host name and whose certificates no account has
     proven to own. ``jit_registration`` handles certificates that may be registered just in time, or that wait for
-    activation. ``policy_sets`` must follow the change feed.
+    activation. ``policy_sets`` must follow the change feed. Without ``owners`` the rules of Yandex IoT Core never hold.
     """
 
     def __init__(
@@ -159,6 +197,7 @@ class DeviceAuthenticator:
         default_account: str | None = None,
         jit_registration: JitRegistrar | None = None,
         policy_sets: PolicySets | None = None,
+        owners: OwnerAuthenticator | None = None,
     ) -> None:
         self._store = store
         self._policy_sets = PolicySets() if policy_sets is None else policy_sets
@@ -166,31 +205,65 @@ class DeviceAuthenticator:
         self._clock = clock
         self._default_account = default_account
         self._jit_registration = jit_registration
+        self._owners = owners
 
-    async def authenticate(self, request: AuthenticationRequest) -> Accepted | Rejected:
+    async def authenticate(self, request: AuthenticationRequest) -> Decision:
         """Authenticate a device that connects, and register it just in time if possible. Raises Unavailable."""
-        return self._check_request(request) or await self._decide(
-            request, self._host_names.scope_of(request.host_name), self._jit_registration
-        )
-
-    async def reauthenticate(self, request: AuthenticationRequest, scope: Scope) -> Accepted | Rejected:
-        """Authenticate a connected device again, in ``scope``, whatever other accounts do. Raises Unavailable."""
-        return await self._decide(request, scope, None)
-
-    def _check_request(self, request: AuthenticationRequest) -> Rejected | None:
-        """Check what can be checked without the store."""
-        if request.fingerprint is None:
+        scope, as_owner = self._host_names.scope_of(request.host_name), self._may_be_owner(request)
+        by_password = as_owner and request.user_name is not None
+        if request.fingerprint is None and not by_password:
             return Rejected(RejectionReason.NOT_AUTHORIZED, "no client certificate was presented")
         if request.client_id is not None and (flaw := client_id_flaw(request.client_id)):
             return Rejected(RejectionReason.CLIENT_ID, f"the client id {flaw}")
-        return None
+        decision = await self._by_password(request, scope) if by_password else None
+        return decision or await self._decide(request, scope, self._jit_registration)
 
-    async def _decide(
-        self, request: AuthenticationRequest, scope: Scope | None, jit: JitRegistrar | None
-    ) -> Accepted | Rejected:
+    async def reauthenticate(self, request: AuthenticationRequest, scope: Scope) -> Decision:
+        """Authenticate a connected device again, in ``scope``, whatever other accounts do. Raises Unavailable."""
+        if request.password_id is None:
+            return await self._decide(request, scope, None)
+        assert self._owners is not None and request.user_name is not None  # noqa: PT018 - one state
+        owner = await self._owners.still_logged_in(scope.account, request.user_name, request.password_id)
+        if owner is None:
+            return Rejected(RejectionReason.PASSWORD, "the password was deleted", scope)
+        return _accept_password(PasswordLogin(owner, request.password_id))
+
+    def _may_be_owner(self, request: AuthenticationRequest) -> bool:
+        """False under a host name of AWS IoT, where AWS's rules always hold."""
+        host_name = request.host_name
+        is_of_aws = self._host_names.scope_of(host_name) is not None and not self._host_names.is_yandex(host_name)
+        return self._owners is not None and not is_of_aws
+
+    async def _by_password(
+        self, request: AuthenticationRequest, scope: Scope | None
+    ) -> AcceptedOwner | Rejected | None:
+        """None if AWS's rules hold: no account has the host name, and the user name is not an owner's id."""
+        owners, user_name = self._owners, request.user_name
+        assert owners is not None and user_name is not None  # noqa: PT018 - the caller has looked
+        account = scope.account if scope is not None else await self._account_of(request)
+        if account is None:
+            return None
+        has_certificate = request.fingerprint is not None
+        if scope is None and has_certificate and await owners.find(account, user_name) is None:
+            return None
+        try:
+            login = await owners.log_in(account, user_name, request.password or "", request.address)
+        except Throttled as error:
+            return Rejected(RejectionReason.BUSY, str(error))
+        if login is None:
+            return Rejected(RejectionReason.PASSWORD, "the user name is unknown, or the password is wrong")
+        return _accept_password(login)
+
+    async def _account_of(self, request: AuthenticationRequest) -> str | None:
+        """The account that has the certificate, else the default account."""
+        device = (await self._look_up(request, None)).device if request.fingerprint is not None else None
+        return device.scope.account if device is not None else self._default_account
+
+    async def _decide(self, request: AuthenticationRequest, scope: Scope | None, jit: JitRegistrar | None) -> Decision:
+        is_yandex = self._host_names.is_yandex(request.host_name)
         while True:
             found = await self._look_up(request, scope)
-            for where in found.jit if jit is not None else ():
+            for where in found.jit if jit is not None and not is_yandex else ():
                 assert jit is not None
                 rejected = await jit(request, where)
                 if rejected is not None:
@@ -201,6 +274,11 @@ class DeviceAuthenticator:
             flaw, expires_at = _flaw(device, self._clock())
             if flaw is not None:
                 return Rejected(RejectionReason.NOT_AUTHORIZED, flaw, device.scope, facts=_ca_facts(device))
+            if device.bound_to is not None and self._may_be_owner(request):
+                return _accept_certificate(device, device.bound_to)
+            if is_yandex:
+                why = "the certificate is bound to no device, registry or broker"
+                return Rejected(RejectionReason.NOT_AUTHORIZED, why, device.scope)
             try:
                 policies = await self._policies(device.policy_key)
             except MalformedPolicy as error:
@@ -247,6 +325,18 @@ class DeviceAuthenticator:
             facts,
             device.bound_to.owner if device.bound_to is not None else None,
         )
+
+
+def _accept_certificate(device: DeviceFacts, bound: BoundTo) -> AcceptedOwner:
+    topics = TopicOwner(bound.kind, bound.owner, bound.registry or "", orjson.loads(bound.aliases))
+    return AcceptedOwner(device.scope, topics, device.fingerprint, None, _dependencies(device))
+
+
+def _accept_password(login: PasswordLogin) -> AcceptedOwner | Rejected:
+    owner = login.owner
+    if owner.flaw is not None:
+        return Rejected(RejectionReason.NOT_AUTHORIZED, owner.flaw, owner.scope)
+    return AcceptedOwner(owner.scope, owner.topics, None, login.password_id, owner.dependencies)
 
 
 def _reject_connect(

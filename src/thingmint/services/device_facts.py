@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from thingmint.domain.yandex_topics import OwnerKind
     from thingmint.store.engine import Fetcher, Row
 
 Dependency = tuple[str, str, str, str]
@@ -47,12 +48,13 @@ class AttachedThing:
 
 
 class BoundTo(NamedTuple):
-    """``registry`` is the device's, or the bound registry itself; None for a broker."""
+    """``registry`` is the device's, or the bound registry itself; None for a broker. ``aliases`` are a device's."""
 
-    kind: str
+    kind: OwnerKind
     owner: str
     registry: str | None = None
     disabled: bool = False
+    aliases: str = "{}"  # a JSON object
 
 
 class Claim(NamedTuple):
@@ -130,7 +132,7 @@ class _Place(NamedTuple):
     region: str
     status: str | None
     mode: str | None
-    owner_kind: str | None
+    owner_kind: OwnerKind | None
     position: int  # of the region in its account: 0 is home
     registered_at: int | None
     owner: str | None
@@ -149,6 +151,7 @@ class _Place(NamedTuple):
     attributes: str
     registry: str | None
     disabled: int | None
+    topic_aliases: str | None
     others_register: int  # 1 if another account has a CA in DEFAULT mode with automatic registration
 
     @property
@@ -226,13 +229,14 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
     groups = {row[3] for row in own if row[3] is not None}
     policies = {row[4]: PolicyIdentity(row[4], row[5], row[6]) for row in own if row[4] is not None}
     claim = Claim(place.template, from_micros(place.claim_expires_at)) if place.template is not None else None
+    bound_to = _bound_to(place)
     return DeviceFacts(
         scope=scope,
         fingerprint=fingerprint,
         registration=registration,
         certificate=_certificate(place, fingerprint) if registration is not None else None,
         claim=claim,
-        bound_to=_bound_to(place),
+        bound_to=bound_to,
         thing=thing,
         policies=tuple(policies[name] for name in sorted(policies)),
         settings=AccountSettings.of({row[3]: row[4] for row in rows if row[:2] == ("setting", scope.account)}),
@@ -244,7 +248,7 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
             # The thing that the client id names, even if it is not attached or does not exist: a change can attach it.
             *[(*scope, "thing", name) for name in {client_id, place.thing} if name is not None],
             *[(*scope, "ca", name) for name in (ca,) if name is not None],
-            *[(scope.account, "", "registry", name) for name in (place.registry,) if name is not None],
+            *(owner_dependencies(scope.account, bound_to) if bound_to is not None else ()),
             *[(*scope, "template", name) for name in (place.template,) if name is not None],
         ],
         ca_state=_ca_state(place),
@@ -258,7 +262,17 @@ def _certificate(place: _Place, fingerprint: str) -> Certificate:
 def _bound_to(place: _Place) -> BoundTo | None:
     if place.owner_kind is None or place.owner is None:
         return None
-    return BoundTo(place.owner_kind, place.owner, place.registry, bool(place.disabled))
+    return BoundTo(place.owner_kind, place.owner, place.registry, bool(place.disabled), place.topic_aliases or "{}")
+
+
+def owner_dependencies(account: str, owner: BoundTo) -> list[Dependency]:
+    """Disabling the registry, and changes of the owner; a registry's clients use the aliases of all its devices."""
+    found: list[Dependency] = [(account, "", "owner", owner.owner)]
+    if owner.registry:
+        found.append((account, "", "registry", owner.registry))
+    if owner.kind == "registry":
+        found.append((account, "", "aliases", owner.owner))
+    return found
 
 
 def _ca_state(place: _Place) -> CaState | None:

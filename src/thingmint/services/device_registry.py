@@ -154,11 +154,13 @@ async def update(tx: Transaction, table: Table[R], before: R, after: R) -> None:
     tx.audit_resources.append(after.resource)
 
 
-async def update_device(tx: Transaction, before: Device, after: Device) -> None:
+async def update_device(tx: Transaction, change: Change, before: Device, after: Device) -> None:
     """Raises AlreadyExists (name, topic alias)."""
     if before.topic_aliases != after.topic_aliases:
         await drop_aliases(tx, before.registry, before.id, before.topic_aliases)
         await keep_aliases(tx, after.registry, after.id, after.topic_aliases)
+        await _publish_aliases(tx, change, after)
+        await publish_change(tx, Scope(after.account, ""), "owner", after.id, change.now)
     await update(tx, DEVICES, before, after)
 
 
@@ -194,6 +196,8 @@ async def create_device(tx: Transaction, change: Change, device: Device, credent
     if not await DEVICES.insert(tx, device):
         raise AlreadyExists("device", device.name)
     await keep_aliases(tx, device.registry, device.id, device.topic_aliases)
+    if device.topic_aliases:
+        await _publish_aliases(tx, change, device)
     await take(tx, change.environment.quotas, "devices", device.registry)
     await _add_credentials(tx, change, device, credentials)
 
@@ -213,9 +217,16 @@ async def list_devices(
 async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
     await _remove_credentials(tx, change, device)
     await drop_aliases(tx, device.registry, device.id, device.topic_aliases)
+    if device.topic_aliases:
+        await _publish_aliases(tx, change, device)
     await DEVICES.delete(tx, device.account, device.id)
     await give_back(tx, "devices", device.registry)
     tx.audit_resources.append(device.resource)
+
+
+async def _publish_aliases(tx: Transaction, change: Change, device: Device) -> None:
+    """The registry's own clients use the aliases of all its devices."""
+    await publish_change(tx, Scope(device.account, ""), "aliases", device.registry, change.now)
 
 
 async def _add_credentials(tx: Transaction, change: Change, owner: Owner, credentials: Credentials) -> None:

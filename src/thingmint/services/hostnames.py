@@ -10,7 +10,7 @@ from thingmint.domain.errors import Invalid
 from thingmint.domain.names import is_hostname
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from thingmint.domain.arns import Scope
     from thingmint.services.change import Query
@@ -77,14 +77,22 @@ async def endpoint_of(tx: Transaction, query: Query) -> str:
 class HostNames:
     """The host names by which devices select an account and region.
 
-    ``endpoints`` are the names that are assigned to an account and region. Other names select none."""
+    ``endpoints`` are the names that are assigned to an account and region, ``yandex`` those of them under which the
+    rules of Yandex IoT Core hold. Other names select none.
+    """
 
-    def __init__(self, endpoints: Mapping[str, Scope]) -> None:
+    def __init__(self, endpoints: Mapping[str, Scope], yandex: Collection[str] = ()) -> None:
         self._endpoints = endpoints
+        self._yandex = yandex
 
-    def replace(self, endpoints: Mapping[str, Scope]) -> None:
+    def replace(self, endpoints: Mapping[str, Scope], yandex: Collection[str] = ()) -> None:
         """Replace the names for devices that connect later."""
         self._endpoints = endpoints
+        self._yandex = yandex
+
+    def is_yandex(self, host_name: str | None) -> bool:
+        """True if the rules of Yandex IoT Core hold under that name."""
+        return host_name in self._yandex
 
     def scope_of(self, host_name: str | None) -> Scope | None:
         return self._endpoints.get(host_name or "")

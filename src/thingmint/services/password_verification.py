@@ -78,43 +78,49 @@ class PasswordVerifier:
         self._stale = stale
         self._clock = clock
         self._key = os.urandom(32)
-        self._remembered: OrderedDict[bytes, tuple[str, float]] = OrderedDict()  # owner, and until when
+        self._remembered: OrderedDict[bytes, tuple[str, str, float]] = OrderedDict()
+        """Owner, the password's id, and until when."""
         self._of_owner: defaultdict[str, set[bytes]] = defaultdict(set)
         self._generation = 0  # of what is remembered: a change during an attempt must not be forgotten
         self._wrong = WrongPasswords(*_OF_OWNER_AND_ADDRESS, clock)
         self._wrong_of_address = WrongPasswords(*_OF_ADDRESS, clock)
 
-    async def verify(self, account: str, owner: str, password: str, source: str) -> bool:
-        """Whether it is a password of the owner in that account. ``source`` is the address that limits are counted for.
+    async def verify(self, account: str, owner: str, password: str, source: str) -> str | None:
+        """The id of the owner's password that it is; None if it is none of the owner's, in that account.
+
+        ``source`` is the address that limits are counted for.
 
         Raises Throttled (wrong passwords, or too many to check at once) and Unavailable.
         """
         digest = hmac.digest(self._key, f"{account}\0{owner}\0{password}".encode(), "sha256")
-        if self._is_remembered(digest):
-            return True
+        if (known := self._find_remembered(digest)) is not None:
+            return known
         attempt, generation = f"{owner}\0{source}", self._generation
         self._wrong.take(attempt)
         self._wrong_of_address.take(source)
         found = await self._store.read(lambda tx: list_passwords(tx, owner))
-        correct = await self._is_one_of([each for each in found if each.account == account], owner, password)
-        if correct:
+        correct = await self._match([each for each in found if each.account == account], owner, password)
+        if correct is not None:
             self._wrong.give_back(attempt)
             self._wrong_of_address.give_back(source)
             if generation == self._generation:
-                self._remember(digest, owner)
+                self._remember(digest, owner, correct)
         return correct
 
-    async def _is_one_of(self, known: Sequence[Password], owner: str, password: str) -> bool:
+    async def _match(self, known: Sequence[Password], owner: str, password: str) -> str | None:
         if is_generated(password):
             hashed = sha256(owner, password)
-            if any(each.scheme == SHA256 and matches(each, hashed) for each in known):
-                return True
+            made = next((each.id for each in known if each.scheme == SHA256 and matches(each, hashed)), None)
+            if made is not None:
+                return made
         chosen = [each for each in known if each.scheme != SHA256]
-        correct = False
+        correct = None
         # One scheme in all but the time in which the cost of hashing is changed; and one where there is no password.
         for scheme in {each.scheme for each in chosen} or {ARGON2ID}:
             hashed = await self._hasher.argon2id(owner, password, scheme)
-            correct |= any(each.scheme == scheme and matches(each, hashed) for each in chosen)
+            for each in chosen:
+                if each.scheme == scheme and matches(each, hashed):
+                    correct = each.id
         return correct
 
     def changed(self, changes: Sequence[PublishedChange]) -> None:
@@ -124,21 +130,21 @@ class PasswordVerifier:
                 for digest in self._of_owner.pop(change.name, ()):
                     self._remembered.pop(digest, None)
 
-    def _is_remembered(self, digest: bytes) -> bool:
-        if self._stale():
-            return False
-        owner, until = self._remembered.get(digest, ("", 0.0))
+    def _find_remembered(self, digest: bytes) -> str | None:
+        known = None if self._stale() else self._remembered.get(digest)
+        if known is None:
+            return None
+        owner, id, until = known
         if until > self._clock():
-            return True
-        if owner:
-            self._forget(digest, owner)
-        return False
+            return id
+        self._forget(digest, owner)
+        return None
 
-    def _remember(self, digest: bytes, owner: str) -> None:
-        self._remembered[digest] = (owner, self._clock() + _REMEMBERED_FOR)
+    def _remember(self, digest: bytes, owner: str, id: str) -> None:
+        self._remembered[digest] = (owner, id, self._clock() + _REMEMBERED_FOR)
         self._of_owner[owner].add(digest)
         if len(self._remembered) > _MAX_REMEMBERED:
-            oldest, (of, _) = next(iter(self._remembered.items()))
+            oldest, (of, _, _) = next(iter(self._remembered.items()))
             self._forget(oldest, of)
 
     def _forget(self, digest: bytes, owner: str) -> None:

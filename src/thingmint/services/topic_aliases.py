@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.domain.errors import AlreadyExists, Invalid
+from thingmint.domain.errors import AlreadyExists, Invalid, LimitExceeded
 from thingmint.services.owners import check_text
 from thingmint.services.pages import page_by_text
 from thingmint.store.table import record
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Store, Transaction
 
 _FIELD = "topic_aliases"
+MAX_ALIASES = 10_000
+"""Of all devices of a registry, as far as its own clients can use them: they are kept in memory."""
 _MAX_ALIASES = 5  # per device, Yandex's quota
 _MAX_TOPIC = 1024  # characters, Yandex's limit for a topic
 _LAST = "\U0010ffff"  # sorts after every other character, in a comparison of bytes too
@@ -99,6 +101,14 @@ async def list_aliases(tx: Transaction, query: Query, registry: str, cursor: Cur
         return [TopicAlias(alias, device, json.loads(text)[alias]) for alias, device, text in rows]
 
     return await page_by_text(query, cursor, f"aliases {registry}", fetch, lambda row: row.alias, _size)
+
+
+async def all_aliases(tx: Transaction, registry: str) -> dict[str, str]:
+    """The topics by alias of all devices of a registry, which has MAX_ALIASES at most. Raises LimitExceeded."""
+    rows = await tx.fetch_all(_OF_REGISTRY, registry, "", MAX_ALIASES + 1)
+    if len(rows) > MAX_ALIASES:
+        raise LimitExceeded("registry", registry, f"A registry's clients can use at most {MAX_ALIASES} aliases")
+    return {alias: json.loads(text)[alias] for alias, _, text in rows}
 
 
 def _size(row: TopicAlias) -> int:

@@ -47,7 +47,18 @@ def storable(parameters: Sequence[Value]) -> Sequence[Value]:
 
 
 Kind = Literal[
-    "certificate", "policy", "thing", "thinggroup", "ca", "template", "account", "access", "client", "registry", "owner"
+    "certificate",
+    "policy",
+    "thing",
+    "thinggroup",
+    "ca",
+    "template",
+    "account",
+    "access",
+    "client",
+    "registry",
+    "owner",
+    "aliases",
 ]
 
 

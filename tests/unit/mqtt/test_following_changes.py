@@ -19,6 +19,7 @@ from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.rates import NO_RATES, RateLimit
 from thingmint.mqtt.sessions import Services, Session
+from thingmint.mqtt.traffic import Traffic
 from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import DeviceAuthenticator
@@ -90,7 +91,7 @@ class Process:
 
     def publishes(self, *topics: str) -> set[str]:
         traffic = self.session._traffic
-        assert traffic is not None
+        assert isinstance(traffic, Traffic)
         return {topic for topic in topics if traffic.permissions.allows("Publish", topic)}
 
 

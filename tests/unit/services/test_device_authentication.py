@@ -16,6 +16,7 @@ from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import (
     Accepted,
     AuthenticationRequest,
+    Decision,
     DeviceAuthenticator,
     Rejected,
     RejectionReason,
@@ -101,7 +102,7 @@ class Device:
         given = {"host_name": None, "address": "192.0.2.7", "client_id": "t", "connecting": (), **changed}
         return AuthenticationRequest(self.fingerprint, None, **given)
 
-    async def decisions(self, **changed: Any) -> list[Accepted | Rejected]:
+    async def decisions(self, **changed: Any) -> list[Decision]:
         return [await each.authenticate(self.request(**changed)) for each in (self.here, self.there)]
 
     async def publishes(self, *topics: str) -> set[str]:

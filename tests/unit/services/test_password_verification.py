@@ -45,7 +45,8 @@ class Verification:
     ) -> tuple[bool, int]:
         """Whether it is correct, and how many hashes that cost."""
         before = self.hasher.hashed
-        return await self.verifier.verify(account, owner, password, source), self.hasher.hashed - before
+        found = await self.verifier.verify(account, owner, password, source)
+        return found is not None, self.hasher.hashed - before
 
 
 @pytest.fixture

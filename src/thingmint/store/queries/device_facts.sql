@@ -65,7 +65,7 @@ lineage (account, region, name, parent) AS (
 SELECT
     'place' AS row_kind, d.account, d.region, r.status, r.mode, b.kind, d.position, r.created_at, b.owner,
     (SELECT fingerprint FROM certificates WHERE id = r.ca), s.status, i.not_before, i.not_after, c.der, c.not_before, c.not_after, t.name, p.expires_at, p.created_at, h.name, h.type,
-    h.attributes, y.id, y.disabled, (
+    h.attributes, y.id, y.disabled, v.topic_aliases, (
         -- 1 if a CA certificate of another account, in DEFAULT mode, has automatic registration.
         SELECT count(*)
         FROM (
@@ -96,20 +96,20 @@ LEFT JOIN things AS h ON h.account = d.account AND h.region = d.region AND h.nam
 UNION ALL
 SELECT
     'setting', s.account, '', s.name, s.value, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM account_settings AS s
 WHERE s.account IN (SELECT account FROM found)
 UNION ALL
 SELECT
     'policy', d.account, d.region, NULL, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM found AS d CROSS JOIN device_policy_attachments AS a CROSS JOIN device_policies AS p
 WHERE a.account = d.account AND a.region = d.region AND a.certificate = d.certificate AND a.thing_group = ''
     AND p.account = a.account AND p.region = a.region AND p.name = a.policy
 UNION ALL
 SELECT
     'policy', l.account, l.region, l.name, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM lineage AS l
 LEFT JOIN device_policy_attachments AS a
     ON a.account = l.account AND a.region = l.region AND a.certificate = 0 AND a.thing_group = l.name

@@ -81,7 +81,7 @@ async def create(
 async def update(tx: Transaction, change: Change, call: YandexCall, device: Named[Device]) -> Fields:
     before = device.get()
     after = updated(call.request, before, {"topic_aliases": partial(parse_aliases, device=before.id)})
-    await update_device(tx, before, after)
+    await update_device(tx, change, before, after)
     return _fields(after)
 
 

@@ -1,0 +1,334 @@
+"""Messages and subscriptions of a device, registry or broker of Yandex IoT Core. Yandex's topic rules authorize them.
+
+At the broker every topic is below ``$yandex/ID/``, where ID is the registry's or broker's: what one registry publishes
+is seen by nobody of another, and no AWS policy can name these topics. Topics there end in one more level, ``.``, since
+our broker's ``a/#`` does not match ``a``, as at AWS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from thingmint.domain.messages import Message
+from thingmint.domain.policies.decisions import Deny
+from thingmint.domain.yandex_topics import MAX_TOPIC
+from thingmint.mqtt.broker.interface import Subscription
+from thingmint.mqtt.connection_log import owner_caller
+from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
+from thingmint.mqtt.protocol.limits import Limits
+from thingmint.mqtt.protocol.packets import PubAck, Publish
+from thingmint.mqtt.protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from thingmint.access.context import Caller
+    from thingmint.domain.messages import QoS
+    from thingmint.mqtt.broker.interface import Link
+    from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.protocol.connection import ServerConnection
+    from thingmint.mqtt.protocol.events import Event
+    from thingmint.mqtt.protocol.packets import SubscriptionRequest
+    from thingmint.mqtt.slices import Slices
+    from thingmint.mqtt.traffic import Host
+    from thingmint.services.device_authentication import AcceptedOwner
+    from thingmint.services.owner_authentication import OwnerFacts
+
+YANDEX_LIMITS: Final = Limits(
+    session_expiry=0,  # Yandex has no persistent sessions
+    maximum_packet_size=256 * 1024 + 4096,
+    retain_available=True,  # the flag is accepted and ignored
+    shared_available=False,
+    payload_bytes=256 * 1024,
+    topic_bytes=MAX_TOPIC,
+    topic_slashes=MAX_TOPIC,
+    filters_per_subscribe=100,
+)
+"""Yandex: "Limits in Yandex IoT Core"; what it does not publish is as for AWS."""
+
+_MAX_SUBSCRIPTIONS = 100
+_MAX_REFUSALS = 100  # of one connection; then it is closed
+_MAX_NOTED = 64
+_MAX_KNOWN = 1000  # other devices of the registry that a connection remembers
+_SPACE = "$yandex/"
+_END = "/."
+
+
+class OwnerTraffic:
+    """Implements Subscriber for the broker, and handles the packets of the owner's client.
+
+    ``find_owner(account, id)`` says which registry another device is in. ``aliases_of(registry)`` are the aliases of
+    all devices of a registry, which only its own clients use.
+    """
+
+    __slots__ = (
+        "_accepted",
+        "_aliases_of",
+        "_client_id",
+        "_connection_log",
+        "_find_owner",
+        "_host",
+        "_known",
+        "_loop",
+        "_mqtt",
+        "_noted",
+        "_peer",
+        "_refusals",
+        "_space",
+        "_subscriptions",
+        "_topics",
+        "_withheld",
+        "link",
+        "scope",
+    )
+
+    link: Link
+    """Set once the broker has opened it."""
+
+    def __init__(
+        self,
+        host: Host,
+        peer: Peer,
+        client_id: str,
+        accepted: AcceptedOwner,
+        mqtt: ServerConnection,
+        connection_log: ConnectionLog,
+        find_owner: Callable[[str, str], Coroutine[Any, Any, OwnerFacts | None]],
+        aliases_of: Callable[[str], Coroutine[Any, Any, Mapping[str, str]]],
+    ) -> None:
+        self.take(accepted)
+        self._client_id = client_id
+        self._host = host
+        self._peer = peer
+        self._mqtt = mqtt
+        self._connection_log = connection_log
+        self._find_owner = find_owner
+        self._aliases_of = aliases_of
+        self._loop = asyncio.get_running_loop()
+        self._subscriptions: dict[str, tuple[tuple[str, ...], QoS]] = {}
+        """By the filter that the client sent: the filters at the broker, and the quality of service."""
+        self._known: dict[str, bool] = {}
+        self._refusals = 0
+        self._withheld: tuple[tuple[Message, int | None, bool], ...] = ()
+        self._noted: frozenset[str] = frozenset()
+
+    # From the client.
+
+    def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
+        """Returns None, or a coroutine to await before the next event."""
+        match event:
+            case Publish():
+                return self._publish(event)
+            case PubAck():
+                self.link.acknowledge(event.packet_id)
+            case SubscribeRequested():
+                return self._subscribe(event)
+            case UnsubscribeRequested():
+                return self._unsubscribe(event)
+        return None
+
+    async def _publish(self, packet: Publish) -> None:
+        await self._load_aliases(packet.topic)
+        canonical = self._topics.publishes(packet.topic)
+        if not isinstance(canonical, Deny):
+            canonical = await self._unless_foreign(canonical)
+        if isinstance(canonical, Deny):
+            self._refuse("Publish", packet.topic, canonical)
+            self._host.disconnect(Reason.NOT_AUTHORIZED, f"publish to {packet.topic} is not allowed", with_will=False)
+            return
+        id = packet.packet_id
+        message = Message(self._internal(canonical), packet.payload, 1 if packet.qos else 0, False, packet.properties)
+        self.link.publish(message, lambda reason: self._published(id, reason))
+        congestion = self.link.congestion()
+        if congestion is not None:
+            await congestion
+
+    async def _subscribe(self, event: SubscribeRequested) -> None:
+        before = self._wanted()
+        answers = [
+            await self._take_subscription(request) if refusal is None else refusal
+            for request, refusal in zip(event.requests, event.refusals, strict=True)
+        ]
+        if self._refusals >= _MAX_REFUSALS:
+            self._host.disconnect(Reason.NOT_AUTHORIZED, "too much was refused", with_will=False)
+            return
+        new = [Subscription(filter, qos) for filter, qos in self._wanted().items() if before.get(filter, -1) < qos]
+
+        def done(reasons: Sequence[Reason]) -> None:
+            failed = next((reason for reason in reasons if reason.failed), None)
+            self._mqtt.suback(event.packet_id, [failed if failed and not each.failed else each for each in answers])
+            self._host.flush()
+
+        if new:
+            self.link.subscribe(new, done)
+        else:
+            done(())
+        congestion = self.link.congestion()
+        if congestion is not None:
+            await congestion
+
+    async def _take_subscription(self, request: SubscriptionRequest) -> Reason:
+        filter = request.filter
+        if filter not in self._subscriptions and len(self._subscriptions) >= _MAX_SUBSCRIPTIONS:
+            return Reason.QUOTA_EXCEEDED
+        await self._load_aliases(filter)
+        readable = self._topics.reads(filter)
+        if not isinstance(readable, Deny):
+            for canonical in readable.filters:
+                refused = await self._unless_foreign(canonical)
+                if isinstance(refused, Deny):
+                    readable = refused
+                    break
+        if isinstance(readable, Deny):
+            self._refuse("Subscribe", filter, readable)
+            return Reason.NOT_AUTHORIZED
+        qos: QoS = 1 if request.qos else 0
+        self._subscriptions[filter] = (tuple(map(self._internal, readable.filters)), qos)
+        return Reason(qos)
+
+    def _unsubscribe(self, event: UnsubscribeRequested) -> Coroutine[Any, Any, None] | None:
+        before = self._wanted()
+        answers = [
+            Reason.SUCCESS if self._subscriptions.pop(filter, None) is not None else Reason.NO_SUBSCRIPTION_EXISTED
+            for filter in event.filters
+        ]
+        unwanted = [filter for filter in before if filter not in self._wanted()]
+
+        def done(_: Sequence[Reason]) -> None:
+            self._mqtt.unsuback(event.packet_id, answers)
+            self._host.flush()
+
+        if unwanted:
+            self.link.unsubscribe(unwanted, done)
+        else:
+            done(())
+        return self.link.congestion()
+
+    # From the broker.
+
+    def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
+        if self._host.suspend_unless_current():
+            self._withheld += ((message, packet_id, again),)
+            return
+        name = self._shown(message.topic)
+        if name is not None:
+            sent = self._mqtt.publish(
+                name, message.payload, packet_id=packet_id, dup=again, properties=message.properties
+            )
+            if sent:
+                self._host.flush()
+                return
+            if self._note(name):
+                self._warn("message_larger_than_device_takes", name)
+        if packet_id is not None:
+            self._loop.call_soon(self._drop, packet_id)  # not now: the broker has not finished this delivery
+
+    def deliver_withheld(self) -> None:
+        """Delivers the message that arrived when the session was suspended."""
+        withheld, self._withheld = self._withheld, ()
+        for message, packet_id, again in withheld:
+            self.deliver(message, packet_id, again=again)
+
+    def lost(self, reason: Reason) -> None:
+        self._host.disconnect(reason, "the broker ended the session", with_will=False)
+
+    # Changes of the owner.
+
+    def take(self, accepted: AcceptedOwner) -> None:
+        """Authorizes with ``accepted`` from now on."""
+        self._accepted = accepted
+        self._topics = accepted.topics
+        self.scope = accepted.scope
+        self._space = f"{_SPACE}{accepted.topics.registry or accepted.owner}/"
+
+    async def recheck_subscriptions(self, slices: Slices) -> str | None:
+        """Subscribes to what the filters mean with the aliases that there are now. Closes no connection."""
+        before = self._wanted()
+        for filter, (_, qos) in list(self._subscriptions.items()):
+            await self._load_aliases(filter)
+            readable = self._topics.reads(filter)
+            filters = () if isinstance(readable, Deny) else tuple(map(self._internal, readable.filters))
+            self._subscriptions[filter] = (filters, qos)
+        after = self._wanted()
+        if unwanted := [filter for filter in before if filter not in after]:
+            self.link.unsubscribe(unwanted, lambda _: None)
+        if new := [Subscription(filter, qos) for filter, qos in after.items() if before.get(filter, -1) < qos]:
+            self.link.subscribe(new, lambda _: None)
+        return None
+
+    @property
+    def owner(self) -> str:
+        return self._accepted.owner
+
+    @property
+    def caller(self) -> Caller:
+        return owner_caller(self._accepted, self._client_id)
+
+    def _wanted(self) -> dict[str, QoS]:
+        """The filters at the broker, with the highest quality of service that any subscription asks for."""
+        wanted: dict[str, QoS] = {}
+        for filters, qos in self._subscriptions.values():
+            for filter in filters:
+                wanted[filter] = max(wanted.get(filter, qos), qos)
+        return wanted
+
+    async def _load_aliases(self, name: str) -> None:
+        """A registry has the aliases of all its devices, so they are loaded only where a name needs them."""
+        topics = self._topics
+        if topics.kind == "registry" and not topics.aliases and not name.startswith("$"):
+            self._topics = topics.with_aliases(await self._aliases_of(topics.registry))
+
+    async def _unless_foreign(self, canonical: str) -> str | Deny:
+        """``canonical``, unless it names a device of another registry."""
+        id = self._topics.device_named(canonical)
+        if id is None:
+            return canonical
+        if id not in self._known:
+            owner = await self._find_owner(self.scope.account, id)
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[id] = owner is not None and owner.kind == "device" and owner.registry == self._topics.registry
+        return canonical if self._known[id] else Deny("the topic is of a device that is not in the registry")
+
+    def _internal(self, canonical: str) -> str:
+        name = self._space + canonical.removeprefix("$")
+        return name if name.endswith("#") else name + _END
+
+    def _shown(self, topic: str) -> str | None:
+        """The name under which a message of that topic at the broker is sent to the client."""
+        name = topic.removeprefix(self._space).removesuffix(_END)
+        canonical = name if self._topics.kind == "broker" else f"${name}"
+        shown: Iterable[str | None] = (self._topics.shown(filter, canonical) for filter in self._subscriptions)
+        return next((each for each in shown if each is not None), None)
+
+    def _drop(self, packet_id: int) -> None:
+        self.link.acknowledge(packet_id)
+
+    def _published(self, packet_id: int | None, reason: Reason) -> None:
+        if packet_id is None:
+            return
+        if reason.failed and self._mqtt.version == 4:
+            # MQTT 3.1.1 has no reason codes in PUBACK.
+            self._host.disconnect(reason, "the broker refused a message", with_will=False)
+            return
+        self._mqtt.puback(packet_id, reason)
+        self._host.flush()
+
+    def _refuse(self, action: str, name: str, why: Deny) -> None:
+        self._refusals += 1
+        resource = f"yandex:{self._topics.kind}/{self._topics.id}"
+        self._connection_log.refused(
+            self._peer, self.caller, action, resource, f"{action.lower()} to {name} is not allowed: {why}"
+        )
+
+    def _warn(self, event: str, topic: str) -> None:
+        self._connection_log.warn(self._peer, self.caller, event, topic=topic, client_id=self._client_id)
+
+    def _note(self, topic: str) -> bool:
+        """True if no warning about the topic was logged before."""
+        if topic in self._noted or len(self._noted) >= _MAX_NOTED:
+            return False
+        self._noted |= {topic}
+        return True
