@@ -61,7 +61,7 @@ _ANSWERS: Mapping[RejectionReason, Reason | None] = {
     RejectionReason.TOO_MANY: None,
     RejectionReason.PASSWORD: Reason.BAD_USER_NAME_OR_PASSWORD,
     RejectionReason.BUSY: Reason.SERVER_BUSY,
-    RejectionReason.COME_AGAIN: None,
+    RejectionReason.RECONNECT: None,
 }
 
 _RETRY_AFTER = 0.5  # seconds, to authenticate a connected device while the store cannot be read

@@ -59,7 +59,7 @@ class RejectionReason(Enum):
     """The user name is unknown, or the password is wrong."""
     BUSY = auto()
     """Too many passwords are being checked, or were wrong."""
-    COME_AGAIN = auto()
+    RECONNECT = auto()
     """The device was registered just in time, or waits for activation. AWS closes the connection without an answer."""
 
 
