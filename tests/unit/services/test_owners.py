@@ -163,7 +163,7 @@ async def test_topic_aliases_are_replaced_as_a_whole(world: World) -> None:
     assert set((await world.yandex("DeviceService.Get", device_id=other)).topic_aliases) == {"a/"}
     # A longer alias of its own may take the place of a shorter one.
     await world.yandex("DeviceService.Update", device_id=other, topic_aliases={"a/b": "$devices/{id}/events"})
-    with pytest.raises(Invalid, match="topic_aliases must stand for topics of the device itself"):
+    with pytest.raises(Invalid, match="topics of the device itself"):
         await world.yandex("DeviceService.Update", device_id=other, topic_aliases={"c": f"$devices/{device}/events"})
     await world.yandex("DeviceService.Delete", device_id=other)
     await world.yandex("DeviceService.Update", device_id=device, topic_aliases={"a/b/c": "$devices/{id}/events"})
