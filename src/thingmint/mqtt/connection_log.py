@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.metrics import Metrics
     from thingmint.mqtt.peer import Peer
-    from thingmint.services.device_authentication import AcceptedOwner
+    from thingmint.services.authentication_decisions import AcceptedOwner
 
 
 _STATUS = 0x87  # the reason code "Not authorized" (MQTT 5, 2.4)

@@ -18,8 +18,8 @@ from thingmint.domain.errors import DomainError, InvalidCertificate, Throttled, 
 from thingmint.domain.messages import Message
 from thingmint.domain.status import Status
 from thingmint.mqtt.connection_log import context_of, device_caller
+from thingmint.services.authentication_decisions import Rejected, RejectionReason
 from thingmint.services.change import Change
-from thingmint.services.device_authentication import Rejected, RejectionReason
 from thingmint.services.jit_registration import (
     EarlierRegistration,
     JitRequest,
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from thingmint.access.throttle import LimitsProfile
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.services.authentication_decisions import AuthenticationRequest
     from thingmint.services.certificates import Registration
     from thingmint.services.change import Environment
-    from thingmint.services.device_authentication import AuthenticationRequest
     from thingmint.services.device_facts import NoHostName
     from thingmint.services.hostnames import HostNames
     from thingmint.services.jit_registration import JitCandidate

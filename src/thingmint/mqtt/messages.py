@@ -14,7 +14,7 @@ from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS, check_publish
 from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
-from thingmint.services.device_authentication import parts_of_session_name, session_name
+from thingmint.services.authentication_decisions import parts_of_session_name, session_name
 from thingmint.services.messages import Connection, RetainedMessage
 from thingmint.store.table import from_micros, to_micros
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import SubscriptionRequest
     from thingmint.mqtt.slices import Slices
     from thingmint.mqtt.traffic import Host
-    from thingmint.services.device_authentication import AcceptedOwner
+    from thingmint.services.authentication_decisions import AcceptedOwner
     from thingmint.services.owner_authentication import OwnerFacts
 
 YANDEX_LIMITS: Final = Limits(

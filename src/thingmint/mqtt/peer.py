@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from thingmint.domain.names import plain_address
-from thingmint.services.device_authentication import AuthenticationRequest
+from thingmint.services.authentication_decisions import AuthenticationRequest
 
 if TYPE_CHECKING:
     import asyncio

@@ -21,13 +21,8 @@ from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Faile
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.traffic import Traffic
 from thingmint.mqtt.wills import will_of
-from thingmint.services.device_authentication import (
-    Accepted,
-    AcceptedOwner,
-    Rejected,
-    RejectionReason,
-    first_dependencies,
-)
+from thingmint.services.authentication_decisions import Accepted, AcceptedOwner, Rejected, RejectionReason
+from thingmint.services.device_authentication import first_dependencies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -48,9 +43,10 @@ if TYPE_CHECKING:
     from thingmint.mqtt.slices import Slices
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.mqtt.wills import Will, Wills
+    from thingmint.services.authentication_decisions import Decision
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.client_ids import Claim
-    from thingmint.services.device_authentication import Decision, DeviceAuthenticator
+    from thingmint.services.device_authentication import DeviceAuthenticator
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import SubscriptionRequest
     from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
     from thingmint.mqtt.slices import Slices
-    from thingmint.services.device_authentication import Accepted
+    from thingmint.services.authentication_decisions import Accepted
     from thingmint.services.device_permissions import Action
 
 

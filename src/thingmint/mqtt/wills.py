@@ -19,7 +19,7 @@ from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.limits import AccountBudgets, Bound, WillLimits
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.connection_log import device_caller
-from thingmint.services.device_authentication import Accepted
+from thingmint.services.authentication_decisions import Accepted
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope

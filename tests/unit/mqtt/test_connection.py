@@ -14,7 +14,7 @@ from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import Connect, Disconnect, PingReq, PingResp, PubAck, Publish, Will
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, Rates
-from thingmint.services.device_authentication import Rejected, RejectionReason
+from thingmint.services.authentication_decisions import Rejected, RejectionReason
 
 if TYPE_CHECKING:
     import pytest

@@ -21,7 +21,7 @@ from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.rates import NO_RATES, RateLimit
 from thingmint.mqtt.sessions import Session
-from thingmint.services.device_authentication import Rejected, RejectionReason
+from thingmint.services.authentication_decisions import Rejected, RejectionReason
 from thingmint.services.device_facts import NoHostName
 from thingmint.services.hostnames import HostNames
 

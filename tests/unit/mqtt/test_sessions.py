@@ -23,8 +23,8 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, RateLimit, Rates
 from thingmint.mqtt.sessions import Services, Session
 from thingmint.services.accounts import AccountSettings
+from thingmint.services.authentication_decisions import Accepted, Rejected, RejectionReason
 from thingmint.services.compiled_policies import PolicySet
-from thingmint.services.device_authentication import Accepted, Rejected, RejectionReason
 from thingmint.services.device_permissions import DevicePermissions
 
 if TYPE_CHECKING:

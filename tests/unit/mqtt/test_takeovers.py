@@ -12,8 +12,8 @@ from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.sessions import Session
 from thingmint.mqtt.takeovers import Takeovers
+from thingmint.services.authentication_decisions import Rejected, RejectionReason
 from thingmint.services.client_ids import Claim
-from thingmint.services.device_authentication import Rejected, RejectionReason
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope

@@ -38,7 +38,8 @@ from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.rates import NO_RATES, RateLimit
 from thingmint.mqtt.sessions import Services, Session
-from thingmint.services.device_authentication import Accepted, DeviceAuthenticator
+from thingmint.services.authentication_decisions import Accepted
+from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames
 from thingmint.store.outbox import published_since
 from thingmint.store.table import from_micros

@@ -12,16 +12,16 @@ import pytest
 from tests.unit import vectors
 from tests.world import OURS
 from thingmint.domain.arns import Scope
-from thingmint.services.compiled_policies import PolicySets
-from thingmint.services.device_authentication import (
+from thingmint.services.authentication_decisions import (
     Accepted,
     AuthenticationRequest,
     Decision,
-    DeviceAuthenticator,
     Rejected,
     RejectionReason,
     client_id_flaw,
 )
+from thingmint.services.compiled_policies import PolicySets
+from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames
 from thingmint.store.engine import StoreWrapper
 
