@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.connection_monitor import ConnectionMonitor
+from thingmint.mqtt.connection_services import Services
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import RateLimit, Rates
-from thingmint.mqtt.sessions import Services, Session
+from thingmint.mqtt.sessions import Session
 from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
 from thingmint.mqtt.wills import Wills
 

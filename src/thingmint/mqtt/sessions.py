@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,39 +15,30 @@ from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.interface import Opening
 from thingmint.mqtt.connection import Connection
 from thingmint.mqtt.connection_log import device_caller
-from thingmint.mqtt.owner_traffic import YANDEX_LIMITS, OwnerTraffic
+from thingmint.mqtt.connection_services import new_traffic, take
+from thingmint.mqtt.owner_traffic import YANDEX_LIMITS
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.traffic import Traffic
 from thingmint.mqtt.wills import will_of
 from thingmint.services.authentication_decisions import Accepted, AcceptedOwner, Rejected, RejectionReason
 from thingmint.services.device_authentication import first_dependencies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping
     from datetime import datetime
     from typing import Any
 
     from thingmint.domain.arns import Scope
-    from thingmint.mqtt.broker.interface import Broker, Link
-    from thingmint.mqtt.connection_index import ConnectionIndex
-    from thingmint.mqtt.connection_log import ConnectionLog
-    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.broker.interface import Link
+    from thingmint.mqtt.connection_services import AnyTraffic, Services
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.events import Event
     from thingmint.mqtt.protocol.limits import Limits
     from thingmint.mqtt.protocol.packets import Connect, Version
-    from thingmint.mqtt.provisioning import ProvisioningTopics
-    from thingmint.mqtt.rates import RateLimit
-    from thingmint.mqtt.slices import Slices
-    from thingmint.mqtt.takeovers import Takeovers
-    from thingmint.mqtt.wills import Will, Wills
+    from thingmint.mqtt.wills import Will
     from thingmint.services.authentication_decisions import Decision
-    from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.client_ids import Claim
-    from thingmint.services.device_authentication import DeviceAuthenticator
-    from thingmint.services.owner_authentication import OwnerAuthenticator
 
 
 # None: close without an answer, in both MQTT versions, as AWS does.
@@ -63,28 +54,6 @@ _ANSWERS: Mapping[RejectionReason, Reason | None] = {
 _RETRY_AFTER = 0.5  # seconds, to authenticate a connected device while the store cannot be read
 
 _log = structlog.get_logger("thingmint.gateway")
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The objects that all connections share."""
-
-    authenticator: DeviceAuthenticator
-    broker: Broker
-    connections: ConnectionIndex
-    clients: ConnectedClients
-    feed: ChangeFeed
-    wills: Wills
-    connection_log: ConnectionLog
-    provisioning: ProvisioningTopics | None
-    limits: Limits
-    rate_limit: RateLimit
-    slices: Slices
-    clock: Callable[[], datetime]
-    owners: OwnerAuthenticator | None = None
-    """None where the rules of Yandex IoT Core never hold."""
-    takeovers: Takeovers | None = None
-    """None if no other process uses the store."""
 
 
 class Session:
@@ -117,7 +86,7 @@ class Session:
         self.peer = peer
         self._request = peer.request("")  # until CONNECT names the client id
         self._session_name = ""
-        self._traffic: Traffic | OwnerTraffic | None = None  # set when CONNECT is accepted
+        self._traffic: AnyTraffic | None = None  # set when CONNECT is accepted
         self._expires_at: datetime | None = None
         self._will: Will | None = None
         self._account = ""
@@ -211,7 +180,7 @@ class Session:
             self.connection.suspend()
             self._traffic.link.pause()
 
-    def _resume(self, traffic: Traffic | OwnerTraffic) -> None:
+    def _resume(self, traffic: AnyTraffic) -> None:
         if self.connection.is_suspended and not self._ended:
             traffic.deliver_withheld()
             if self._writable:
@@ -254,7 +223,7 @@ class Session:
             self._refuse(Rejected(RejectionReason.TOO_MANY, why, scope), Reason.QUOTA_EXCEEDED)
             return
         self._will, self._account = will, scope.account
-        traffic = self._traffic_of(accepted)
+        traffic = new_traffic(self, self._services, self._client_id, accepted)
         clean = packet.clean_start or is_owner
         opening = Opening(scope, name, packet.version, clean, expiry, packet.receive_maximum)
         link = await self._open(opening, traffic)
@@ -272,26 +241,17 @@ class Session:
         elif services.feed.stale:
             link.close()
             raise Unavailable("Changes cannot be followed")
-        elif (changed := _take(traffic, accepted)) is not None:
+        elif (changed := take(traffic, accepted)) is not None:
             link.close()
             self._refuse(Rejected(RejectionReason.NOT_AUTHORIZED, changed, scope), Reason.NOT_AUTHORIZED)
         else:
             self._accept(packet, accepted, traffic, link, limits, started)
 
-    def _traffic_of(self, accepted: Accepted | AcceptedOwner) -> Traffic | OwnerTraffic:
-        services, mqtt = self._services, self.connection.mqtt
-        peer, client_id, log = self.peer, self._client_id, services.connection_log
-        if isinstance(accepted, Accepted):
-            return Traffic(self, peer, client_id, accepted, mqtt, log, services.provisioning)
-        assert services.owners is not None, "without them no owner is accepted"
-        find, aliases_of = services.owners.find, services.owners.aliases_of
-        return OwnerTraffic(self, peer, client_id, accepted, mqtt, log, find, aliases_of)
-
     def _accept(
         self,
         packet: Connect,
         accepted: Accepted | AcceptedOwner,
-        traffic: Traffic | OwnerTraffic,
+        traffic: AnyTraffic,
         link: Link,
         limits: Limits,
         started: float,
@@ -316,7 +276,7 @@ class Session:
         )
         link.resume()
 
-    async def _open(self, opening: Opening, traffic: Traffic | OwnerTraffic) -> Link:
+    async def _open(self, opening: Opening, traffic: AnyTraffic) -> Link:
         """Opens the session at the broker. Takes it over from any other connection, also of another process."""
         services, takeovers = self._services, self._services.takeovers
         if takeovers is None:
@@ -371,7 +331,7 @@ class Session:
                 self.connection.authenticated_after = interruptions
                 return decision
 
-    async def _reauthenticate(self, traffic: Traffic | OwnerTraffic) -> None:
+    async def _reauthenticate(self, traffic: AnyTraffic) -> None:
         """Authenticates again until nothing changed meanwhile, then resumes the connection."""
         try:
             while not self._has_ended():
@@ -390,7 +350,7 @@ class Session:
         finally:
             self._reauthorizing = None
 
-    async def _reauthenticate_once(self, traffic: Traffic | OwnerTraffic) -> None:
+    async def _reauthenticate_once(self, traffic: AnyTraffic) -> None:
         decision = await self._authenticate(traffic.scope)
         if isinstance(decision, Rejected):
             if decision.scope is not None and not self._has_ended():
@@ -398,7 +358,7 @@ class Session:
             self.disconnect(_ANSWERS[decision.reason] or Reason.NOT_AUTHORIZED, decision.why)
             return
         self._expires_at = decision.expires_at
-        why = _take(traffic, decision) or await traffic.recheck_subscriptions(self._services.slices)
+        why = take(traffic, decision) or await traffic.recheck_subscriptions(self._services.slices)
         if why is not None:
             self.disconnect(Reason.NOT_AUTHORIZED, why)
 
@@ -459,19 +419,6 @@ class Session:
         )
         if with_will and will is not None:
             services.wills.connection_ended(traffic.scope, self._client_id, self.peer, will, self._session_name)
-
-
-def _take(traffic: Traffic | OwnerTraffic, accepted: Accepted | AcceptedOwner) -> str | None:
-    """Returns why the connection cannot go on: other rules hold for it now, or it would be another owner. Else None."""
-    if isinstance(traffic, Traffic) and isinstance(accepted, Accepted):
-        traffic.take(accepted)
-    elif isinstance(traffic, OwnerTraffic) and isinstance(accepted, AcceptedOwner):
-        if accepted.owner != traffic.owner:
-            return "the certificate is bound to another owner now"
-        traffic.take(accepted)
-    else:
-        return "the certificate was bound, or is not bound any more: other rules hold"
-    return None
 
 
 def _new_client_id() -> str:

@@ -12,13 +12,14 @@ import pytest
 from tests.unit.mqtt.test_sessions import Transport
 from tests.world import OURS
 from thingmint.mqtt.connection_index import ConnectionIndex
+from thingmint.mqtt.connection_services import Services
 from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.rates import NO_RATES, RateLimit
-from thingmint.mqtt.sessions import Services, Session
+from thingmint.mqtt.sessions import Session
 from thingmint.mqtt.traffic import Traffic
 from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.compiled_policies import PolicySets

@@ -13,6 +13,7 @@ from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Throttled, Unavailable
 from thingmint.mqtt import sessions as module
 from thingmint.mqtt.connection_index import ConnectionIndex
+from thingmint.mqtt.connection_services import Services
 from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.decoder import Decoder
@@ -21,7 +22,7 @@ from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import ConnAck, Connect, Disconnect, PubAck, Publish, Will
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import NO_RATES, RateLimit, Rates
-from thingmint.mqtt.sessions import Services, Session
+from thingmint.mqtt.sessions import Session
 from thingmint.services.accounts import AccountSettings
 from thingmint.services.authentication_decisions import Accepted, Rejected, RejectionReason
 from thingmint.services.compiled_policies import PolicySet

@@ -30,6 +30,7 @@ from thingmint.access.authorization import Roles
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate
 from thingmint.mqtt.connection_index import ConnectionIndex
+from thingmint.mqtt.connection_services import Services
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
@@ -37,7 +38,7 @@ from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.rates import NO_RATES, RateLimit
-from thingmint.mqtt.sessions import Services, Session
+from thingmint.mqtt.sessions import Session
 from thingmint.services.authentication_decisions import Accepted
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames
