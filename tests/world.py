@@ -36,7 +36,7 @@ from thingmint.services.change import Change, Environment, Query
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.page_tokens import PageTokens
-from thingmint.services.passwords import PasswordHasher
+from thingmint.services.password_hashing import PasswordHasher
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.store.engine import StoreWrapper
 from thingmint.store.outbox import published_since

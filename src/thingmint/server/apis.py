@@ -29,8 +29,8 @@ from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames, list_hostnames
 from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.services.page_tokens import PageTokens
+from thingmint.services.password_hashing import PasswordHasher
 from thingmint.services.password_verification import PasswordVerifier
-from thingmint.services.passwords import PasswordHasher
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.grpc import GrpcParts

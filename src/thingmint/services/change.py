@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from thingmint.services.keypool import KeyPool
     from thingmint.services.messages import Messages
     from thingmint.services.page_tokens import PageTokens
-    from thingmint.services.passwords import PasswordHasher
+    from thingmint.services.password_hashing import PasswordHasher
     from thingmint.services.quotas import Quotas
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from thingmint.services.change import Change, Query
     from thingmint.services.page_tokens import Position
     from thingmint.services.pages import Cursor
-    from thingmint.services.passwords import NewPassword
+    from thingmint.services.password_hashing import NewPassword
     from thingmint.store.engine import Transaction
 
 

@@ -13,12 +13,14 @@ from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING
 
 from thingmint.domain.errors import Throttled
-from thingmint.services.passwords import ARGON2ID, SHA256, is_generated, list_passwords, matches, sha256
+from thingmint.services.password_hashing import ARGON2ID, SHA256, is_generated, sha256
+from thingmint.services.passwords import list_passwords, matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from thingmint.services.passwords import Password, PasswordHasher
+    from thingmint.services.password_hashing import PasswordHasher
+    from thingmint.services.passwords import Password
     from thingmint.store.engine import PublishedChange, Store
 
 _REMEMBERED_FOR = 600.0  # seconds

@@ -11,8 +11,8 @@ from tests.unit.services.test_owners import Kind, each_kind
 from tests.unit.vectors import FakeMonotonic
 from tests.world import OURS, THEIRS
 from thingmint.domain.errors import Throttled
+from thingmint.services.password_hashing import ARGON2ID, PasswordHasher, new_password
 from thingmint.services.password_verification import PasswordVerifier
-from thingmint.services.passwords import ARGON2ID, PasswordHasher, new_password
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

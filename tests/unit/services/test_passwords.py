@@ -11,19 +11,17 @@ from tests.unit.services.test_owners import KINDS, Kind, each_kind
 from tests.world import OURS, THEIRS, unpacked
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid, LimitExceeded, NotFound, Throttled
-from thingmint.services.passwords import (
+from thingmint.services.password_hashing import (
     ARGON2ID,
-    MAX_PASSWORDS,
     SHA256,
     PasswordHasher,
     check_password,
     hash_password,
     is_generated,
-    list_passwords,
-    matches,
     new_password,
     sha256,
 )
+from thingmint.services.passwords import MAX_PASSWORDS, list_passwords, matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

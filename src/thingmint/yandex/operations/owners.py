@@ -15,7 +15,7 @@ from thingmint.services.bindings import bind, list_bindings, parse_submitted, un
 from thingmint.services.device_registry import BROKERS, DEVICES, REGISTRIES, Credentials
 from thingmint.services.operations import list_operations
 from thingmint.services.owners import check_text
-from thingmint.services.passwords import hash_password
+from thingmint.services.password_hashing import hash_password
 from thingmint.yandex.contract.answers import timestamp
 from thingmint.yandex.operations.answering import as_of
 from thingmint.yandex.operations.declaring import by_id, cursor, id_of, reads, writes

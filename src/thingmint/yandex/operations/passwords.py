@@ -4,14 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.services.passwords import (
-    NewPassword,
-    Password,
-    add_password,
-    delete_password,
-    hash_password,
-    list_passwords,
-)
+from thingmint.services.password_hashing import NewPassword, hash_password
+from thingmint.services.passwords import Password, add_password, delete_password, list_passwords
 from thingmint.yandex.contract.answers import timestamp
 from thingmint.yandex.operations.declaring import by_id, id_of, reads, writes
 from thingmint.yandex.operations.owners import OWNERS
