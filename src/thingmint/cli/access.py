@@ -40,7 +40,8 @@ _SECRET = "secret_access_key"  # noqa: S105 - an input's name
 _EXAMPLES = {
     "account.create": "thingmint access account create staging --region eu-central-1",
     "account.set": "thingmint access account set keys_over_mqtt false",
-    "hostname.add": "thingmint access hostname add iot.example.org",
+    "hostname.add": "thingmint access hostname add iot.example.org\n"
+    "  thingmint access hostname add mqtt.cloud.yandex.net --account 123456789012 --api yandex",
     "hostname.first": "thingmint access hostname first 192.168.1.10",
     "region.add": "thingmint access region add eu-central-1",
     "folder.create": "thingmint access folder create sensors",
@@ -131,13 +132,17 @@ def _function(command: Command, *, positional: bool) -> Callable[..., None]:
 
 def _parameter(name: str, field: FieldInfo, *, positional: bool, file: bool) -> inspect.Parameter:
     required = field.is_required()
-    if name == "region":
+    if name == "region" and field.annotation == list[str]:
         option = typer.Option(help="Repeatable; the first is the home region.")
         return _keyword(name, Annotated[list[str] | None, option], None)
     if positional and name in _POSITIONAL and required:
         return _keyword(name, Annotated[str, typer.Argument()], inspect.Parameter.empty)
     help_text = {
-        "account": "The account's 12 digits (default: the first account).",
+        "account": "The account's 12 digits (default: all accounts)."
+        if field.default is None
+        else "The account's 12 digits (default: the first account).",
+        "api": "Whose rules hold under the name: aws or yandex.",
+        "region": "For api aws: one of the account's regions (default: its home region).",
         "principal": "user/NAME, role/NAME or service-account/NAME.",
         "resource": "For a Yandex role: yandex:cloud/ACCOUNT, yandex:folder/ID, yandex:registry/ID or *.",
         "id": "The 12 digits of an account that you have at AWS (default: a new number).",

@@ -12,7 +12,6 @@ from thingmint.access.iam import IamTokens
 from thingmint.access.sigv4 import SigV4
 from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
-from thingmint.domain.arns import Scope
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.tls_profiles import TLS_PROFILES
@@ -26,7 +25,7 @@ from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import DeviceAuthenticator
-from thingmint.services.hostnames import HostNames, list_hostnames
+from thingmint.services.hostnames import list_hostnames
 from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.password_hashing import PasswordHasher
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from thingmint.access.local_admin import Administration
     from thingmint.access.request_log import RefusalLog, RequestLog
     from thingmint.access.throttle import FailureThrottle, Throttle
+    from thingmint.domain.arns import Scope
     from thingmint.http.connection_limits import AddressLimits
     from thingmint.http.memory import RequestMemory
     from thingmint.instance.create import Instance
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.hooks import HookTable
+    from thingmint.services.hostnames import HostNames
     from thingmint.services.keypool import KeyPool
     from thingmint.services.messages import Messages
     from thingmint.settings import Settings
@@ -109,24 +110,13 @@ def front(
     )
 
 
-def endpoints_of(settings: Settings) -> dict[Scope, str]:
-    """The endpoint's host name for each account and region: the first one, if the setting has several."""
-    named = reversed(settings.endpoints.items())
-    return {Scope(e.account, e.region): name for name, e in named if e.cloud == "aws"}
-
-
-def scopes_of(settings: Settings) -> dict[str, Scope]:
-    """The account and region of the devices that name a host, by host name."""
-    return {name: Scope(e.account, e.region) for name, e in settings.endpoints.items()}
-
-
-def yandex_names_of(settings: Settings) -> frozenset[str]:
-    """The host names under which the rules of Yandex IoT Core hold."""
-    return frozenset(name for name, e in settings.endpoints.items() if e.cloud == "yandex")
-
-
 def environment_of(
-    instance: Instance, settings: Settings, keys: KeyPool, hooks: HookTable, messages: Messages
+    instance: Instance,
+    settings: Settings,
+    endpoints: dict[Scope, str],
+    keys: KeyPool,
+    hooks: HookTable,
+    messages: Messages,
 ) -> Environment:
     return Environment(
         device_ca=instance.device_authority(DEVICE),
@@ -134,7 +124,7 @@ def environment_of(
         own_authorities=instance.own_authorities(),
         keys=keys,
         page_tokens=PageTokens(instance.vault.derive("markers")),
-        endpoints=endpoints_of(settings),
+        endpoints=endpoints,
         hooks=hooks,
         messages=messages,
         passwords=PasswordHasher(),

@@ -5,71 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
-from thingmint.instance.clients import update_endpoints
-from thingmint.services.hostnames import list_hostnames
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from thingmint.instance.layout import DataDirectory
+    from thingmint.server.served_names import ServedNames
     from thingmint.settings import Settings
-    from thingmint.store.engine import PublishedChange, Reader
-    from thingmint.tls import ListenerTLS
 
 
 _log = structlog.get_logger("thingmint.server")
-
-
-@dataclass(slots=True)
-class ServedNames:
-    """The names by which clients reach the server. Clients are given the first of ``hostnames``."""
-
-    store: Reader
-    directory: DataDirectory
-    tls: ListenerTLS
-    settings: Settings
-    hostnames: list[str]
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def all(self) -> list[str]:
-        """The names in the certificate: the host names, and the endpoints, which devices use."""
-        return [*self.hostnames, *(name for name in self.settings.endpoints if name not in self.hostnames)]
-
-    def changed(self, changes: Sequence[PublishedChange]) -> None:
-        """Asks run() to look for new names. The change feed calls this: another process may have changed the names."""
-        if any(change.kind == "access" for change in changes):
-            self.asked.set()
-
-    async def run(self, ports: Mapping[str, int]) -> None:
-        while True:
-            await self.asked.wait()
-            self.asked.clear()
-            try:
-                await self.follow(ports)
-            except (Unavailable, OSError) as error:
-                _log.error("hostnames_not_followed", why=str(error))
-
-    async def follow(self, ports: Mapping[str, int]) -> None:
-        """Calls refresh() if the host names in the store have changed."""
-        if await self.store.read(list_hostnames) != self.hostnames:
-            await self.refresh(ports)
-
-    async def refresh(self, ports: Mapping[str, int]) -> None:
-        """Issues the certificate again and rewrites the client files, after a change of names or settings."""
-        self.hostnames = await self.store.read(list_hostnames)
-        self.tls.renew(self.all(), listener_profile(self.settings.listener_certificate_lifetime))
-        self.write_endpoints(ports)
-
-    def write_endpoints(self, ports: Mapping[str, int]) -> None:
-        update_endpoints(self.directory, self.hostnames[0], api_port=ports["api"], grpc_port=ports["grpc"])
 
 
 class Reloading:
@@ -111,7 +61,7 @@ class Reloading:
                 change(new)
                 applied |= changed & set(names)
         self._in_force = self._in_force.model_copy(update={name: getattr(new, name) for name in applied})
-        self._names.settings = self._in_force
+        self._names.use(self._in_force)
         await self._names.refresh(self._ports)
         _log.info("reloaded", changed=sorted(applied))
         if waiting := sorted(changed - applied):

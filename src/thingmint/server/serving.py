@@ -38,14 +38,11 @@ from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import (
     Access,
-    endpoints_of,
     environment_of,
     front,
     gateway_of,
     grpc_listener,
-    scopes_of,
     yandex_api,
-    yandex_names_of,
 )
 from thingmint.server.gauges import (
     watch_audit,
@@ -59,14 +56,14 @@ from thingmint.server.gauges import (
     watch_work,
 )
 from thingmint.server.processes import SharedStore
-from thingmint.server.reloading import Reloading, ServedNames, stop_and_reload_signals
+from thingmint.server.reloading import Reloading, stop_and_reload_signals
+from thingmint.server.served_names import ServedNames
 from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, fit_to_files, mqtt_listeners_of, take_all_files
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.hooks import HookTable
-from thingmint.services.hostnames import HostNames, list_hostnames
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
 from thingmint.services.leases import LeasedStore, SoleHolder
@@ -87,7 +84,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.mqtt.listener import MqttListener
-    from thingmint.services.change import Environment
     from thingmint.services.leases import Holder
     from thingmint.settings import Listener, Settings
     from thingmint.store.engine import Store
@@ -229,16 +225,14 @@ async def serve(
     stopping, reloading = stop_and_reload_signals()
 
     default_account = await _default_account(instance, settings)
-    hostnames = await instance.store.read(list_hostnames)
     tls = ListenerTLS(
         instance.listener_authority(listener_profile(settings.listener_certificate_lifetime)),
         instance.directory.root,
         utc_now,
         TLS_PROFILES[settings.tls_profiles().api],
     )
-
-    names = ServedNames(instance.store, instance.directory, tls, settings, hostnames)
-    tls.renew(names.all())
+    names = ServedNames(instance.store, instance.directory, tls, settings)
+    await names.load()
     connections, clients = ConnectionIndex(slices), ConnectedClients(utc_now)
     shared = SharedStore.of(instance.store, clients)
     holder = shared.leases if shared is not None else SoleHolder()
@@ -249,7 +243,7 @@ async def serve(
     store = feed.followed()
     access = _access(instance, settings, store, feed)
     keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)
-    environment = environment_of(instance, settings, keys, hooks, messages)
+    environment = environment_of(instance, settings, names.addresses, keys, hooks, messages)
     limits = _address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
     app = front(
@@ -261,7 +255,6 @@ async def serve(
         "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
         "grpc": grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls),
     }
-    host_names = HostNames(scopes_of(settings), yandex_names_of(settings))
     gateway = gateway_of(
         instance,
         access,
@@ -276,7 +269,7 @@ async def serve(
         shared.takeovers if shared is not None else None,
         feed,
         limits["mqtt"],
-        host_names,
+        names.host_names,
     )
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
@@ -307,12 +300,12 @@ async def serve(
     watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
-    changes = _changes(environment, host_names, hooks, limits, gateway, access, reports)
+    changes = _changes(hooks, limits, gateway, access, reports)
     server = _Server(
         instance=instance,
         settings=settings,
         names=names,
-        ready=Ready(hostnames[0], settings.host, ports),
+        ready=Ready(names.hostnames[0], settings.host, ports),
         listeners=listeners,
         gateway=gateway,
         mqtt_listeners=mqtt_listeners,
@@ -420,8 +413,6 @@ def _address_limits(settings: Settings, metrics: Metrics) -> dict[Listener, Addr
 
 
 def _changes(
-    environment: Environment,
-    host_names: HostNames,
     hooks: HookTable,
     limits: Mapping[Listener, AddressLimits],
     gateway: Gateway,
@@ -430,17 +421,12 @@ def _changes(
 ) -> dict[tuple[str, ...], Callable[[Settings], None]]:
     """The functions that apply changed settings in a running server, by the settings' names."""
 
-    def endpoints(new: Settings) -> None:
-        environment.endpoints.clear()
-        environment.endpoints.update(endpoints_of(new))
-        host_names.replace(scopes_of(new), yandex_names_of(new))
-
     def connections(new: Settings) -> None:
         for listener, each in _connection_limits(new).items():
             limits[listener].replace(each)
 
     return {
-        ("endpoints",): endpoints,
+        ("endpoints",): lambda new: None,  # the names follow each reload anyway
         ("hooks",): lambda new: hooks.replace(new.hooks),
         ("connections",): connections,
         ("mqtt_rates",): lambda new: gateway.replace_rates(new.rates_in_force()),

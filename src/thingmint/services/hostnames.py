@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from thingmint.domain.errors import Invalid
+from thingmint.domain.arns import Scope
+from thingmint.domain.errors import AlreadyExists, Invalid
 from thingmint.domain.names import is_hostname
+from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from thingmint.domain.arns import Scope
     from thingmint.services.change import Query
     from thingmint.store.engine import Transaction
 
@@ -21,12 +23,28 @@ DEFAULT_HOSTNAMES = ("localhost", "127.0.0.1", "::1")
 _LONGEST_NAME = 253
 _INSERT = "INSERT INTO hostnames (name, position) VALUES ($1, $2)"
 
+HostnameApi = Literal["aws", "yandex"]
+
+
+@record
+class AccountHostname:
+    """A host name that an operator gave to one account and region. Under it the rules of ``api`` hold."""
+
+    scope: Scope
+    name: str
+    api: HostnameApi
+    created_at: datetime
+
+
+ACCOUNT_HOSTNAMES = Table(AccountHostname, "account_hostnames", "host name", key=("name",))
+_OF_ACCOUNTS = f"{ACCOUNT_HOSTNAMES.select}ORDER BY created_at, name"
+
 ListHostnames = Callable[[], Awaitable[list[str]]]
 """Calls list_hostnames in its own transaction."""
 
 
 async def list_hostnames(tx: Transaction) -> list[str]:
-    """Return the host names. The first is the one that the APIs return to clients."""
+    """Return the host names of all accounts. The first is the one that the APIs return to clients."""
     return [name for (name,) in await tx.fetch_all("SELECT name FROM hostnames ORDER BY position")]
 
 
@@ -41,8 +59,41 @@ def canonical_hostname(name: str) -> str:
     return name.lower()
 
 
+async def list_account_hostnames(tx: Transaction) -> list[AccountHostname]:
+    """Return the host names that were given to one account each, the oldest first."""
+    return ACCOUNT_HOSTNAMES.load_all(await tx.fetch_all(_OF_ACCOUNTS))
+
+
+async def add_account_hostname(tx: Transaction, hostname: AccountHostname) -> None:
+    """Give a host name to one account. No change if it has the name. Raises Invalid and AlreadyExists."""
+    name = hostname.name
+    if not is_hostname(name):
+        raise Invalid("hostname", f"{name!r} cannot be given to an account: devices cannot send it as SNI")
+    if name in await list_hostnames(tx):
+        raise AlreadyExists(
+            "host name", name, reason=f"{name} is a host name of all accounts: remove it before you give it to one"
+        )
+    if not await ACCOUNT_HOSTNAMES.insert(tx, hostname):
+        known = await ACCOUNT_HOSTNAMES.get(tx, name)
+        if (known.scope, known.api) != (hostname.scope, hostname.api):
+            raise _taken(known)
+
+
+async def _check_free(tx: Transaction, names: Sequence[str]) -> None:
+    """Raises AlreadyExists if a name is an account's."""
+    for hostname in await list_account_hostnames(tx):
+        if hostname.name in names:
+            raise _taken(hostname)
+
+
+def _taken(by: AccountHostname) -> AlreadyExists:
+    of = f"account {by.scope.account} ({by.api}, {by.scope.region})"
+    return AlreadyExists("host name", by.name, reason=f"{by.name} is a host name of {of}: remove it first")
+
+
 async def add_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
-    """Add host names. Returns the new ones."""
+    """Add host names of all accounts. Returns the new ones. Raises AlreadyExists if one is an account's."""
+    await _check_free(tx, names)
     known = await list_hostnames(tx)
     new = [name for name in dict.fromkeys(names) if name not in known]
     for position, name in enumerate(new, start=len(known)):
@@ -60,7 +111,11 @@ async def give_hostnames(tx: Transaction, names: Sequence[str]) -> list[str]:
 
 
 async def put_hostnames(tx: Transaction, names: Sequence[str]) -> None:
-    """Replace all host names by ``names``, in this order. Raises Invalid if clients could not connect to the first."""
+    """Replace the host names of all accounts by ``names``, in this order.
+
+    Raises Invalid if clients could not connect to the first, and AlreadyExists if one is an account's.
+    """
+    await _check_free(tx, names)
     if not names:
         raise Invalid("hostname", "cannot be removed: it is the last one")
     if names[0].startswith("*"):
@@ -81,8 +136,8 @@ class HostNames:
     rules of Yandex IoT Core hold. Other names select none.
     """
 
-    def __init__(self, endpoints: Mapping[str, Scope], yandex: Collection[str] = ()) -> None:
-        self._endpoints = endpoints
+    def __init__(self, endpoints: Mapping[str, Scope] | None = None, yandex: Collection[str] = ()) -> None:
+        self._endpoints = endpoints or {}
         self._yandex = yandex
 
     def replace(self, endpoints: Mapping[str, Scope], yandex: Collection[str] = ()) -> None:
@@ -103,5 +158,5 @@ class HostNames:
 
     def _described(self, scope: Scope) -> str:
         names = [name for name, of in self._endpoints.items() if of == scope]
-        shown = " or ".join(names) if names else "one that you must first assign in the setting endpoints"
+        shown = " or ".join(names) if names else "one that you must first give to it (thingmint access hostname add)"
         return f"{shown} (account {scope.account}, {scope.region})"

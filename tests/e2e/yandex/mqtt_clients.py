@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import socket
 import ssl
 import threading
 from contextlib import contextmanager
@@ -49,7 +50,10 @@ class Pair:
 
 
 class Client:
-    """``refused`` is the return code of CONNACK that is not 0; 0 if the connection was closed without one."""
+    """``refused`` is the return code of CONNACK that is not 0; 0 if the connection was closed without one.
+
+    ``host`` is the name that the client sends, wherever it resolves to, and verifies unless ``verify`` is false.
+    """
 
     def __init__(
         self,
@@ -60,17 +64,23 @@ class Client:
         *,
         version: int = 4,
         client_id: str = "Test_Device_Client",
+        host: str = "localhost",
+        verify: bool = True,
     ) -> None:
         self.client = mqtt.Client(
             CallbackAPIVersion.VERSION2, client_id, protocol=mqtt.MQTTv5 if version == 5 else mqtt.MQTTv311
         )
         context = ssl.create_default_context(cafile=server.ca)
+        context.check_hostname = verify
         if pair is not None:
             context.load_cert_chain(pair.certificate, pair.key)
         self.client.tls_set_context(context)
         if user_name is not None:
             self.client.username_pw_set(user_name, password)
-        self._port = server.ports["mqtt"]
+        self._host, self._port = host, server.ports["mqtt"]
+        self.client._create_socket_connection = lambda: socket.create_connection(  # type: ignore[method-assign]
+            ("127.0.0.1", self._port), timeout=_SECONDS
+        )
         self._connected, self._ended = threading.Event(), threading.Event()
         self.refused: int | None = None
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -93,7 +103,7 @@ class Client:
         self._ended.set()
 
     def connect(self) -> bool:
-        self.client.connect("localhost", self._port, keepalive=60)
+        self.client.connect(self._host, self._port, keepalive=60)
         self.client.loop_start()
         while not self._connected.wait(0.01):
             if self._ended.is_set():

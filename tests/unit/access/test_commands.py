@@ -33,6 +33,7 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
     authorized = {"id", "service_account_id", "created_at", "key_algorithm", "public_key", "private_key"}
     keys = {"access_key_id", "secret_access_key"}
     deleted = {"name", "deleted"}
+    hostname = {"name", "account", "region", "api"}
     return {
         "account.list": ({}, {"id", "name", "created_at"}),
         "account.create": (
@@ -41,10 +42,10 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
         ),
         "account.set": ({"name": "keys_over_mqtt", "value": "false"}, {"keys_over_mqtt"}),
         "account.show": ({}, {"id", *SETTINGS}),
-        "hostname.add": ({"name": "a.example"}, {"name"}),
-        "hostname.first": ({"name": "b.example"}, {"name"}),
-        "hostname.list": ({}, {"name"}),
-        "hostname.remove": ({"name": "a.example"}, {"name"}),
+        "hostname.add": ({"name": "a.example"}, hostname),
+        "hostname.first": ({"name": "b.example"}, hostname),
+        "hostname.list": ({}, hostname),
+        "hostname.remove": ({"name": "a.example"}, hostname),
         "region.add": ({"name": "eu-west-1"}, {"account", "regions"}),
         "region.list": ({}, {"name"}),
         "folder.create": ({"name": "f"}, {"id", "name"}),

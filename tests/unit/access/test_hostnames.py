@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.tables import each_row
-from thingmint.domain.errors import Invalid, NotFound
+from tests.world import ABROAD, OURS, THEIRS
+from thingmint.domain.errors import AlreadyExists, DomainError, Invalid, NotFound
 from thingmint.services.hostnames import (
     DEFAULT_HOSTNAMES,
     add_hostnames,
@@ -71,7 +72,7 @@ async def test_names_are_added_put_first_and_removed(world: World) -> None:
 
     await world.admin("hostname.add", name="b")
     await world.admin("hostname.add", name="A")
-    assert await world.admin("hostname.add", name="b") == [{"name": "b"}, {"name": "a"}]
+    assert [row["name"] for row in await world.admin("hostname.add", name="b")] == ["b", "a"]
     await world.admin("hostname.first", name="a")
     await world.admin("hostname.first", name="c")
     assert await names() == ["c", "a", "b"]
@@ -89,3 +90,70 @@ async def test_names_are_added_put_first_and_removed(world: World) -> None:
     with pytest.raises(Invalid, match="it is the last one"):
         await world.admin("hostname.remove", name="b")
     assert await names() == ["b"]
+
+
+def row(name: str, account: str | None = None, region: str | None = None, api: str | None = None) -> dict[str, Any]:
+    return {"name": name, "account": account, "region": region, "api": api}
+
+
+async def test_a_name_is_given_to_one_account(world: World) -> None:
+    await world.admin("hostname.add", name="localhost")
+    given = {"name": "MQTT.example", "account": OURS.account, "api": "yandex"}
+    expected = [row("localhost"), row("mqtt.example", *OURS, "yandex")]
+    for _ in range(2):
+        assert await world.admin("hostname.add", **given) == expected
+    abroad = {"name": "x.example", "account": OURS.account, "api": "aws", "region": ABROAD.region}
+    home = {"name": "y.example", "account": THEIRS.account, "api": "aws"}
+    assert await world.admin("hostname.add", **abroad) == [*expected, row("x.example", *ABROAD, "aws")]
+    assert await world.admin("hostname.add", **home) == [
+        *expected,
+        row("x.example", *ABROAD, "aws"),
+        row("y.example", *THEIRS, "aws"),
+    ]
+    for name in ("mqtt.example", "X.example", "y.example"):
+        await world.admin("hostname.remove", name=name)
+    assert await world.admin("hostname.list") == [row("localhost")]
+    with pytest.raises(NotFound):
+        await world.admin("hostname.remove", name="mqtt.example")
+
+
+async def test_a_name_belongs_to_one_account_or_to_all(world: World) -> None:
+    await world.admin("hostname.add", name="all.example")
+    await world.admin("hostname.add", name="one.example", account=OURS.account, api="yandex")
+    before = await world.admin("hostname.list")
+    taken = f"one.example is a host name of account {OURS.account} \\(yandex, {OURS.region}\\): remove it first"
+    for verb, given in (
+        ("add", {"account": THEIRS.account, "api": "yandex"}),
+        ("add", {"account": OURS.account, "api": "aws"}),
+        ("add", {}),
+        ("first", {}),
+    ):
+        with pytest.raises(AlreadyExists, match=taken):
+            await world.admin(f"hostname.{verb}", name="one.example", **given)
+    with pytest.raises(AlreadyExists, match=r"all\.example is a host name of all accounts"):
+        await world.admin("hostname.add", name="all.example", account=OURS.account, api="aws")
+    with pytest.raises(AlreadyExists, match=taken):
+        await world.write(lambda tx: give_hostnames(tx, ["new.example", "one.example"]))
+    assert await world.admin("hostname.list") == before
+
+
+@each_row(
+    ("given", "flaw"),
+    [
+        ({"api": "yandex"}, "account must be given"),
+        ({"region": "us-east-1"}, "account must be given"),
+        ({"account": OURS.account}, "api must be aws or yandex"),
+        ({"account": OURS.account, "api": "azure"}, "must be aws or yandex"),
+        ({"account": "1", "api": "aws"}, "account "),
+        ({"account": "000000000000", "api": "aws"}, "account 000000000000 does not exist"),
+        ({"account": OURS.account, "api": "yandex", "region": OURS.region}, "region cannot be given with api yandex"),
+        ({"account": OURS.account, "api": "aws", "region": "mars-1"}, "region must be a region of account"),
+        ({"account": OURS.account, "api": "aws", "name": "*.example"}, "cannot be given to an account"),
+        ({"account": OURS.account, "api": "aws", "name": "10.0.0.1"}, "cannot be given to an account"),
+        ({"account": OURS.account, "api": "aws", "name": "a b"}, "neither a DNS name"),
+    ],
+)
+async def test_names_that_cannot_be_given_are_refused(world: World, given: dict[str, str], flaw: str) -> None:
+    with pytest.raises(DomainError, match=flaw):
+        await world.admin("hostname.add", **{"name": "one.example", **given})
+    assert await world.admin("hostname.list") == []

@@ -59,5 +59,5 @@ def test_advice_lists_the_assigned_names() -> None:
     advice = NAMES.advice([OURS, ABROAD])
     assert advice == (
         "the device must send a host name (SNI): iot.example or y.example (account 111111111111, us-east-1); "
-        "one that you must first assign in the setting endpoints (account 111111111111, eu-central-1)"
+        "one that you must first give to it (thingmint access hostname add) (account 111111111111, eu-central-1)"
     )

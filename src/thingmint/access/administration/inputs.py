@@ -62,6 +62,16 @@ class Hostname(Input):
     name: str = Field(max_length=255)
 
 
+class NewHostname(Hostname):
+    """Without ``account`` the name is of all accounts."""
+
+    AUDITED: ClassVar[tuple[str, ...]] = ("name", "account", "api", "region")
+
+    account: str | None = Field(None, pattern=ACCOUNT_ID)
+    api: Literal["aws", "yandex"] | None = None
+    region: str | None = Field(None, max_length=32)
+
+
 class NewAccountInput(Input):
     """``id`` is an account number from AWS, to keep existing ARNs valid."""
 
