@@ -45,6 +45,9 @@ _ACTIVE = (
     "FROM credentials AS c JOIN principals AS p ON p.id = c.principal "
     "WHERE c.id = $1 AND c.status = 'active' AND p.status = 'active'"
 )
+_SERVICE_ACCOUNT = (
+    "SELECT id, account, kind, name FROM principals WHERE id = $1 AND kind = 'service-account' AND status = 'active'"
+)
 _NOTE_USE = "UPDATE credentials SET last_used_at = $2 WHERE id = $1"
 _IS_REVOKED = "SELECT 1 FROM revoked_tokens WHERE id = $1"
 _REVOKE = "INSERT INTO revoked_tokens (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
@@ -106,8 +109,9 @@ class Directory:
         self._vault = vault
         self._clock = clock
         self._is_stale = is_stale
-        # Caches, emptied when access changes: credentials, and IAM tokens that were not revoked.
+        # Caches, emptied when access changes: credentials, service accounts, and IAM tokens that were not revoked.
         self._known: dict[str, _Known] = {}
+        self._service_accounts: dict[str, Caller] = {}
         self._not_revoked: set[str] = set()
         self._changes = 0
         self._used: dict[str, int] = {}
@@ -172,6 +176,22 @@ class Directory:
         """The service account that an authorized key belongs to. Raises Unauthenticated."""
         return (await self._find(id, ("authorized-key",), _UNKNOWN_JWT)).caller
 
+    async def service_account(self, id: str) -> Caller | None:
+        """The service account with that id, without a credential; None if there is none, or it is disabled."""
+        if self._is_stale():
+            self._forget()
+        if id in self._service_accounts:
+            return self._service_accounts[id]
+        changes, found = self._changes, None
+        with contextlib.suppress(Invalid):  # no id has a character that the store refuses
+            found = await self._store.read(lambda tx: _service_account(tx, id))
+        if found is None:
+            return None
+        caller = await found.caller()
+        if self._changes == changes:
+            self._service_accounts[id] = caller
+        return caller
+
     async def role(self, account: str, name: str) -> tuple[Caller, str] | None:
         """The account's role of that name, with its trust policy; None if there is none, or it is disabled."""
         found = await self._store.read(lambda tx: _role(tx, account, name))
@@ -212,6 +232,7 @@ class Directory:
     def _forget(self) -> None:
         self._changes += 1
         self._known.clear()
+        self._service_accounts.clear()
         self._not_revoked.clear()
 
     async def _look_up(self, id: str, refusal: str) -> _Known:
@@ -244,6 +265,11 @@ async def _find(tx: Transaction, id: str) -> tuple[_Principal, str, bytes, bytes
 async def _developer(tx: Transaction) -> _Principal:
     user = await find_first_user(tx)
     return await _principal(tx, (user.id, user.account, user.kind, user.name), "dev")
+
+
+async def _service_account(tx: Transaction, id: str) -> _Principal | None:
+    row = await tx.fetch_one(_SERVICE_ACCOUNT, id)
+    return await _principal(tx, row, "") if row is not None else None
 
 
 async def _role(tx: Transaction, account: str, name: str) -> tuple[_Principal, str] | None:

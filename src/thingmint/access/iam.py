@@ -2,6 +2,9 @@
 
 They are not stored, because the SDK asks for a new one every 20 seconds. A token is a token id, a credential's id and
 an expiry time, signed by an HMAC under a key of the instance. Like Yandex's, its form is t1.<claims>.<signature>.
+
+A token for a service account that another principal acts as has that account's id too, and is valid while both the
+other principal's credential and the service account are.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ import hashlib
 import hmac
 import re
 import secrets
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import jwt
 import orjson
 
-from thingmint.domain.errors import Unauthenticated
+from thingmint.domain.errors import NotFound, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -83,32 +87,46 @@ class IamTokens:
         if not any(_is_ours(audience, hostnames) for audience in audiences):
             raise Unauthenticated("wrong", "The JWT's audience must be https://iam.<this server>/iam/v1/tokens")
         self._directory.used(key_id)
-        return self._issue(await self._directory.owner(key_id), key_id, now)
+        return self._issue(await self._directory.owner(key_id), now)
 
     async def for_api_token(self, token: str) -> NewToken:
         """A token for a user's API token, which takes the place of Yandex's OAuth token. Raises Unauthenticated."""
         caller = await self._directory.authenticate_token(token)
-        return self._issue(caller, caller.credential, self._clock())
+        return self._issue(caller, self._clock())
+
+    async def for_service_account(self, by: Caller, id: str) -> NewToken:
+        """A token with which ``by`` acts as the service account ``id`` of its account. Raises NotFound."""
+        found = await self._directory.service_account(id)
+        if found is None or found.account != by.account:
+            raise NotFound("service account", id)
+        return self._issue(replace(found, credential=by.credential), self._clock(), found.principal)
 
     async def authenticate(self, token: str) -> Caller:
-        """The token's owner. Raises Unauthenticated."""
+        """The token's owner, or the service account that its owner acts as. Raises Unauthenticated."""
         encoded, _, signature = token.removeprefix(_PREFIX).rpartition(".")
         if not token.startswith(_PREFIX) or not hmac.compare_digest(signature.encode(), self._sign(encoded)):
             raise Unauthenticated("unknown", "The token is invalid or was made by another server")
-        id, credential, ends = orjson.loads(_unpadded_decode(encoded))
+        id, credential, ends, *acting_as = orjson.loads(_unpadded_decode(encoded))
         if self._clock().timestamp() >= ends:
             raise Unauthenticated("expired", "The token has expired")
-        return await self._directory.bearer_of_iam_token(id, credential)
+        bearer = await self._directory.bearer_of_iam_token(id, credential)
+        if not acting_as:
+            return bearer
+        found = await self._directory.service_account(acting_as[0])
+        if found is None or found.account != bearer.account:
+            raise Unauthenticated("unknown", "The service account was disabled or deleted")
+        return replace(found, credential=credential)
 
     async def revoke(self, token: str, context: RequestContext, outcome: Outcome) -> None:
         """Refuses ``token`` from now on. Raises Unauthenticated unless it is a valid token of this instance."""
         outcome.caller = await self.authenticate(token)
-        id, _, ends = orjson.loads(_unpadded_decode(token.removeprefix(_PREFIX).rpartition(".")[0]))
+        id, _, ends, *_ = orjson.loads(_unpadded_decode(token.removeprefix(_PREFIX).rpartition(".")[0]))
         await self._directory.revoke_iam_token(id, ends, context, outcome)
 
-    def _issue(self, caller: Caller, credential: str, now: datetime) -> NewToken:
+    def _issue(self, caller: Caller, now: datetime, *acting_as: str) -> NewToken:
+        """``acting_as`` is the service account's id if the credential is another principal's."""
         ends = (now + _LIFETIME).replace(microsecond=0)
-        claims = orjson.dumps([secrets.token_hex(8), credential, int(ends.timestamp())])
+        claims = orjson.dumps([secrets.token_hex(8), caller.credential, int(ends.timestamp()), *acting_as])
         encoded = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
         return NewToken(f"{_PREFIX}{encoded}.{self._sign(encoded).decode()}", ends, caller)
 

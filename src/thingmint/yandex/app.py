@@ -9,7 +9,7 @@ from thingmint.access.directory import bearer_token
 from thingmint.domain.errors import DomainError, Unauthenticated
 from thingmint.services.change import Change
 from thingmint.yandex.errors import Unimplemented, code_of
-from thingmint.yandex.operations import OPEN, OPERATIONS
+from thingmint.yandex.operations import OPEN, OPERATIONS, WITHOUT_TRANSACTION
 from thingmint.yandex.operations.answering import answer
 from thingmint.yandex.operations.declaring import YandexCall
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 
 _ENDPOINT_SERVICE = "yandex.cloud.endpoint.ApiEndpointService"
-# Clients call these before they have a token: to find the services, and to get a token.
-_OPEN_SERVICES = frozenset({_ENDPOINT_SERVICE, "yandex.cloud.iam.v1.IamTokenService"})
 
 
 class YandexApi:
@@ -56,7 +54,7 @@ class YandexApi:
         self, context: RequestContext, method: Method, headers: Iterable[tuple[bytes, bytes]]
     ) -> RequestContext:
         """The context, with the caller if the method needs one. Raises Unauthenticated."""
-        if method.service in _OPEN_SERVICES:
+        if method.path in OPEN:
             return context
         token = bearer_token(headers)
         if token is None:
@@ -80,16 +78,17 @@ class YandexApi:
             self._throttle.take(caller.account, context.operation)
         elif method.service == _ENDPOINT_SERVICE:
             self._failures.take(context)
-        operation, open_method = OPERATIONS.get(method.path), OPEN.get(method.path)
-        if operation is None and open_method is None:
+        operation = OPERATIONS.get(method.path)
+        plain = OPEN.get(method.path) or WITHOUT_TRANSACTION.get(method.path)
+        if operation is None and plain is None:
             raise Unimplemented(context.operation)
         method.validate(request)
         principal = caller.principal if caller is not None else ""
         call = YandexCall(
             parts=self._parts, method=method, request=request, principal=principal, port=port, request_id=context.id
         )
-        if open_method is not None:
-            return method.response_class(**await open_method(call, context, outcome))
+        if plain is not None:
+            return method.response_class(**await plain(call, context, outcome))
         assert operation is not None
         assert scope is not None, "only methods in OPEN have no caller"
 

@@ -11,6 +11,7 @@ from tests.administrator import POLICY, TRUST
 from tests.world import OURS, THEIRS, World
 from thingmint.access.administration.policies import MANAGED_POLICIES
 from thingmint.domain.errors import Conflict, Invalid, LimitExceeded, MalformedPolicy, NotFound
+from thingmint.domain.policies.managed import TOKEN_CREATOR
 
 if TYPE_CHECKING:
     from thingmint.domain.errors import DomainError
@@ -87,8 +88,9 @@ async def test_a_managed_policy_is_shown_and_attached_but_not_changed(world: Wor
     await world.admin("user.create", name="elf")
     await world.admin("policy.attach", principal="elf", policy=name)
     if name.startswith("yandex/"):
-        folder = f"yandex:folder/{world.ours.folder}"
-        await world.admin("policy.attach", principal="elf", policy=name, resource=folder)
+        is_on_folders = not name.endswith(TOKEN_CREATOR)
+        resource = f"yandex:folder/{world.ours.folder}" if is_on_folders else "yandex:service-account/aje"
+        await world.admin("policy.attach", principal="elf", policy=name, resource=resource)
     assert await attached(world, "elf") == [name] * (2 if name.startswith("yandex/") else 1)
     await world.admin("policy.detach", principal="elf", policy=name)
     with pytest.raises(Invalid):

@@ -94,7 +94,7 @@ async def test_open_methods_need_no_token_but_are_validated(world: World) -> Non
         await caller.call("ApiEndpointService.Get", token=False, api_endpoint_id="x")
     with pytest.raises(InvalidRequest):
         await caller.call("IamTokenService.Create", token=False)
-    with pytest.raises(Unimplemented):
+    with pytest.raises(Unauthenticated):
         await caller.call("IamTokenService.CreateForServiceAccount", token=False)
 
 

@@ -2,7 +2,7 @@
 
 A role is a policy with actions of the form ``yandex:<Service>.<Method>``. The actions of each role follow Yandex's page
 "Access management in Yandex IoT Core": an auditor reads metadata, a viewer reads every resource, an editor also changes
-them. There are separate roles to publish as a device or as a registry.
+them. There are separate roles to publish as a device or as a registry, and to get tokens of service accounts.
 """
 
 from __future__ import annotations
@@ -68,6 +68,10 @@ MANAGED_POLICIES = {
 """The documents by the name under which they are listed."""
 
 _RESOURCE = re.compile(r"\*|yandex:(folder|registry)/[A-Za-z0-9._-]{1,50}|yandex:cloud/\d{12}", re.ASCII)
+_SERVICE_ACCOUNT = re.compile(r"\*|yandex:service-account/[A-Za-z0-9._-]{1,50}|yandex:cloud/\d{12}", re.ASCII)
+
+TOKEN_CREATOR = "iam.serviceAccounts.tokenCreator"  # noqa: S105 - a role
+"""The role to act as a service account. Here these belong to an account, not to a folder."""
 
 
 def _actions(service: str, methods: str) -> frozenset[str]:
@@ -106,6 +110,7 @@ ROLES: dict[str, frozenset[str]] = {
     "iot.editor": _YANDEX_EDITS,
     "iot.devices.writer": _PUBLISHES_AS_DEVICE,
     "iot.registries.writer": _PUBLISHES_AS_REGISTRY,
+    TOKEN_CREATOR: _actions("IamTokenService", "CreateForServiceAccount"),
 }
 """The actions of each role."""
 
@@ -113,12 +118,17 @@ ROLES: dict[str, frozenset[str]] = {
 def role_policy(role: str, resource: str) -> str:
     """Return the document of a role that is granted on a folder, a registry or a cloud (``yandex:folder/<id>``).
 
+    TOKEN_CREATOR is granted on a service account or a cloud.
+
     ``*`` is any cloud. Requests are evaluated for a resource and for all that contain it (``evaluate_any``). Raises
     Invalid.
     """
     if role not in ROLES:
         raise Invalid("role", "is not known")
-    if not _RESOURCE.fullmatch(resource):
+    if role == TOKEN_CREATOR:
+        if not _SERVICE_ACCOUNT.fullmatch(resource):
+            raise Invalid("resource", "must be yandex:service-account/ID, yandex:cloud/ACCOUNT or *")
+    elif not _RESOURCE.fullmatch(resource):
         raise Invalid("resource", "must be yandex:cloud/ACCOUNT, yandex:folder/ID, yandex:registry/ID or *")
     statement = {"Effect": "Allow", "Action": sorted(ROLES[role]), "Resource": resource}
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})

@@ -45,6 +45,10 @@ OPEN: dict[str, _Open] = {}
 """The served methods that need no authentication and no transaction, by gRPC path."""
 
 
+WITHOUT_TRANSACTION: dict[str, _Open] = {}
+"""The served methods of authenticated callers that need no transaction, by gRPC path."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class YandexParts:
     """``pending`` is how long operations stay unfinished, for tests of clients."""
@@ -127,6 +131,16 @@ def open_to_all(name: str) -> Callable[[_Open], _Open]:
 
     def declare(answer: _Open) -> _Open:
         OPEN[f"/{name}"] = answer
+        return answer
+
+    return declare
+
+
+def without_transaction(name: str) -> Callable[[_Open], _Open]:
+    """Declares a method for authenticated callers. The function authorizes the call itself."""
+
+    def declare(answer: _Open) -> _Open:
+        WITHOUT_TRANSACTION[f"/{name}"] = answer
         return answer
 
     return declare

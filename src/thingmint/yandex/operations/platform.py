@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from thingmint.access.authorization import authorizer
 from thingmint.domain.errors import NotFound
 from thingmint.domain.names import authority_of
 from thingmint.services.operations import RECORDED_OPERATIONS
 from thingmint.yandex.contract.answers import timestamp
 from thingmint.yandex.operations.answering import as_of
-from thingmint.yandex.operations.declaring import authorize, open_to_all, reads
+from thingmint.yandex.operations.declaring import authorize, open_to_all, reads, without_transaction
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -66,6 +67,17 @@ async def create_iam_token(call: YandexCall, context: RequestContext, outcome: O
     else:
         new = await tokens.for_api_token(request.yandex_passport_oauth_token)
     outcome.caller = new.caller
+    return {"iam_token": new.token, "expires_at": timestamp(new.ends)}
+
+
+@without_transaction(f"{_TOKENS}/CreateForServiceAccount")
+async def create_iam_token_for_service_account(call: YandexCall, context: RequestContext, outcome: Outcome) -> Fields:
+    """The refusal does not depend on whether the service account exists."""
+    caller, id = context.caller, call.request.service_account_id
+    assert caller is not None, "only callers in OPEN are not authenticated"
+    resources = (f"yandex:service-account/{id}", f"yandex:cloud/{caller.account}")
+    authorizer(context, outcome)(f"yandex:{call.method.label}", resources, {})
+    new = await call.parts.tokens.for_service_account(caller, id)
     return {"iam_token": new.token, "expires_at": timestamp(new.ends)}
 
 

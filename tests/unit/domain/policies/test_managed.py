@@ -7,7 +7,7 @@ import pytest
 from thingmint.domain.errors import Invalid
 from thingmint.domain.policies import Allow, Kind, Request, compile_policy, evaluate, evaluate_any
 from thingmint.domain.policies.actions import CONTROL_PLANE_ACTIONS
-from thingmint.domain.policies.managed import MANAGED_POLICIES, ROLES, role_policy
+from thingmint.domain.policies.managed import MANAGED_POLICIES, ROLES, TOKEN_CREATOR, role_policy
 
 NAMES = ["Administrator", "FullAccess", "ReadOnly", "ProvisioningOnly", "AuditOnly"]
 
@@ -66,6 +66,7 @@ def test_managed_actions_exist_and_read_only_policies_cannot_write() -> None:
 
 
 FOLDER, REGISTRY, CLOUD = "yandex:folder/b1g", "yandex:registry/are", "yandex:cloud/123456789012"
+ON_FOLDERS = [role for role in ROLES if role != TOKEN_CREATOR]
 
 
 @pytest.mark.parametrize(
@@ -87,9 +88,21 @@ FOLDER, REGISTRY, CLOUD = "yandex:folder/b1g", "yandex:registry/are", "yandex:cl
     ],
 )
 def test_yandex_roles_allow_their_methods(method: str, roles: str) -> None:
-    assert [role for role in ROLES if allows(role_policy(role, FOLDER), f"yandex:{method}", FOLDER)] == roles.split()
-    assert not any(allows(role_policy(role, FOLDER), f"yandex:{method}", "yandex:folder/b1gx") for role in ROLES)
+    found = [role for role in ON_FOLDERS if allows(role_policy(role, FOLDER), f"yandex:{method}", FOLDER)]
+    assert found == roles.split()
+    assert not any(allows(role_policy(role, FOLDER), f"yandex:{method}", "yandex:folder/b1gx") for role in ON_FOLDERS)
     assert not any(allows(role_policy(role, "*"), f"iot:{method}") for role in ROLES)
+
+
+def test_tokens_of_service_accounts_have_a_role_of_their_own() -> None:
+    action, account = "yandex:IamTokenService.CreateForServiceAccount", "yandex:service-account/aje"
+    assert [role for role in ROLES if allows(role_policy(role, "*"), action, account)] == ["admin", TOKEN_CREATOR]
+    assert allows(role_policy(TOKEN_CREATOR, account), action, account)
+    assert not allows(role_policy(TOKEN_CREATOR, account), action, "yandex:service-account/ajf")
+    assert not allows(role_policy(TOKEN_CREATOR, "*"), "yandex:DeviceService.Get", FOLDER)
+    for role, resource in ((TOKEN_CREATOR, FOLDER), (TOKEN_CREATOR, REGISTRY), ("admin", account)):
+        with pytest.raises(Invalid, match="must be yandex:"):
+            role_policy(role, resource)
 
 
 def test_a_role_applies_below_the_resource_that_it_is_granted_on() -> None:
