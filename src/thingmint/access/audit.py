@@ -60,15 +60,19 @@ _SOURCES = {
     LOCAL_ADMIN: "thingmint",
 }
 
-# Yandex Audit Trails' names of events, where they differ from the method's name.
+# Yandex Audit Trails names the changes of these services after the method and the noun ("Reference of data plane and
+# control plane events"). It has no names for Enable, Disable, exports and Publish: those are ours, in the same form.
 _YANDEX_EVENTS = {
-    "RegistryService.Create": "CreateRegistry",
-    "RegistryService.Delete": "DeleteRegistry",
-    "DeviceService.Create": "CreateDevice",
-    "DeviceService.Delete": "DeleteDevice",
-    "DeviceService.AddCertificate": "AddDeviceCertificate",
-    "DeviceService.DeleteCertificate": "DeleteDeviceCertificate",
+    "DeviceService": ("devices", "Device"),
+    "RegistryService": ("devices", "Registry"),
+    "BrokerService": ("broker", "Broker"),
+    "DeviceDataService": ("devices", "DeviceData"),
+    "RegistryDataService": ("devices", "RegistryData"),
+    "BrokerDataService": ("broker", "BrokerData"),
 }
+_YANDEX_CHANGE = re.compile(
+    r"(Create|Update|Delete|Enable|Disable|Add|Publish)(Certificate|Password|DataStreamExport)?"
+)
 
 # Operations that revoke access or free space: on a full disk they may use the reserve.
 _URGENT = re.compile(
@@ -102,8 +106,20 @@ def event_name(context: RequestContext) -> str:
     """The event's name: CloudTrail's for AWS, Yandex Audit Trails' for Yandex. A command's operation is its event."""
     if context.api != "yandex":
         return context.operation
-    name = _YANDEX_EVENTS.get(context.operation)
-    return f"yandex.cloud.audit.iot.devices.{name}" if name else context.operation
+    return _yandex_event(context.operation)
+
+
+@functools.cache
+def _yandex_event(operation: str) -> str:
+    """Methods that change nothing have no event at Yandex: they have their own names, such as DeviceService.Get."""
+    service, _, method = operation.partition(".")
+    change = _YANDEX_CHANGE.fullmatch(method)
+    if service not in _YANDEX_EVENTS or change is None:
+        return operation
+    api, noun = _YANDEX_EVENTS[service]
+    verb, what = change.groups(default="")
+    named = f"{verb}{what}" if what == "DataStreamExport" else f"{verb}{noun}{what}"
+    return f"yandex.cloud.audit.iot.{api}.{named}"
 
 
 @functools.cache

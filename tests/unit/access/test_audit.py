@@ -32,6 +32,7 @@ from thingmint.metrics import Metrics
 from thingmint.store import audit as sql
 from thingmint.store.engine import StoreWrapper, UniqueViolated
 from thingmint.store.sqlite import SQLiteStore
+from thingmint.yandex.contract import load as load_yandex_contract
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -123,11 +124,52 @@ def unauthenticated(**fields: Any) -> tuple[RequestContext, Outcome]:
         ("yandex", "RegistryService.Create", "yandex.cloud.audit.iot.devices.CreateRegistry"),
         ("yandex", "DeviceService.AddCertificate", "yandex.cloud.audit.iot.devices.AddDeviceCertificate"),
         ("yandex", "DeviceService.Get", "DeviceService.Get"),
+        ("yandex", "DeviceService.ListPasswords", "DeviceService.ListPasswords"),
+        ("yandex", "IamTokenService.Create", "IamTokenService.Create"),
         ("aws", "RegistryService.Create", "RegistryService.Create"),
     ],
 )
 def test_event_names(api: str, operation: str, name: str) -> None:
     assert event_name(request(api=api, operation=operation)[0]) == name
+
+
+# Yandex, "Reference of audit events": IoT Core. The 21 of its 24 changes that it has names for.
+YANDEX_EVENTS = {
+    f"{service}.{method}": f"yandex.cloud.audit.iot.{api}.{event}"
+    for service, api, noun in (
+        ("DeviceService", "devices", "Device"),
+        ("RegistryService", "devices", "Registry"),
+        ("BrokerService", "broker", "Broker"),
+    )
+    for method, event in {
+        "Create": f"Create{noun}",
+        "Update": f"Update{noun}",
+        "Delete": f"Delete{noun}",
+        "AddCertificate": f"Add{noun}Certificate",
+        "DeleteCertificate": f"Delete{noun}Certificate",
+        "AddPassword": f"Add{noun}Password",
+        "DeletePassword": f"Delete{noun}Password",
+    }.items()
+}
+OWN_EVENTS = {
+    "RegistryService.Enable": "yandex.cloud.audit.iot.devices.EnableRegistry",
+    "RegistryService.Disable": "yandex.cloud.audit.iot.devices.DisableRegistry",
+    "RegistryService.AddDataStreamExport": "yandex.cloud.audit.iot.devices.AddDataStreamExport",
+    "RegistryService.DeleteDataStreamExport": "yandex.cloud.audit.iot.devices.DeleteDataStreamExport",
+    "DeviceDataService.Publish": "yandex.cloud.audit.iot.devices.PublishDeviceData",
+    "RegistryDataService.Publish": "yandex.cloud.audit.iot.devices.PublishRegistryData",
+    "BrokerDataService.Publish": "yandex.cloud.audit.iot.broker.PublishBrokerData",
+}
+
+
+def test_each_change_of_the_yandex_api_has_an_event_name() -> None:
+    assert len(YANDEX_EVENTS) == 21
+    methods = {method.label: method for method in load_yandex_contract().methods.values()}
+    iot = {label for label, method in methods.items() if ".iot." in method.service}
+    changes = {label for label in iot if methods[label].operation is not None or label.endswith(".Publish")}
+    expected = {label: label for label in methods} | YANDEX_EVENTS | OWN_EVENTS
+    assert changes == YANDEX_EVENTS.keys() | OWN_EVENTS.keys()
+    assert {label: event_name(request(api="yandex", operation=label)[0]) for label in methods} == expected
 
 
 def test_ids_sort_by_time() -> None:
