@@ -1,7 +1,8 @@
 """Checks the passwords with which devices, registries and brokers of Yandex IoT Core connect.
 
-Each attempt costs one Argon2id hash, whether the owner exists or not, and however many passwords it has. A password
-that was correct is remembered for ten minutes, so that a device that reconnects costs none.
+Each attempt costs one Argon2id hash, whether the owner exists or not, and however many passwords it has. Two kinds of
+correct passwords cost none, and are not limited: those that ``new_password`` made, and those that were correct within
+the last ten minutes. So a whole fleet behind one address can come back at once.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _REMEMBERED_FOR = 600.0  # seconds
 _MAX_REMEMBERED = 100_000
 _MAX_COUNTED = 100_000
+_LONGEST_ID = 50  # of an owner: longer user names are counted by their beginnings, so that they take little memory
 
 # Wrong passwords: at first so many, and then one each so many seconds.
 _OF_OWNER_AND_ADDRESS = (10, 6.0)
@@ -33,7 +35,7 @@ _OF_ADDRESS = (100, 0.5)
 
 
 class WrongPasswords:
-    """Counts wrong passwords in token buckets. An attempt takes a token, and a correct password gives it back."""
+    """Counts wrong passwords in token buckets. An attempt takes a token, and gives it back if it was not wrong."""
 
     def __init__(self, burst: int, seconds_each: float, clock: Callable[[], float]) -> None:
         self._burst = burst
@@ -97,24 +99,37 @@ class PasswordVerifier:
         digest = hmac.digest(self._key, f"{account}\0{owner}\0{password}".encode(), "sha256")
         if (known := self._find_remembered(digest)) is not None:
             return known
-        attempt, generation = f"{owner}\0{source}", self._generation
-        self._wrong.take(attempt)
-        self._wrong_of_address.take(source)
+        generation = self._generation
         found = await self._store.read(lambda tx: list_passwords(tx, owner))
-        correct = await self._match([each for each in found if each.account == account], owner, password)
-        if correct is not None:
-            self._wrong.give_back(attempt)
-            self._wrong_of_address.give_back(source)
-            if generation == self._generation:
-                self._remember(digest, owner, correct)
+        known = [each for each in found if each.account == account]
+        correct = _find_generated(known, owner, password) or await self._find_counted(known, owner, password, source)
+        if correct is not None and generation == self._generation:
+            self._remember(digest, owner, correct)
         return correct
 
-    async def _match(self, known: Sequence[Password], owner: str, password: str) -> str | None:
-        if is_generated(password):
-            hashed = sha256(owner, password)
-            made = next((each.id for each in known if each.scheme == SHA256 and matches(each, hashed)), None)
-            if made is not None:
-                return made
+    async def _find_counted(self, known: Sequence[Password], owner: str, password: str, source: str) -> str | None:
+        """Counts the attempt before it is found wrong, so that attempts at the same time are limited too."""
+        attempt, correct = f"{owner[:_LONGEST_ID]}\0{source}", None
+        self._wrong_of_address.take(source)
+        try:
+            self._wrong.take(attempt)
+        except Throttled:
+            self._wrong_of_address.give_back(source)
+            raise
+        try:
+            correct = await self._find_chosen(known, owner, password)
+        except Throttled:  # it was not checked
+            self._give_back(attempt, source)
+            raise
+        if correct is not None:
+            self._give_back(attempt, source)
+        return correct
+
+    def _give_back(self, attempt: str, source: str) -> None:
+        self._wrong.give_back(attempt)
+        self._wrong_of_address.give_back(source)
+
+    async def _find_chosen(self, known: Sequence[Password], owner: str, password: str) -> str | None:
         chosen = [each for each in known if each.scheme != SHA256]
         correct = None
         # One scheme in all but the time in which the cost of hashing is changed; and one where there is no password.
@@ -155,3 +170,11 @@ class PasswordVerifier:
         digests.discard(digest)
         if not digests:
             del self._of_owner[owner]
+
+
+def _find_generated(known: Sequence[Password], owner: str, password: str) -> str | None:
+    """It has too many random bits to be guessed, so attempts are not counted."""
+    if not is_generated(password):
+        return None
+    hashed = sha256(owner, password)
+    return next((each.id for each in known if each.scheme == SHA256 and matches(each, hashed)), None)

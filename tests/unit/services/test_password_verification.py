@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -165,3 +167,50 @@ async def test_attempts_at_once_count_before_they_are_found_wrong(world: World, 
     registry = await world.registry(password=GOOD)
     outcomes = await asyncio.gather(*(verify(registry, f"{WRONG}{n}") for n in range(30)), return_exceptions=True)
     assert sum(isinstance(outcome, Throttled) for outcome in outcomes) == 20
+
+
+async def test_generated_passwords_are_not_limited(world: World, verify: Verification) -> None:
+    """A fleet behind one address comes back at once."""
+    password = new_password()
+    registry = await world.registry(password=password)
+    for number in range(100):
+        await verify(f"are{number}", WRONG)
+    for _ in range(3):
+        verify.clock.now += 0.001
+        verify.stale = True  # so that nothing is remembered
+        assert await verify(registry, password) == (True, 0)
+    with pytest.raises(Throttled):
+        await verify(registry, new_password())
+
+
+async def test_attempts_that_are_not_checked_are_not_counted(
+    world: World, verify: Verification, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, other = await world.registry(password=GOOD), await world.registry(password=GOOD)
+
+    async def refuse(owner: str, given: str, scheme: str = ARGON2ID) -> bytes:
+        raise Throttled("The server is busy")
+
+    with monkeypatch.context() as busy:
+        busy.setattr(verify.hasher, "argon2id", refuse)
+        for _ in range(200):
+            with pytest.raises(Throttled, match="busy"):
+                await verify(registry)
+    for _ in range(10):
+        assert await verify(registry, WRONG) == (False, 1)
+    for _ in range(200):
+        with pytest.raises(Throttled, match="wrong passwords"):
+            await verify(registry)
+    assert await verify(other) == (True, 1), "one owner's limit does not use up the address's"
+
+
+async def test_long_user_names_take_little_memory(world: World, verify: Verification) -> None:
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            with contextlib.suppress(Throttled):
+                await verify(f"{number}{'x' * 60_000}", WRONG)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 2_000_000
