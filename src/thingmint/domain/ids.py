@@ -6,6 +6,7 @@ An id of Yandex Cloud is a prefix of three characters for the kind and 17 charac
 from __future__ import annotations
 
 import random
+import re
 import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,6 +14,8 @@ from typing import Final
 IOT: Final = "are"  # devices, registries, brokers, their passwords, and operations on them
 PRINCIPAL: Final = "aje"  # users, service accounts, and their keys
 FOLDER: Final = "b1g"
+
+_FORM = re.compile("[a-z][a-z0-9]{2}[0-9a-v]{17}")
 
 _DIGIT_OF_BYTE = b"0123456789abcdefghijklmnopqrstuv" * 8
 _RANDOM_LENGTH = 17
@@ -23,6 +26,11 @@ def new_id(prefix: str) -> str:
     if len(prefix) != 3:
         raise ValueError("a prefix has three characters")
     return prefix + secrets.token_bytes(_RANDOM_LENGTH).translate(_DIGIT_OF_BYTE).decode()
+
+
+def has_form_of_id(text: str) -> bool:
+    """True for texts that ``new_id`` can return, and for ids of Yandex Cloud."""
+    return _FORM.fullmatch(text) is not None
 
 
 def new_uuid() -> str:

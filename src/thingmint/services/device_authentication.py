@@ -15,6 +15,7 @@ import orjson
 
 from thingmint.domain.certificates import key_flaw
 from thingmint.domain.errors import MalformedPolicy, Throttled
+from thingmint.domain.ids import has_form_of_id
 from thingmint.domain.policies import Allow
 from thingmint.domain.policies.device_keys import certificate_context
 from thingmint.domain.status import Status
@@ -92,7 +93,13 @@ class DeviceAuthenticator:
         if request.client_id is not None and (flaw := client_id_flaw(request.client_id)):
             return Rejected(RejectionReason.CLIENT_ID, f"the client id {flaw}")
         decision = await self._by_password(request, scope) if by_password else None
-        return decision or await self._decide(request, scope, self._jit_registration)
+        if decision is not None:
+            return decision
+        decision = await self._decide(request, scope, self._jit_registration)
+        is_unknown = isinstance(decision, Rejected) and decision.scope is None
+        if is_unknown and by_password:
+            return await self._as_wrong_password(request) or decision
+        return decision
 
     async def reauthenticate(self, request: AuthenticationRequest, scope: Scope) -> Decision:
         """Authenticate a connected device again, in ``scope``, whatever other accounts do. Raises Unavailable."""
@@ -113,15 +120,35 @@ class DeviceAuthenticator:
     async def _by_password(
         self, request: AuthenticationRequest, scope: Scope | None
     ) -> AcceptedOwner | Rejected | None:
-        """None if AWS's rules hold: no account has the host name, and the user name is not an owner's id."""
+        """None if AWS's rules hold: no account has the host name, no owner the certificate or the user name as its id.
+
+        The account is that of the host name, else that of the certificate, else the default account.
+        """
         owners, user_name = self._owners, request.user_name
         assert owners is not None and user_name is not None  # noqa: PT018 - the caller has looked
-        account = scope.account if scope is not None else await self._account_of(request)
+        if scope is not None:
+            return await self._log_in(request, scope.account)
+        device = (await self._look_up(request, None)).device if request.fingerprint is not None else None
+        account = device.scope.account if device is not None else self._default_account
         if account is None:
             return None
-        has_certificate = request.fingerprint is not None
-        if scope is None and has_certificate and await owners.find(account, user_name) is None:
+        is_bound = device is not None and device.bound_to is not None
+        if request.fingerprint is None or is_bound or await owners.find(account, user_name) is not None:
+            return await self._log_in(request, account)
+        return None
+
+    async def _as_wrong_password(self, request: AuthenticationRequest) -> AcceptedOwner | Rejected | None:
+        """The answer to an unknown certificate with an unknown id: that to an id with a wrong password, as slowly.
+
+        Else any certificate would serve to find out which ids there are.
+        """
+        if self._default_account is None or not has_form_of_id(request.user_name or ""):
             return None
+        return await self._log_in(request, self._default_account)
+
+    async def _log_in(self, request: AuthenticationRequest, account: str) -> AcceptedOwner | Rejected:
+        owners, user_name = self._owners, request.user_name
+        assert owners is not None and user_name is not None  # noqa: PT018 - the caller has looked
         try:
             login = await owners.log_in(account, user_name, request.password or "", request.address)
         except Throttled as error:
@@ -129,11 +156,6 @@ class DeviceAuthenticator:
         if login is None:
             return Rejected(RejectionReason.PASSWORD, "the user name is unknown, or the password is wrong")
         return _accept_password(login)
-
-    async def _account_of(self, request: AuthenticationRequest) -> str | None:
-        """The account that has the certificate, else the default account."""
-        device = (await self._look_up(request, None)).device if request.fingerprint is not None else None
-        return device.scope.account if device is not None else self._default_account
 
     async def _decide(self, request: AuthenticationRequest, scope: Scope | None, jit: JitRegistrar | None) -> Decision:
         is_yandex = self._host_names.is_yandex(request.host_name)
