@@ -10,7 +10,9 @@ Messages arrive under the form that the subscriber used.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from thingmint.domain.policies.decisions import Deny
@@ -32,9 +34,13 @@ _DEVICES, _REGISTRIES, _MONITORING = "$devices", "$registries", "$monitoring"
 _ME = "$me/"
 _WITHOUT_DOLLAR = ("devices/", "registries/")
 _ANY = "+"
+_WILDCARD = re.compile("[+#]")
 
 _FROM_DEVICES = ("events", "state")
 _FROM_REGISTRIES = ("commands", "config")
+
+_MAX_ALIASED = 16
+"""Filters at the broker for the aliases that one subscription matches; with more, the topics of all devices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,14 @@ class TopicOwner:
     id: str
     registry: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    _aliases_of: dict[str, list[tuple[str, str]]] = field(init=False, repr=False, compare=False)
+    """By the id of the device in their topics: a registry has thousands, and looks them up for each message."""
+
+    def __post_init__(self) -> None:
+        found: dict[str, list[tuple[str, str]]] = {}
+        for alias, target in self.aliases.items():
+            found.setdefault(_id_in(target), []).append((alias, target))
+        object.__setattr__(self, "_aliases_of", found)
 
     def with_aliases(self, aliases: Mapping[str, str]) -> TopicOwner:
         return replace(self, aliases=aliases)
@@ -125,7 +139,9 @@ class TopicOwner:
         """The id of another device in a canonical topic or filter: it has to be one of this owner's registry."""
         space, _, rest = canonical.partition("/")
         id = rest.partition("/")[0]
-        return id if space in (_DEVICES, _MONITORING) and id not in (self.id, _ANY) else None
+        if space not in (_DEVICES, _MONITORING) or id == _ANY or (self.kind == "device" and id == self.id):
+            return None
+        return id
 
     def _canonical(self, name: str) -> str | Deny:
         if name.startswith(_ME):
@@ -153,28 +169,28 @@ class TopicOwner:
         if filter.startswith("$"):
             canonical = self._canonical(filter)
             return canonical if isinstance(canonical, Deny) else [canonical]
-        targets = [self._aliased(alias, target, filter) for alias, target in self.aliases.items()]
-        found = [target for target in targets if target is not None]
+        found = list(islice(self._aliased(filter), _MAX_ALIASED + 1))
         if found:
-            return found
+            return found if len(found) <= _MAX_ALIASED else [f"{_DEVICES}/#"]
         if filter.startswith(_WITHOUT_DOLLAR):
             return [f"${filter}"]
         if filter == "#":  # all aliases, of which there are none yet
             return []
         return Deny("no alias begins like that, and the filter is none of Yandex IoT Core's own")
 
-    def _aliased(self, alias: str, target: str, filter: str) -> str | None:
-        """The canonical filter of an alias's topics that the filter may match; None if it matches none of them.
+    def _aliased(self, filter: str) -> Iterator[str]:
+        """The canonical filters of the topics that the filter may match through aliases.
 
         A filter with a wildcard where the alias is reads more than it matches: ``shown`` leaves out the rest.
         """
-        if filter.startswith(alias):
-            return target + filter[len(alias) :]
-        if not _may_begin(filter, alias):
-            return None
-        levels = target.rstrip("/").split("/")
-        whole = levels if target.endswith("/") or len(levels) < 3 else levels[:-1]
-        return "/".join((*whole, "#"))
+        fixed = _WILDCARD.split(filter, maxsplit=1)[0]
+        for alias, target in self.aliases.items():
+            if filter.startswith(alias):
+                yield target + filter[len(alias) :]
+            elif alias.startswith(fixed) and _may_begin(filter, alias):
+                levels = target.rstrip("/").split("/")
+                whole = levels if target.endswith("/") or len(levels) < 3 else levels[:-1]
+                yield "/".join((*whole, "#"))
 
     def _names(self, filter: str, topic: str) -> Iterator[str]:
         """The names of a canonical topic that are of the filter's form."""
@@ -185,7 +201,7 @@ class TopicOwner:
         elif filter.startswith("$"):
             yield topic
         else:
-            for alias, target in self.aliases.items():
+            for alias, target in self._aliases_of.get(_id_in(topic), ()):
                 if topic.startswith(target):
                     yield alias + topic[len(target) :]
             if filter.startswith(_WITHOUT_DOLLAR):
@@ -213,6 +229,11 @@ def parse_topic(canonical: str) -> Topic | None:
     if space == _MONITORING:
         return Topic(space, id, kind, ()) if kind == "json" and not rest else None
     return Topic(space, id, kind, tuple(rest)) if space in (_DEVICES, _REGISTRIES) and kind in KINDS else None
+
+
+def _id_in(canonical: str) -> str:
+    """The second level, if there is one."""
+    return canonical.partition("/")[2].partition("/")[0]
 
 
 def _has_no_kind(filter: str) -> bool:

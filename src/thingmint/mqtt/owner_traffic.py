@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+from thingmint.domain.errors import LimitExceeded
 from thingmint.domain.messages import Message
 from thingmint.domain.policies.decisions import Deny
 from thingmint.domain.yandex_topics import MAX_TOPIC
@@ -21,7 +22,7 @@ from thingmint.mqtt.protocol.packets import PubAck, Publish
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from thingmint.access.context import Caller
     from thingmint.domain.messages import QoS
@@ -65,6 +66,7 @@ class OwnerTraffic:
 
     __slots__ = (
         "_accepted",
+        "_aliases_for",
         "_aliases_of",
         "_client_id",
         "_connection_log",
@@ -98,6 +100,9 @@ class OwnerTraffic:
         find_owner: Callable[[str, str], Coroutine[Any, Any, OwnerFacts | None]],
         aliases_of: Callable[[str], Coroutine[Any, Any, Mapping[str, str]]],
     ) -> None:
+        self._topics = accepted.topics
+        self._aliases_for: AcceptedOwner | None = None
+        """For which decision the aliases of a registry were loaded."""
         self.take(accepted)
         self._client_id = client_id
         self._host = host
@@ -130,8 +135,7 @@ class OwnerTraffic:
         return None
 
     async def _publish(self, packet: Publish) -> None:
-        await self._load_aliases(packet.topic)
-        canonical = self._topics.publishes(packet.topic)
+        canonical = await self._load_aliases(packet.topic) or self._topics.publishes(packet.topic)
         if not isinstance(canonical, Deny):
             canonical = await self._unless_foreign(canonical)
         if isinstance(canonical, Deny):
@@ -157,8 +161,12 @@ class OwnerTraffic:
         new = [Subscription(filter, qos) for filter, qos in self._wanted().items() if before.get(filter, -1) < qos]
 
         def done(reasons: Sequence[Reason]) -> None:
-            failed = next((reason for reason in reasons if reason.failed), None)
-            self._mqtt.suback(event.packet_id, [failed if failed and not each.failed else each for each in answers])
+            failed = {each.filter: reason for each, reason in zip(new, reasons, strict=False) if reason.failed}
+            refusals = [self._drop_failed(request.filter, failed) for request in event.requests]
+            if failed and (unwanted := [each.filter for each in new if each.filter not in self._wanted()]):
+                self.link.unsubscribe(unwanted, lambda _: None)
+            codes = [refusal or answer for refusal, answer in zip(refusals, answers, strict=True)]
+            self._mqtt.suback(event.packet_id, codes)
             self._host.flush()
 
         if new:
@@ -173,8 +181,7 @@ class OwnerTraffic:
         filter = request.filter
         if filter not in self._subscriptions and len(self._subscriptions) >= _MAX_SUBSCRIPTIONS:
             return Reason.QUOTA_EXCEEDED
-        await self._load_aliases(filter)
-        readable = self._topics.reads(filter)
+        readable = await self._load_aliases(filter) or self._topics.reads(filter)
         if not isinstance(readable, Deny):
             for canonical in readable.filters:
                 refused = await self._unless_foreign(canonical)
@@ -188,13 +195,22 @@ class OwnerTraffic:
         self._subscriptions[filter] = (tuple(map(self._internal, readable.filters)), qos)
         return Reason(qos)
 
+    def _drop_failed(self, filter: str, failed: Mapping[str, Reason]) -> Reason | None:
+        """Ends the subscription if the broker refused one of its filters, and returns the reason."""
+        filters, _ = self._subscriptions.get(filter, ((), 0))
+        refusal = next((failed[each] for each in filters if each in failed), None)
+        if refusal is not None:
+            del self._subscriptions[filter]
+        return refusal
+
     def _unsubscribe(self, event: UnsubscribeRequested) -> Coroutine[Any, Any, None] | None:
         before = self._wanted()
         answers = [
             Reason.SUCCESS if self._subscriptions.pop(filter, None) is not None else Reason.NO_SUBSCRIPTION_EXISTED
             for filter in event.filters
         ]
-        unwanted = [filter for filter in before if filter not in self._wanted()]
+        after = self._wanted()
+        unwanted = [filter for filter in before if filter not in after]
 
         def done(_: Sequence[Reason]) -> None:
             self._mqtt.unsuback(event.packet_id, answers)
@@ -239,18 +255,27 @@ class OwnerTraffic:
     def take(self, accepted: AcceptedOwner) -> None:
         """Authorizes with ``accepted`` from now on."""
         self._accepted = accepted
-        self._topics = accepted.topics
+        is_registry = accepted.topics.kind == "registry"  # it keeps the aliases that it has until they are loaded again
+        self._topics = accepted.topics.with_aliases(self._topics.aliases) if is_registry else accepted.topics
         self.scope = accepted.scope
         self._space = f"{_SPACE}{accepted.topics.registry or accepted.owner}/"
 
     async def recheck_subscriptions(self, slices: Slices) -> str | None:
         """Subscribes to what the filters mean with the aliases that there are now. Closes no connection."""
-        before = self._wanted()
-        for filter, (_, qos) in list(self._subscriptions.items()):
-            await self._load_aliases(filter)
-            readable = self._topics.reads(filter)
-            filters = () if isinstance(readable, Deny) else tuple(map(self._internal, readable.filters))
-            self._subscriptions[filter] = (filters, qos)
+        before, denied = self._wanted(), None
+        for filter in list(self._subscriptions):
+            if (denied := await self._load_aliases(filter)) is not None:
+                break
+
+        def read_again() -> Iterator[None]:
+            for filter in list(self._subscriptions):
+                readable = denied or self._topics.reads(filter)
+                filters = () if isinstance(readable, Deny) else tuple(map(self._internal, readable.filters))
+                if filter in self._subscriptions:  # the client may have unsubscribed
+                    self._subscriptions[filter] = (filters, self._subscriptions[filter][1])
+                yield
+
+        await slices.finish(self.scope.account, self, read_again())
         after = self._wanted()
         if unwanted := [filter for filter in before if filter not in after]:
             self.link.unsubscribe(unwanted, lambda _: None)
@@ -274,11 +299,18 @@ class OwnerTraffic:
                 wanted[filter] = max(wanted.get(filter, qos), qos)
         return wanted
 
-    async def _load_aliases(self, name: str) -> None:
+    async def _load_aliases(self, name: str) -> Deny | None:
         """A registry has the aliases of all its devices, so they are loaded only where a name needs them."""
-        topics = self._topics
-        if topics.kind == "registry" and not topics.aliases and not name.startswith("$"):
-            self._topics = topics.with_aliases(await self._aliases_of(topics.registry))
+        accepted = self._accepted
+        if self._topics.kind != "registry" or self._aliases_for is accepted or name.startswith("$"):
+            return None
+        try:
+            aliases = await self._aliases_of(self._topics.registry)
+        except LimitExceeded as error:
+            return Deny(str(error))
+        self._topics = self._topics.with_aliases(aliases)
+        self._aliases_for = accepted
+        return None
 
     async def _unless_foreign(self, canonical: str) -> str | Deny:
         """``canonical``, unless it names a device of another registry."""

@@ -92,12 +92,11 @@ class DeviceAuthenticator:
             return Rejected(RejectionReason.NOT_AUTHORIZED, "no client certificate was presented")
         if request.client_id is not None and (flaw := client_id_flaw(request.client_id)):
             return Rejected(RejectionReason.CLIENT_ID, f"the client id {flaw}")
-        decision = await self._by_password(request, scope) if by_password else None
-        if decision is not None:
-            return decision
+        login = await self._by_password(request, scope) if by_password else None
+        if login is not None:
+            return login
         decision = await self._decide(request, scope, self._jit_registration)
-        is_unknown = isinstance(decision, Rejected) and decision.scope is None
-        if is_unknown and by_password:
+        if by_password and isinstance(decision, Rejected) and decision.scope is None:
             return await self._as_wrong_password(request) or decision
         return decision
 

@@ -97,8 +97,8 @@ class PasswordVerifier:
         Raises Throttled (wrong passwords, or too many to check at once) and Unavailable.
         """
         digest = hmac.digest(self._key, f"{account}\0{owner}\0{password}".encode(), "sha256")
-        if (known := self._find_remembered(digest)) is not None:
-            return known
+        if (remembered := self._find_remembered(digest)) is not None:
+            return remembered
         generation = self._generation
         found = await self._store.read(lambda tx: list_passwords(tx, owner))
         known = [each for each in found if each.account == account]

@@ -206,6 +206,20 @@ def test_other_devices_in_topics_are_named() -> None:
     assert REGISTRY.device_named("$devices/d2/commands/x") == "d2"
     assert REGISTRY.device_named("$devices/+/events/#") is None
     assert REGISTRY.device_named("$registries/r1/events") is None
+    assert REGISTRY.device_named("$devices/r1/commands") == "r1", "a registry is no device"
+
+
+def test_a_registry_with_many_aliases_reads_the_topics_of_all_its_devices() -> None:
+    """A filter at the broker for each of thousands of aliases would be too much."""
+    aliases = {f"a{n}/": f"$devices/d{n}/" for n in range(1000)} | {"b/": "$devices/b/", "c": "$devices/c/events/c"}
+    owner = TopicOwner("registry", "r1", "r1", aliases)
+    for filter in ("#", "+/#", "+/events"):
+        assert owner.reads(filter) == Readable(("$devices/+/events/#", "$devices/+/state/#"))
+    assert owner.reads("b/#") == Readable(("$devices/b/events/#", "$devices/b/state/#"))
+    assert owner.reads("c") == Readable(("$devices/c/events/c",))
+    assert owner.shown("+/events", "$devices/d999/events") == "a999/events"
+    assert owner.shown("+/events", "$devices/d999/state") is None
+    assert owner.shown("#", "$devices/unnamed/events") is None
 
 
 TOPICS = [
