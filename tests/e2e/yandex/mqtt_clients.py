@@ -146,6 +146,7 @@ class Client:
     def close(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        self.client._reset_sockets()  # else they stay open until the garbage collector warns of them
 
 
 @contextmanager
