@@ -26,8 +26,8 @@ END = "<!-- served: end -->\n"
 
 # The gateway declares no operations. What it serves is described in docs/devices.md.
 _MQTT = (
-    "MQTT 3.1.1 and 5 over mutual TLS (8883)",
-    "AWS IoT's device policies, fleet provisioning, just-in-time registration; QoS 0 and 1",
+    "MQTT 3.1.1 and 5 over TLS (8883)",
+    "AWS IoT's device policies, fleet provisioning, JIT registration; Yandex's topics, aliases, passwords; QoS 0 and 1",
 )
 _OPERATORS = "`GET /healthz`, `/readyz`, `/metrics` (Prometheus); `thingmint access`, `audit`, `store`"
 _COMMANDS = (

@@ -1,8 +1,8 @@
 """Messages and subscriptions of a device, registry or broker of Yandex IoT Core. Yandex's topic rules authorize them.
 
-At the broker every topic is below ``$yandex/ID/``, where ID is the registry's or broker's: what one registry publishes
-is seen by nobody of another, and no AWS policy can name these topics. Topics there end in one more level, ``.``, since
-our broker's ``a/#`` does not match ``a``, as at AWS.
+At the broker every topic is below ``$yandex/ID/``, where ID is the registry's or broker's: no registry sees another's
+messages, and no AWS policy can name these topics. Topics there end in one more level, ``.``, because ``a/#`` does not
+match ``a`` in the embedded broker, as at AWS.
 """
 
 from __future__ import annotations

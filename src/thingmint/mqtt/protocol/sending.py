@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 _NO_ALIASES = OutboundAliases(0)  # shared: it never stores any
 _EXPLAINED = (Auth, ConnAck, Disconnect, PubAck, SubAck, UnsubAck)
 
-# MQTT-3.1.2-2, and MQTT-3.1.3-8 and -9: in MQTT 3.1.1 a server must send CONNACK 0x01 and 0x02.
-_ALWAYS_ANSWERED = frozenset({Reason.UNSUPPORTED_PROTOCOL_VERSION, Reason.CLIENT_IDENTIFIER_NOT_VALID})
+# MQTT-3.1.2-2, and MQTT-3.1.3-8 and -9: in MQTT 3.1.1 a server must send CONNACK 0x01 and 0x02. AWS IoT refuses no
+# passwords, so 0x04 is only sent under the rules of Yandex IoT Core.
+_ALWAYS_ANSWERED = frozenset(
+    {Reason.UNSUPPORTED_PROTOCOL_VERSION, Reason.CLIENT_IDENTIFIER_NOT_VALID, Reason.BAD_USER_NAME_OR_PASSWORD}
+)
 
 
 class Sender:
