@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from thingmint.testing import ServerFailed, running_server
-from tour import StepFailed, Tour, access, aws, devices, native, processes, server, yandex
+from tour import StepFailed, Tour, access, aws, devices, native, processes, server, yandex, yandex_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ STAGES: Sequence[Callable[[Tour], None]] = (
     yandex.certificates,
     access.users_and_audit,
     devices.mqtt_gateway,
+    yandex_devices.messages,
     processes.sharing_a_database,
     server.stopping,
 )

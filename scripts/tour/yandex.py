@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
     from tour import Tour
 
-__all__ = ["certificates"]
+__all__ = ["certificates", "wait"]
 
 # https://yandex.cloud/docs/iot-core/operations/certificates/create
 _GUIDE = ("req", "-x509", "-newkey", "rsa:4096", "-keyout", "key.pem", "-out", "cert.pem", "-nodes", "-days", "365")
@@ -81,11 +81,11 @@ def _certificates(tour: Tour, certificate_of_the_guide: Callable[[], tuple[str, 
         )
         registries, devices = sdk.client(RegistryServiceStub), sdk.client(DeviceServiceStub)
         create = CreateRegistryRequest(folder_id=environment["THINGMINT_YC_FOLDER_ID"], name="boilers")
-        registry = _wait(sdk, registries.Create(create), Registry, CreateRegistryMetadata).response
+        registry = wait(sdk, registries.Create(create), Registry, CreateRegistryMetadata).response
         require(registry.status == Registry.ACTIVE, f"the registry is {Registry.Status.Name(registry.status)}")
         step.result = f"got an IAM token for the service account's key, and created the registry {registry.id}"
     with tour.step("DeviceService.Create") as step:
-        made = _wait(
+        made = wait(
             sdk,
             devices.Create(CreateDeviceRequest(registry_id=registry.id, name="boiler-1")),
             Device,
@@ -103,7 +103,7 @@ def _certificates(tour: Tour, certificate_of_the_guide: Callable[[], tuple[str, 
     with tour.step("DeviceService.AddCertificate") as step:
         add = AddDeviceCertificateRequest(device_id=device, certificate_data=pem)
         started = devices.AddCertificate(add)
-        added = _wait(sdk, started, DeviceCertificate, AddDeviceCertificateMetadata)
+        added = wait(sdk, started, DeviceCertificate, AddDeviceCertificateMetadata)
         expected = AddDeviceCertificateMetadata(device_id=device, fingerprint=fingerprint)
         require(added.meta == expected, f"returned the metadata {added.meta}")
         require(added.response.certificate_data == pem, "returned another certificate")
@@ -140,9 +140,9 @@ def _certificates(tour: Tour, certificate_of_the_guide: Callable[[], tuple[str, 
         step.result = "got an IAM token for the API token, and the same certificate as JSON"
     with tour.step("DeleteCertificate, and Delete of the device and the registry") as step:
         remove = DeleteDeviceCertificateRequest(device_id=device, fingerprint=fingerprint)
-        _wait(sdk, devices.DeleteCertificate(remove), Empty, DeleteDeviceCertificateMetadata)
-        _wait(sdk, devices.Delete(DeleteDeviceRequest(device_id=device)), Empty, DeleteDeviceMetadata)
-        _wait(sdk, registries.Delete(DeleteRegistryRequest(registry_id=registry.id)), Empty, DeleteRegistryMetadata)
+        wait(sdk, devices.DeleteCertificate(remove), Empty, DeleteDeviceCertificateMetadata)
+        wait(sdk, devices.Delete(DeleteDeviceRequest(device_id=device)), Empty, DeleteDeviceMetadata)
+        wait(sdk, registries.Delete(DeleteRegistryRequest(registry_id=registry.id)), Empty, DeleteRegistryMetadata)
         gone = aws.refused("ResourceNotFoundException", lambda: iot.describe_certificate(certificateId=fingerprint))
         step.result = f"deleted all three; DescribeCertificate of the AWS API is now {gone}"
 
@@ -186,7 +186,7 @@ def _self_signed() -> str:
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
 
-def _wait(sdk: Any, operation: Any, response_type: type[Any], meta_type: type[Any]) -> Any:
+def wait(sdk: Any, operation: Any, response_type: type[Any], meta_type: type[Any]) -> Any:
     """The result of an operation, from the SDK's own waiter, which calls OperationService.Get."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of the SDK, about itself
