@@ -25,7 +25,7 @@ _OPERATIONS = "yandex.cloud.operation.OperationService"
 _ENDPOINTS = "yandex.cloud.endpoint.ApiEndpointService"
 _TOKENS = "yandex.cloud.iam.v1.IamTokenService"
 
-# The SDKs use different ids for the services, depending on their language. All services have the same address.
+# Clients look for different ids, depending on their language. All services have the same address.
 _ENDPOINT_IDS = ("broker-data", "endpoint", "iam", "iot-broker", "iot-data", "iot-devices", "iotbroker", "operation")
 
 
