@@ -99,6 +99,8 @@ class TestPrecedence:
             "audit_activity_bytes": 1024 * MIB,
             "yandex_fingerprint": "sha256",
             "yandex_operations_pending": timedelta(0),
+            "yandex_metadata_port": None,
+            "yandex_metadata_service_account": None,
         }
 
     @pytest.mark.parametrize("flag", [None, 4])

@@ -154,6 +154,14 @@ class Directory:
 
         Raises Unauthenticated.
         """
+        await self.check_not_revoked(id)
+        known = await self._find(credential, ("authorized-key", "api-token"), _UNKNOWN_TOKEN)
+        self._check_expiry(known, _UNKNOWN_TOKEN)
+        self.used(credential)
+        return known.caller
+
+    async def check_not_revoked(self, id: str) -> None:
+        """Raises Unauthenticated if the IAM token ``id`` was revoked."""
         if self._is_stale():
             self._forget()
         if id not in self._not_revoked:
@@ -162,10 +170,6 @@ class Directory:
                 raise Unauthenticated("unknown", _UNKNOWN_TOKEN)
             if self._changes == changes and len(self._not_revoked) < _MAX_NOT_REVOKED:
                 self._not_revoked.add(id)
-        known = await self._find(credential, ("authorized-key", "api-token"), _UNKNOWN_TOKEN)
-        self._check_expiry(known, _UNKNOWN_TOKEN)
-        self.used(credential)
-        return known.caller
 
     def used(self, id: str) -> None:
         """Notes the time at which a credential was used, after its use was verified."""

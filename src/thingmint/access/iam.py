@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "t1."
 _LIFETIME = timedelta(hours=12)  # Yandex's longest
+_METADATA_LIFETIME = timedelta(hours=1)  # SDKs ask again; only the end of the service account ends such a token
 _LONGEST_JWT = timedelta(hours=1)
 _LEEWAY = 60  # seconds, between our clock and a client's
 
@@ -49,6 +50,9 @@ _OPTIONS: Options = {
 # The official audience, and the one that the SDK makes of the endpoint that it was given.
 _AUDIENCE = re.compile(r"https://iam\.([^/:\[\]]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?/iam/v1/tokens")
 _OFFICIAL_HOST = "api.cloud.yandex.net"
+
+METADATA = "metadata"
+"""In place of the credential's id, in tokens of the metadata service, which asks for no credential."""
 
 
 class NewToken(NamedTuple):
@@ -101,6 +105,14 @@ class IamTokens:
             raise NotFound("service account", id)
         return self._issue(replace(found, credential=by.credential), self._clock(), found.principal)
 
+    async def for_metadata(self, id: str) -> NewToken:
+        """A token of the service account ``id`` for a program of this machine. Raises NotFound."""
+        found = await self._directory.service_account(id)
+        if found is None:
+            raise NotFound("service account", id)
+        now, bearer = self._clock(), replace(found, credential=METADATA)
+        return self._issue(bearer, now, found.principal, lifetime=_METADATA_LIFETIME)
+
     async def authenticate(self, token: str) -> Caller:
         """The token's owner, or the service account that its owner acts as. Raises Unauthenticated."""
         encoded, _, signature = token.removeprefix(_PREFIX).rpartition(".")
@@ -109,11 +121,14 @@ class IamTokens:
         id, credential, ends, *acting_as = orjson.loads(_unpadded_decode(encoded))
         if self._clock().timestamp() >= ends:
             raise Unauthenticated("expired", "The token has expired")
-        bearer = await self._directory.bearer_of_iam_token(id, credential)
-        if not acting_as:
-            return bearer
+        if credential == METADATA:
+            await self._directory.check_not_revoked(id)
+        else:
+            bearer = await self._directory.bearer_of_iam_token(id, credential)
+            if not acting_as:
+                return bearer
         found = await self._directory.service_account(acting_as[0])
-        if found is None or found.account != bearer.account:
+        if found is None:
             raise Unauthenticated("unknown", "The service account was disabled or deleted")
         return replace(found, credential=credential)
 
@@ -123,9 +138,9 @@ class IamTokens:
         id, _, ends, *_ = orjson.loads(_unpadded_decode(token.removeprefix(_PREFIX).rpartition(".")[0]))
         await self._directory.revoke_iam_token(id, ends, context, outcome)
 
-    def _issue(self, caller: Caller, now: datetime, *acting_as: str) -> NewToken:
-        """``acting_as`` is the service account's id if the credential is another principal's."""
-        ends = (now + _LIFETIME).replace(microsecond=0)
+    def _issue(self, caller: Caller, now: datetime, *acting_as: str, lifetime: timedelta = _LIFETIME) -> NewToken:
+        """``acting_as`` is the service account's id if the credential is another principal's, or METADATA."""
+        ends = (now + lifetime).replace(microsecond=0)
         claims = orjson.dumps([secrets.token_hex(8), caller.credential, int(ends.timestamp()), *acting_as])
         encoded = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
         return NewToken(f"{_PREFIX}{encoded}.{self._sign(encoded).decode()}", ends, caller)

@@ -1,7 +1,8 @@
-"""The application of both HTTP listeners: it chooses a request's API, runs the API's steps, and records the request."""
+"""The applications of HTTP listeners: they choose a request's API, run the API's steps, and record the request."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -59,37 +60,19 @@ class HttpApi(Protocol):
     def refuse(self, context: RequestContext, error: DomainError) -> Answer: ...
 
 
-class Front:
-    """An ASGI application.
-
-    ``is_aws_route`` is True for a method and raw path of an AWS operation, ``is_yandex_route`` for a raw path of a
-    Yandex operation. ``probes`` are by raw path.
-    """
+class HttpApp(abc.ABC):
+    """An ASGI application of one API or several."""
 
     def __init__(
-        self,
-        *,
-        aws: HttpApi,
-        native: HttpApi,
-        probes: Mapping[bytes, HttpApi],
-        yandex: HttpApi,
-        is_yandex_route: Callable[[bytes], bool],
-        is_aws_route: Callable[[str, bytes], bool],
-        request_log: RequestLog,
-        failures: FailureThrottle,
-        memory: RequestMemory,
-        clock: Callable[[], datetime],
+        self, request_log: RequestLog, failures: FailureThrottle, memory: RequestMemory, clock: Callable[[], datetime]
     ) -> None:
-        self._aws = aws
-        self._native = native
-        self._probes = probes
-        self._is_aws_route = is_aws_route
-        self._yandex = yandex
-        self._is_yandex_route = is_yandex_route
         self._request_log = request_log
         self._failures = failures
         self._memory = memory
         self._clock = clock
+
+    @abc.abstractmethod
+    def _choose(self, incoming: Incoming) -> HttpApi: ...
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         incoming, outcome = Incoming(scope, receive, self._memory), Outcome()
@@ -129,6 +112,55 @@ class Front:
         finally:
             incoming.release()
             self._request_log.record(context, outcome)
+
+
+class SingleApi(HttpApp):
+    """The application of a listener that has one API."""
+
+    def __init__(
+        self,
+        api: HttpApi,
+        request_log: RequestLog,
+        failures: FailureThrottle,
+        memory: RequestMemory,
+        clock: Callable[[], datetime],
+    ) -> None:
+        super().__init__(request_log, failures, memory, clock)
+        self._api = api
+
+    def _choose(self, incoming: Incoming) -> HttpApi:
+        del incoming
+        return self._api
+
+
+class Front(HttpApp):
+    """The application of the listeners for HTTPS and plain HTTP.
+
+    ``is_aws_route`` is True for a method and raw path of an AWS operation, ``is_yandex_route`` for a raw path of a
+    Yandex operation. ``probes`` are by raw path.
+    """
+
+    def __init__(
+        self,
+        *,
+        aws: HttpApi,
+        native: HttpApi,
+        probes: Mapping[bytes, HttpApi],
+        yandex: HttpApi,
+        is_yandex_route: Callable[[bytes], bool],
+        is_aws_route: Callable[[str, bytes], bool],
+        request_log: RequestLog,
+        failures: FailureThrottle,
+        memory: RequestMemory,
+        clock: Callable[[], datetime],
+    ) -> None:
+        super().__init__(request_log, failures, memory, clock)
+        self._aws = aws
+        self._native = native
+        self._probes = probes
+        self._is_aws_route = is_aws_route
+        self._yandex = yandex
+        self._is_yandex_route = is_yandex_route
 
     def _choose(self, incoming: Incoming) -> HttpApi:
         path = incoming.raw_path

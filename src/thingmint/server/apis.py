@@ -15,12 +15,14 @@ from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.tls_profiles import TLS_PROFILES
-from thingmint.http.front import Front
+from thingmint.http.front import Front, SingleApi
+from thingmint.http.listener import HttpListener
 from thingmint.http.probes import probes
 from thingmint.mqtt.gateway import Gateway
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi, NativeAuth
+from thingmint.server.sockets import LOOPBACK, bind
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.compiled_policies import PolicySets
@@ -30,10 +32,12 @@ from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.password_hashing import PasswordHasher
 from thingmint.services.password_verification import PasswordVerifier
+from thingmint.settings import ConfigError
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.grpc import GrpcParts
 from thingmint.yandex.grpc_listener import GrpcListener
+from thingmint.yandex.metadata import MetadataApi
 from thingmint.yandex.operations.declaring import YandexParts
 
 if TYPE_CHECKING:
@@ -137,13 +141,42 @@ def environment_of(
 def yandex_api(instance: Instance, access: Access, settings: Settings, environment: Environment) -> YandexApi:
     parts = YandexParts(
         contract=load_yandex_contract(),
-        tokens=IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now),
+        tokens=_iam_tokens(instance, access),
         hostnames=partial(access.store.read, list_hostnames),
         pending=settings.yandex_operations_pending,
         sha1_fingerprints=settings.yandex_fingerprint == "sha1",
     )
     environment = replace(environment, page_tokens=PageTokens(instance.vault.derive("page tokens")))
     return YandexApi(parts, access.throttle, access.failures, access.store, environment, utc_now)
+
+
+def _iam_tokens(instance: Instance, access: Access) -> IamTokens:
+    return IamTokens(access.directory, instance.vault.derive("iam tokens"), utc_now)
+
+
+async def metadata_listeners(
+    instance: Instance,
+    access: Access,
+    settings: Settings,
+    request_log: RequestLog,
+    limits: AddressLimits,
+    refusals: RefusalLog,
+) -> dict[str, HttpListener]:
+    """The listener of the metadata service, if the settings have one. Raises ConfigError."""
+    port, account = settings.yandex_metadata_port, settings.yandex_metadata_service_account
+    setting = "yandex-metadata-service-account"
+    if port is None:
+        return {}
+    if account is None:
+        raise ConfigError(setting, "must be set: yandex_metadata_port gives its tokens")
+    if await access.directory.service_account(account) is None:
+        raise ConfigError(
+            "yandex-metadata-service-account", f"there is no service account {account}, or it is disabled"
+        )
+    api = MetadataApi(_iam_tokens(instance, access), access.throttle, account)
+    app = SingleApi(api, request_log, access.failures, access.memory, utc_now)
+    sock = bind("yandex-metadata-port", LOOPBACK, port)
+    return {"yandex-metadata": HttpListener(app, sock, limits, refusals, access.memory)}
 
 
 def gateway_of(

@@ -42,6 +42,7 @@ from thingmint.server.apis import (
     front,
     gateway_of,
     grpc_listener,
+    metadata_listeners,
     yandex_api,
 )
 from thingmint.server.gauges import (
@@ -58,7 +59,15 @@ from thingmint.server.gauges import (
 from thingmint.server.processes import SharedStore
 from thingmint.server.reloading import Reloading, stop_and_reload_signals
 from thingmint.server.served_names import ServedNames
-from thingmint.server.sockets import PROXY_SOCKET, bind, bind_grpc, fit_to_files, mqtt_listeners_of, take_all_files
+from thingmint.server.sockets import (
+    LOOPBACK,
+    PROXY_SOCKET,
+    bind,
+    bind_grpc,
+    fit_to_files,
+    mqtt_listeners_of,
+    take_all_files,
+)
 from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
@@ -90,7 +99,6 @@ if TYPE_CHECKING:
     from thingmint.yandex.grpc_listener import GrpcListener
 
 
-_LOOPBACK = "127.0.0.1"
 _COLLECT_AT = 10_000  # objects that may be part of a cycle
 _NOTE_USE_EVERY = 5.0  # seconds
 _RESTART_CHORE_AFTER = 1.0  # seconds
@@ -216,7 +224,7 @@ async def serve(
     if settings.broker is None and instance.store.is_shared:
         _log.warning("embedded_broker_is_for_one_process", advice=_BROKER_ADVICE)
     api_socket = bind("api-port", settings.host, settings.api_port)
-    http_socket = bind("http-port", _LOOPBACK, settings.http_port)
+    http_socket = bind("http-port", LOOPBACK, settings.http_port)
     mqtt_listeners = mqtt_listeners_of(settings)
     grpc_socket = bind_grpc(settings)
     await begin_counting(instance.store, settings.quotas_in_force())
@@ -255,6 +263,7 @@ async def serve(
         "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
         "grpc": grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls),
     }
+    listeners |= await metadata_listeners(instance, access, settings, reports.requests, limits["http"], refusals)
     gateway = gateway_of(
         instance,
         access,

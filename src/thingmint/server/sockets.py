@@ -29,6 +29,7 @@ _OTHER_FILES = 256  # for the store, the log, and connections to other servers
 
 _log = structlog.get_logger("thingmint.server")
 
+LOOPBACK = "127.0.0.1"
 PROXY_SOCKET = "mqtt-proxy-socket"
 
 

@@ -53,7 +53,12 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
         "authenticated_request_bytes",
     ),
     "Access and audit log": ("dev", "audit_retention", "audit_activity_retention", "audit_activity_bytes"),
-    "Yandex API": ("yandex_fingerprint", "yandex_operations_pending"),
+    "Yandex API": (
+        "yandex_fingerprint",
+        "yandex_operations_pending",
+        "yandex_metadata_port",
+        "yandex_metadata_service_account",
+    ),
     "Log": ("log_format",),
 }
 """The settings by subject, in the order of the page."""

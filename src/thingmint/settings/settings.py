@@ -260,6 +260,18 @@ class Settings(BaseSettings):
         description="How long operations of the Yandex API stay unfinished. For tests of clients.",
         examples=["2s"],
     )
+    yandex_metadata_port: Port | None = Field(
+        None,
+        description="A port on 127.0.0.1 that gives every program of this machine IAM tokens of "
+        "yandex_metadata_service_account, as the metadata service of Yandex Cloud does.",
+        examples=[8081],
+    )
+    yandex_metadata_service_account: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9]{1,50}$",
+        description="The id of the service account that yandex_metadata_port needs.",
+        examples=["aje0123456789abcdefg"],
+    )
     log_format: LogFormat = Field(
         "console", description="The format of the log on standard error: console for people, json for programs."
     )
