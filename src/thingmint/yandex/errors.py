@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from thingmint.yandex.contract import Contract
 
 
+# Clients of gRPC take 8 KiB of metadata, in which a refusal is written twice. It may quote an id of any length.
+_LONG_TEXT = 1000  # bytes
+_CUT_TEXT = 300  # characters
+
+
 class Unimplemented(errors.Unsupported):
     """A part of the contract that is not served yet."""
 
@@ -51,7 +56,10 @@ def code_of(error: errors.DomainError) -> Code:
 
 def status_of(contract: Contract, error: errors.DomainError, request_id: str) -> Message:
     """A google.rpc.Status."""
-    return contract.statuses.build(code_of(error), str(error), violations=_violations_of(error), request_id=request_id)
+    text = str(error)
+    if len(text.encode()) > _LONG_TEXT:
+        text = f"{text[:_CUT_TEXT]}…"
+    return contract.statuses.build(code_of(error), text, violations=_violations_of(error), request_id=request_id)
 
 
 def _violations_of(error: errors.DomainError) -> Sequence[FieldViolation]:

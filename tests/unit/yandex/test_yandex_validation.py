@@ -51,6 +51,11 @@ CASES: list[tuple[str, dict[str, Any], list[tuple[str, str]]]] = [
     (f"{DEVICES}/Create", {"registry_id": "r", "labels": {"k": "v" * 64, "l": "w" * 64}},
      [("labels.value", "Field length must be <=63")]),
     (f"{DEVICES}/List", {"registry_id": "r"}, []),
+    (f"{DEVICES}/List", {"registry_id": "r", "device_view": 1}, []),
+    (f"{DEVICES}/List", {"registry_id": "r", "device_view": 2}, [("device_view", "must be one of BASIC, FULL")]),
+    (f"{DEVICES}/List", {"registry_id": "r", "device_view": -1}, [("device_view", "must be one of BASIC, FULL")]),
+    (f"{REGISTRIES}/Update", {"registry_id": "r", "log_options": {"min_level": 7}}, [
+        ("log_options.min_level", "must be one of LEVEL_UNSPECIFIED, TRACE, DEBUG, INFO, WARN, ERROR, FATAL")]),
     (f"{DEVICES}/List", {"folder_id": "f", "page_size": 20000}, []),
     (f"{DEVICES}/List", {}, [("id", "Exactly one of the fields must be specified: registry_id, folder_id")]),
     (f"{DEVICES}/List", {"folder_id": "f" * 51}, [("folder_id", "Field length must be <=50")]),

@@ -238,6 +238,9 @@ def _size_rules(descriptors: Descriptors, field: FieldDescriptor, path: str) -> 
 def _value_rules(descriptors: Descriptors, declared: FieldDescriptor, field: FieldDescriptor, path: str) -> list[_Rule]:
     """The rules that ``declared`` has for a value of ``field``: the same field, or the value field of its map entry."""
     rules: list[_Rule] = []
+    if field.enum_type is not None:
+        names = {value.number: value.name for value in field.enum_type.values}  # gRPC lets other numbers pass
+        rules.append((names.__contains__, FieldViolation(path, f"must be one of {', '.join(names.values())}")))
     pattern = descriptors.option(declared, "yandex.cloud.pattern")
     if pattern is not None:
         if field.type != FieldDescriptor.TYPE_STRING:
