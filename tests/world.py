@@ -33,6 +33,7 @@ from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query
+from thingmint.services.exported_messages import Exports
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.page_tokens import PageTokens
@@ -292,6 +293,7 @@ async def new_world(
     store = RecordingStore(opened)
     device_ca, claim_ca = (vectors.authority(vectors.ca_key(), profile, clock()) for profile in (DEVICE, CLAIM))
     broker, clients = EmbeddedBroker(), ConnectedClients(clock)
+    exports = Exports(store, {}, lambda: 0)
     environment = Environment(
         device_ca=device_ca,
         claim_ca=claim_ca,
@@ -301,6 +303,7 @@ async def new_world(
         endpoints={},
         hooks=HookTable({}),
         messages=GatewayMessages(broker, ConnectionIndex(), clients, clock),
+        exports=exports,
         passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=store.spreads_keys),
         quotas=quotas,
@@ -308,6 +311,7 @@ async def new_world(
     )
     directory = Directory(store, vault, clock, lambda: False)
     store.followers.append(directory.changed)
+    store.followers.append(exports.changed)
     environment.keys.start()
     try:
         yield World(path, store, clock, environment, vault, ours, theirs, directory, broker, clients)

@@ -71,6 +71,7 @@ class TestPrecedence:
             "mqtt_proxy_port": None,
             "mqtt_proxy_fingerprints": [],
             "hooks": {},
+            "export_hooks": {},
             "endpoints": {},
             "default_account": None,
             "broker": None,

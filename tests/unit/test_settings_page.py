@@ -18,6 +18,7 @@ from thingmint.settings import LISTENERS, BrokerSettings, ConfigError, Settings,
 from thingmint.settings.reference import FORMER_NAMES, GROUPS, RELOADED, default_of, example_of, help_of
 from thingmint.settings.tables import (
     Endpoint,
+    ExportHookSettings,
     ListenerLimits,
     QuotaSettings,
     RateSettings,
@@ -31,6 +32,7 @@ SECTIONS = sections(page("settings"))
 TABLES: list[type[BaseModel]] = [
     BrokerSettings,
     Endpoint,
+    ExportHookSettings,
     ListenerLimits,
     QuotaSettings,
     RateSettings,
@@ -70,7 +72,7 @@ def test_the_table_of_a_group(group: str) -> None:
 
 def test_sighup_puts_in_force_what_the_page_marks() -> None:
     nothing: Any = None
-    changes = _changes(nothing, nothing, nothing, nothing, nothing)
+    changes = _changes(nothing, nothing, nothing, nothing, nothing, nothing)
     assert {name for names in changes for name in names} == RELOADED
 
 
@@ -79,6 +81,7 @@ def test_sighup_puts_in_force_what_the_page_marks() -> None:
     [
         ("TLS", 1, TlsProfileSettings),
         ("Endpoints", 0, Endpoint),
+        ("Export hooks", 0, ExportHookSettings),
         ("Rates of devices", 0, RateSettings),
         ("Broker", 1, BrokerSettings),
         ("Quotas", 0, QuotaSettings),

@@ -132,8 +132,8 @@ class TopicOwner:
         ``filter`` is one that ``reads`` allowed.
         """
         if self.kind == "broker":
-            return topic if _matches(filter, topic) else None
-        return next((name for name in self._names(filter, topic) if _matches(filter, name)), None)
+            return topic if matches(filter, topic) else None
+        return next((name for name in self._names(filter, topic) if matches(filter, name)), None)
 
     def device_named(self, canonical: str) -> str | None:
         """The id of another device in a canonical topic or filter: it has to be one of this owner's registry."""
@@ -278,7 +278,7 @@ def _may_begin(filter: str, alias: str) -> bool:
     return True
 
 
-def _matches(filter: str, topic: str) -> bool:
+def matches(filter: str, topic: str) -> bool:
     """MQTT's matching (3.1.1, 4.7): ``a/#`` matches ``a`` too."""
     levels, names = filter.split("/"), topic.split("/")
     for at, level in enumerate(levels):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.wills import Wills
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
+    from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
 AnyTraffic = Traffic | OwnerTraffic
@@ -50,6 +51,7 @@ class Services:
     clock: Callable[[], datetime]
     owners: OwnerAuthenticator | None = None
     """None where the rules of Yandex IoT Core never hold."""
+    exports: MessageExports | None = None
     takeovers: Takeovers | None = None
     """None if no other process uses the store."""
 
@@ -68,9 +70,10 @@ def new_traffic(session: Member, services: Services, client_id: str, accepted: A
     mqtt, log = session.connection.mqtt, services.connection_log
     if isinstance(accepted, Accepted):
         return Traffic(session, session.peer, client_id, accepted, mqtt, log, services.provisioning)
-    owners = services.owners
+    owners, exports = services.owners, services.exports
     assert owners is not None, "without them no owner is accepted"
-    return OwnerTraffic(session, session.peer, client_id, accepted, mqtt, log, owners.find, owners.aliases_of)
+    assert exports is not None, "the server has both or none"
+    return OwnerTraffic(session, session.peer, client_id, accepted, mqtt, log, owners.find, owners.aliases_of, exports)
 
 
 def take(traffic: AnyTraffic, accepted: Accepted | AcceptedOwner) -> str | None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
+    from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
 
@@ -66,6 +67,7 @@ class Gateway:
         takeovers: Takeovers | None = None,
         provisioning: ProvisioningTopics | None = None,
         owners: OwnerAuthenticator | None = None,
+        exports: MessageExports | None = None,
     ) -> None:
         self._renewed = renewed
         material = renewed()
@@ -84,6 +86,7 @@ class Gateway:
             connection_log=connection_log,
             provisioning=provisioning,
             owners=owners,
+            exports=exports,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             rate_limit=RateLimit(rates or Rates()),
             slices=connections.slices,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from thingmint.domain.errors import LimitExceeded
+from thingmint.domain.errors import LimitExceeded, Unavailable
 from thingmint.domain.messages import Message
 from thingmint.domain.policies.decisions import Deny
 from thingmint.domain.yandex_topics import MAX_TOPIC
@@ -22,7 +22,7 @@ from thingmint.mqtt.protocol.packets import PubAck, Publish
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from thingmint.access.context import Caller
     from thingmint.domain.messages import QoS
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.slices import Slices
     from thingmint.mqtt.traffic import Host
     from thingmint.services.authentication_decisions import AcceptedOwner
+    from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerFacts
 
 YANDEX_LIMITS: Final = Limits(
@@ -70,6 +71,7 @@ class OwnerTraffic:
         "_aliases_of",
         "_client_id",
         "_connection_log",
+        "_exports",
         "_find_owner",
         "_host",
         "_known",
@@ -99,6 +101,7 @@ class OwnerTraffic:
         connection_log: ConnectionLog,
         find_owner: Callable[[str, str], Coroutine[Any, Any, OwnerFacts | None]],
         aliases_of: Callable[[str], Coroutine[Any, Any, Mapping[str, str]]],
+        exports: MessageExports,
     ) -> None:
         self._topics = accepted.topics
         self._aliases_for: AcceptedOwner | None = None
@@ -111,6 +114,7 @@ class OwnerTraffic:
         self._connection_log = connection_log
         self._find_owner = find_owner
         self._aliases_of = aliases_of
+        self._exports = exports
         self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[str, tuple[tuple[str, ...], QoS]] = {}
         """By the filter that the client sent: the filters at the broker, and the quality of service."""
@@ -142,12 +146,29 @@ class OwnerTraffic:
             self._refuse("Publish", packet.topic, canonical)
             self._host.disconnect(Reason.NOT_AUTHORIZED, f"publish to {packet.topic} is not allowed", with_will=False)
             return
+        queued = self._exports.keep(self._topics.registry, self._sender, canonical, packet.payload)
+        if packet.qos and not await self._is_queued(queued, packet):
+            return
         id = packet.packet_id
         message = Message(self._internal(canonical), packet.payload, 1 if packet.qos else 0, False, packet.properties)
         self.link.publish(message, lambda reason: self._published(id, reason))
+        if not packet.qos:  # only now: the client may end the connection at once
+            await self._is_queued(queued, packet)
         congestion = self.link.congestion()
         if congestion is not None:
             await congestion
+
+    async def _is_queued(self, queued: Awaitable[None] | None, packet: Publish) -> bool:
+        """Awaits what the registry's export does with the message. False if its client has to send it again."""
+        try:
+            if queued is not None:
+                await queued
+        except Unavailable:
+            if packet.qos:
+                self._host.disconnect(Reason.SERVER_BUSY, "the message could not be queued", with_will=False)
+                return False
+            self._warn("message_not_exported", packet.topic)
+        return True
 
     async def _subscribe(self, event: SubscribeRequested) -> None:
         before = self._wanted()
@@ -282,6 +303,11 @@ class OwnerTraffic:
         if new := [Subscription(filter, qos) for filter, qos in after.items() if before.get(filter, -1) < qos]:
             self.link.subscribe(new, lambda _: None)
         return None
+
+    @property
+    def _sender(self) -> str:
+        """The device in records of exports; empty for a registry."""
+        return self._topics.id if self._topics.kind == "device" else ""
 
     @property
     def owner(self) -> str:

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
+    from thingmint.services.exported_messages import Exports
     from thingmint.services.hooks import HookTable
     from thingmint.services.hostnames import HostNames
     from thingmint.services.keypool import KeyPool
@@ -121,6 +122,7 @@ def environment_of(
     keys: KeyPool,
     hooks: HookTable,
     messages: Messages,
+    exports: Exports,
 ) -> Environment:
     return Environment(
         device_ca=instance.device_authority(DEVICE),
@@ -131,6 +133,7 @@ def environment_of(
         endpoints=endpoints,
         hooks=hooks,
         messages=messages,
+        exports=exports,
         passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=instance.store.spreads_keys),
         quotas=settings.quotas_in_force(),
@@ -223,6 +226,7 @@ def gateway_of(
         outage_grace=settings.mqtt_outage_grace.total_seconds(),
         tls_profile=TLS_PROFILES[settings.tls_profiles().mqtt],
         owners=owners,
+        exports=environment.exports,
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
     )
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.audit_sealer import AUDIT_LEASE
 from thingmint.mqtt.broker.upstream import UpstreamBroker, UpstreamUsage
+from thingmint.services.export_sender import EXPORTS_LEASE
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.store.disk_reserve import free_bytes
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from thingmint.server.stalls import StallWatch
     from thingmint.services.change import Environment
     from thingmint.services.change_feed import ChangeFeed
+    from thingmint.services.export_sender import ExportSender
+    from thingmint.services.exported_messages import Exports
     from thingmint.services.jobs import JobRunner
     from thingmint.services.leases import Holder
 
@@ -100,7 +103,12 @@ def watch_work(metrics: Metrics, jobs: JobRunner, stalls: StallWatch) -> None:
 
 
 def watch_leases(metrics: Metrics, holder: Holder) -> None:
-    for name, work in ((AUDIT_LEASE, "seals the audit log"), (JOBS_LEASE, "runs background jobs")):
+    works = {
+        AUDIT_LEASE: "seals the audit log",
+        JOBS_LEASE: "runs background jobs",
+        EXPORTS_LEASE: "sends data stream exports",
+    }
+    for name, work in works.items():
         description = f"1 while this process {work}; one of the processes on a database does."
         metrics.gauge(f"{name}_lease_held", description, lambda name=name: float(holder.holds(name)))  # type: ignore[misc]
 
@@ -108,6 +116,27 @@ def watch_leases(metrics: Metrics, holder: Holder) -> None:
 def watch_changes(metrics: Metrics, feed: ChangeFeed) -> None:
     description = "1 while the server follows changes in the database; at 0 devices cannot connect, send or receive."
     metrics.gauge("changes_followed", description, lambda: float(not feed.stale))
+
+
+def watch_exports(metrics: Metrics, sender: ExportSender, exports: Exports) -> None:
+    metrics.gauge(
+        "export_messages_waiting",
+        "Messages that wait to be sent to the hooks of data stream exports; 0 in processes that do not send.",
+        lambda: sum(queue.messages for queue in sender.waiting.values()),
+    )
+    metrics.gauge(
+        "export_bytes_waiting",
+        "The size of these messages.",
+        lambda: sum(queue.bytes for queue in sender.waiting.values()),
+    )
+    metrics.gauge("exports_failing", "Data stream exports whose last batch was not accepted.", lambda: sender.failing)
+    metrics.count("export_messages_sent", "Messages that hooks accepted.", lambda: sender.sent)
+    metrics.count("export_failures", "Batches that hooks did not accept, each attempt.", lambda: sender.failures)
+    metrics.count(
+        "export_messages_dropped",
+        "Messages that were dropped because the queue of their export was full.",
+        lambda: exports.dropped,
+    )
 
 
 def watch_upstream(metrics: Metrics, broker: Broker) -> None:

@@ -16,6 +16,7 @@ from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.takeovers import Takeovers
 from thingmint.services.certificates import utc_now
 from thingmint.services.client_ids import ClientIds
+from thingmint.services.export_sender import EXPORTS_LEASE
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.services.leases import PROCESS, LeaseKeeper
 
@@ -44,7 +45,7 @@ class SharedStore:
             return None
         process = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         client_ids = ClientIds(store, process, utc_now)
-        leases = LeaseKeeper(store, process, [PROCESS + process, AUDIT_LEASE, JOBS_LEASE], utc_now)
+        leases = LeaseKeeper(store, process, [PROCESS + process, AUDIT_LEASE, JOBS_LEASE, EXPORTS_LEASE], utc_now)
         return cls(leases, client_ids, Takeovers(client_ids, clients))
 
     def chores(self, jobs_store: LeasedStore) -> list[Callable[[], Coroutine[Any, Any, None]]]:

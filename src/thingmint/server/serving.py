@@ -23,7 +23,6 @@ from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
 from thingmint.domain.tls_profiles import TLS_PROFILES
-from thingmint.http.connection_limits import AddressLimits
 from thingmint.http.listener import HttpListener
 from thingmint.http.memory import RequestMemory
 from thingmint.instance.audit_key import check_audit_key, read_audit_keys
@@ -49,6 +48,7 @@ from thingmint.server.gauges import (
     watch_audit,
     watch_changes,
     watch_devices,
+    watch_exports,
     watch_issuing,
     watch_leases,
     watch_memory,
@@ -62,9 +62,10 @@ from thingmint.server.served_names import ServedNames
 from thingmint.server.sockets import (
     LOOPBACK,
     PROXY_SOCKET,
+    address_limits,
     bind,
     bind_grpc,
-    fit_to_files,
+    connection_limits,
     mqtt_listeners_of,
     take_all_files,
 )
@@ -72,6 +73,8 @@ from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
+from thingmint.services.export_sender import EXPORTS_LEASE, ExportSender
+from thingmint.services.exported_messages import Exports
 from thingmint.services.hooks import HookTable
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
@@ -80,7 +83,7 @@ from thingmint.services.operations import delete_expired_operations, forget_idem
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.services.topic_aliases import check_old_aliases
-from thingmint.settings import LISTENERS, ConfigError
+from thingmint.settings import ConfigError
 from thingmint.store.outbox import prune_published_changes
 from thingmint.tls import ListenerTLS
 from thingmint.yandex.rest import YandexRest
@@ -88,7 +91,7 @@ from thingmint.yandex.rest import YandexRest
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from thingmint.http.connection_limits import Limits
+    from thingmint.http.connection_limits import AddressLimits
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
@@ -156,6 +159,7 @@ class _Server:
     shared: SharedStore | None
     keys: KeyPool
     hooks: HookTable
+    exports: Exports
     stalls: StallWatch
     chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 
@@ -192,6 +196,7 @@ class _Server:
         for chore in chores:
             chore.cancel()
         await asyncio.wait(chores)
+        await self.exports.close()
         await _finish(self.directory, self.reports.trail, self.reports.sealer)
         if self.shared is not None:
             await self.shared.close()
@@ -251,8 +256,11 @@ async def serve(
     store = feed.followed()
     access = _access(instance, settings, store, feed)
     keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)
-    environment = environment_of(instance, settings, names.addresses, keys, hooks, messages)
-    limits = _address_limits(settings, reports.metrics)
+    exports = Exports(instance.store, settings.export_hooks_in_force(), lambda: feed.interruptions)
+    feed.follow(exports.changed)
+    sender = ExportSender(LeasedStore(instance.store, holder, EXPORTS_LEASE), exports)
+    environment = environment_of(instance, settings, names.addresses, keys, hooks, messages, exports)
+    limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
     app = front(
         instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests, broker
@@ -305,11 +313,12 @@ async def serve(
     watch_work(reports.metrics, jobs, stalls)
     watch_leases(reports.metrics, holder)
     watch_changes(reports.metrics, feed)
+    watch_exports(reports.metrics, sender, exports)
     watch_devices(reports.metrics, gateway, embedded)
     watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
-    changes = _changes(hooks, limits, gateway, access, reports)
+    changes = _changes(hooks, exports, limits, gateway, access, reports)
     server = _Server(
         instance=instance,
         settings=settings,
@@ -324,6 +333,7 @@ async def serve(
         shared=shared,
         keys=keys,
         hooks=hooks,
+        exports=exports,
         stalls=stalls,
         chores=[
             partial(tls.keep_renewed, names.all),
@@ -331,6 +341,7 @@ async def serve(
             reports.sealer.run,
             partial(_note_use, access.directory),
             jobs.run,
+            sender.run,
             feed.run,
             Reloading(names, ports, reread or (lambda: settings), changes, reloading).run,
             partial(names.run, ports),
@@ -408,21 +419,9 @@ def _exclude_from_garbage_collection() -> None:
     gc.set_threshold(_COLLECT_AT)
 
 
-def _connection_limits(settings: Settings) -> Mapping[Listener, Limits]:
-    configured = {listener: settings.connection_limits(listener) for listener in LISTENERS}
-    return fit_to_files(configured, upstream=settings.broker is not None)
-
-
-def _address_limits(settings: Settings, metrics: Metrics) -> dict[Listener, AddressLimits]:
-    made = {}
-    for listener, limits in _connection_limits(settings).items():
-        made[listener] = AddressLimits(limits, partial(metrics.connection_refused, listener))
-        metrics.watch_connections(listener, made[listener])
-    return made
-
-
 def _changes(
     hooks: HookTable,
+    exports: Exports,
     limits: Mapping[Listener, AddressLimits],
     gateway: Gateway,
     access: Access,
@@ -431,10 +430,12 @@ def _changes(
     """The functions that apply changed settings in a running server, by the settings' names."""
 
     def connections(new: Settings) -> None:
-        for listener, each in _connection_limits(new).items():
+        for listener, each in connection_limits(new).items():
             limits[listener].replace(each)
 
     return {
+        # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.
+        ("export_hooks",): lambda new: exports.replace_hooks(new.export_hooks_in_force()),
         ("endpoints",): lambda new: None,  # the names follow each reload anyway
         ("hooks",): lambda new: hooks.replace(new.hooks),
         ("connections",): connections,

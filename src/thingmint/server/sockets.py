@@ -8,19 +8,22 @@ import os
 import resource
 import socket
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
+from thingmint.http.connection_limits import AddressLimits
 from thingmint.http.listener import bind as bind_http
 from thingmint.mqtt.listener import MqttListener
-from thingmint.settings import ConfigError
+from thingmint.settings import LISTENERS, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from thingmint.http.connection_limits import Limits
+    from thingmint.metrics import Metrics
     from thingmint.settings import Listener, Settings
 
 
@@ -137,3 +140,16 @@ def _bind_unix(setting: str, path: Path) -> socket.socket:
     finally:
         os.umask(mask)
     return sock
+
+
+def connection_limits(settings: Settings) -> Mapping[Listener, Limits]:
+    configured = {listener: settings.connection_limits(listener) for listener in LISTENERS}
+    return fit_to_files(configured, upstream=settings.broker is not None)
+
+
+def address_limits(settings: Settings, metrics: Metrics) -> dict[Listener, AddressLimits]:
+    made = {}
+    for listener, limits in connection_limits(settings).items():
+        made[listener] = AddressLimits(limits, partial(metrics.connection_refused, listener))
+        metrics.watch_connections(listener, made[listener])
+    return made

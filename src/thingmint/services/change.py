@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
-    from thingmint.services.messages import Messages
+    from thingmint.services.messages import MessageExports, Messages
     from thingmint.services.page_tokens import PageTokens
     from thingmint.services.password_hashing import PasswordHasher
     from thingmint.services.quotas import Quotas
@@ -51,6 +51,7 @@ class Environment:
     endpoints: dict[Scope, str]
     hooks: HookTable
     messages: Messages
+    exports: MessageExports
     passwords: PasswordHasher
     certificate_ids: TimeOrderedIds
     quotas: Quotas

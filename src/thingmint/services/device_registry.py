@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import AlreadyExists, Conflict, NotFound
 from thingmint.services.bindings import bind, unbind_all
+from thingmint.services.exports import delete_exports
 from thingmint.services.owners import Named, Owner
 from thingmint.services.pages import Page, page_of, size_of_texts
 from thingmint.services.passwords import add_password, delete_all_passwords
@@ -180,6 +181,7 @@ async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegis
     if await tx.fetch_one(_HAS_DEVICES, registry.id):
         raise Conflict("registry", registry.id, f"Registry {registry.id} still has devices: delete them first")
     await _remove_credentials(tx, change, registry)
+    await delete_exports(tx, change, registry)
     await REGISTRIES.delete(tx, registry.account, registry.id)
     await drop_count(tx, "devices", registry.id)
     tx.audit_resources.append(registry.resource)

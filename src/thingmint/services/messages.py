@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
@@ -53,6 +53,18 @@ class OpenSessions(Protocol):
 
     def reauthorize(self, changes: Sequence[PublishedChange]) -> None:
         """Do the same for changes of other processes, in the background."""
+        ...
+
+
+class MessageExports(Protocol):
+    """The data stream exports of Yandex IoT Core."""
+
+    def keep(self, registry: str, device: str, topic: str, payload: bytes) -> Awaitable[None] | None:
+        """Queue a message if it is exported. Await the result, unless it is None, before acknowledging the message.
+
+        ``topic`` is canonical. ``device`` is the sender's id; empty if the registry sent the message. The result raises
+        Unavailable.
+        """
         ...
 
 

@@ -42,7 +42,7 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
         "key_pool",
         "reinstate_revoked",
     ),
-    "Devices": ("endpoints", "default_account", "hooks", "mqtt_rates", "mqtt_outage_grace"),
+    "Devices": ("endpoints", "default_account", "hooks", "export_hooks", "mqtt_rates", "mqtt_outage_grace"),
     "Broker": ("broker",),
     "Limits and quotas": (
         "limits",
@@ -70,6 +70,7 @@ RELOADED: Final = frozenset(
         "audit_retention",
         "connections",
         "endpoints",
+        "export_hooks",
         "hooks",
         "listener_certificate_lifetime",
         "mqtt_rates",

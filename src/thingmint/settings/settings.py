@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from thingmint.access.audit_sealer import Kept
 from thingmint.access.throttle import FailureThrottle, LimitsProfile, Rate
 from thingmint.access.vault import MASTER_KEY_BYTES
-from thingmint.domain.durations import parse_duration
 from thingmint.domain.issuing_ca import RootKeyType
 from thingmint.domain.names import is_hostname
 from thingmint.http.memory import MIB
@@ -25,7 +24,9 @@ from thingmint.settings.tables import (
     BrokerSettings,
     ConfigError,
     ConnectionSettings,
+    Duration,
     Endpoint,
+    ExportHookSettings,
     Listener,
     QuotaSettings,
     RateSettings,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from pydantic_settings import PydanticBaseSettingsSource
 
     from thingmint.http.connection_limits import Limits
+    from thingmint.services.export_hooks import Hooks
 
 PREFIX = "THINGMINT_"
 """The beginning of each variable's name."""
@@ -47,7 +49,6 @@ _UNAUTHENTICATED_BURST = 20  # seconds of the rate
 _AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -184,6 +185,13 @@ class Settings(BaseSettings):
             '{"arn:aws:lambda:us-east-1:123456789012:function:check" = "https://provisioning.example.org/check"}'
         ],
     )
+    export_hooks: dict[str, ExportHookSettings] = Field(
+        {},
+        description="HTTP hooks that get the records of data stream exports, by names of your choice.",
+        examples=[
+            '{telemetry = {database = "etn", stream = "telemetry", url = "https://telemetry.example.org/records"}}'
+        ],
+    )
     mqtt_rates: RateSettings | None = Field(
         None, description="The packets and bytes that one device may send in a second.", examples=["{publishes = 500}"]
     )
@@ -276,6 +284,13 @@ class Settings(BaseSettings):
         "console", description="The format of the log on standard error: console for people, json for programs."
     )
 
+    @field_validator("export_hooks")
+    @classmethod
+    def _check_streams(cls, hooks: dict[str, ExportHookSettings]) -> dict[str, ExportHookSettings]:
+        if len({(hook.database, hook.stream) for hook in hooks.values()}) < len(hooks):
+            raise ValueError("must have one hook for each stream of a database")
+        return hooks
+
     @field_validator("*", mode="before")
     @classmethod
     def _check_form(cls, value: object, info: ValidationInfo) -> object:
@@ -318,6 +333,10 @@ class Settings(BaseSettings):
         """The quotas of ``limits``, except where ``quotas`` sets others."""
         usual = {"generous": Quotas(), "aws": _AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
         return replace(usual, **self.quotas.model_dump(exclude_none=True)) if self.quotas else usual
+
+    def export_hooks_in_force(self) -> Hooks:
+        """By database and stream. Raises ConfigError."""
+        return {(each.database, each.stream): each.hook() for each in self.export_hooks.values()}
 
     def connection_limits(self, listener: Listener) -> Limits:
         return (self.connections or ConnectionSettings()).limits(listener)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from thingmint.domain.durations import parse_duration
 from thingmint.domain.tls_profiles import TlsProfileName
 from thingmint.http.connection_limits import Limits
+from thingmint.http.memory import MIB
 from thingmint.mqtt.broker.upstream import RABBITMQ, STANDARD, Login, Target, Upstream, tls_context
+from thingmint.services.export_hooks import ExportHook, check_files
 from thingmint.services.quotas import MAX_PROBED
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class ConfigError(Exception):
@@ -142,6 +151,65 @@ class RateSettings(Table):
         default=None, description="SUBSCRIBE and UNSUBSCRIBE packets of one connection.", examples=[100]
     )
     received: _Rate = Field(default=None, description="Bytes from one connection.", examples=[1_048_576])
+
+
+class ExportHookSettings(Table):
+    """An HTTP hook that gets the records of data stream exports, in place of one of Yandex's data streams."""
+
+    database: str = Field(
+        min_length=1,
+        description="The database that AddDataStreamExport names.",
+        examples=["/ru-central1/b1g1234567890abcdefg/etn1234567890abcdefg"],
+    )
+    stream: str = Field(min_length=1, description="The stream that AddDataStreamExport names.", examples=["telemetry"])
+    url: str = Field(
+        description="The http or https URL to which batches are sent with POST.",
+        examples=["https://telemetry.example.org/records"],
+    )
+    batch: int = Field(default=1, ge=1, le=10, description="The number of messages in a full batch, at most 10.")
+    cutoff: Duration = Field(
+        default=timedelta(seconds=1),
+        ge=timedelta(seconds=1),
+        le=timedelta(seconds=60),
+        description="How long the first message of a batch waits for the others, at most a minute.",
+        examples=["1s"],
+    )
+    queue_bytes: int = Field(
+        default=64 * MIB,
+        ge=MIB,
+        le=16 * 1024 * MIB,
+        description="The space for the messages of one export that wait; beyond it the oldest are dropped.",
+    )
+    token_file: Path | None = Field(
+        default=None,
+        description="A file that contains a bearer token for the hook. It is read again for each batch.",
+        examples=["/run/secrets/telemetry-token"],
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="The CA certificates that verify the hook's certificate, in PEM. Without it, the system's.",
+        examples=["/etc/thingmint/telemetry-ca.pem"],
+    )
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> ExportHookSettings:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+            raise ValueError("url must be an http or https URL without a user name")
+        if parts.scheme == "http" and self.ca_file is not None:
+            raise ValueError("ca_file is for https URLs only")
+        if parts.scheme == "http" and self.token_file is not None and parts.hostname not in _LOOPBACK:
+            raise ValueError("token_file needs an https URL, or the name of this machine, localhost")
+        return self
+
+    def hook(self) -> ExportHook:
+        """Raises ConfigError if a file cannot be read."""
+        hook = ExportHook(cutoff=self.cutoff.total_seconds(), **self.model_dump(exclude={"cutoff"}))
+        try:
+            check_files(hook)
+        except (OSError, UnicodeError) as error:
+            raise ConfigError("export-hooks", f"a file cannot be used: {error}") from None
+        return hook
 
 
 class BrokerSettings(Table):

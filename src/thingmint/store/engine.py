@@ -59,6 +59,7 @@ Kind = Literal[
     "registry",
     "owner",
     "aliases",
+    "export",
 ]
 
 

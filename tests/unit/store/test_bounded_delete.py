@@ -39,6 +39,8 @@ _FEW = {
     "device_aliases": "one row of the 5 of a device",
     "device_policy_attachments": "10 policies of a target",
     "device_policy_versions": "5 of a policy",
+    "export_messages": "200 that a full queue drops, 10 that were sent, or 100 of a deleted export",
+    "export_queues": "one row",
     "hostnames": "the host names of the instance, which its operator configures",
     "instance_keys": "one row",
     "leases": "one row",
