@@ -24,6 +24,7 @@ from tests.markdown import ROOT, Block, blocks_of, documents
 from thingmint.access.administration import COMMANDS
 from thingmint.access.administration.policies import MANAGED_POLICIES
 from thingmint.cli.main import app
+from thingmint.mqtt import traffic
 from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits, WillLimits
 from thingmint.testing import RunningServer, running_server
 
@@ -229,7 +230,7 @@ def test_the_table_of_bounds_matches_the_code() -> None:
     assert rows["sessions"] == ["1", f"{broker.sessions_per_account:,}", f"{broker.sessions:,}"]
     assert rows["wills of open connections"][1:] == told(wills.open_per_account, wills.open)
     assert rows["wills that wait for their delay"][1:] == told(wills.waiting_per_account, wills.waiting)
-    assert rows["subscriptions"][0] == f"{broker.subscriptions_per_session}, of 256 bytes each"
+    assert rows["subscriptions"][0] == f"{traffic._MAX_SUBSCRIPTIONS}, of 256 bytes each"
 
 
 def test_the_table_of_files_matches_a_data_directory(server: RunningServer) -> None:

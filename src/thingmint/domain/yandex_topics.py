@@ -39,7 +39,7 @@ _WILDCARD = re.compile("[+#]")
 _FROM_DEVICES = ("events", "state")
 _FROM_REGISTRIES = ("commands", "config")
 
-_MAX_ALIASED = 16
+_MAX_ALIASED = 5
 """Filters at the broker for the aliases that one subscription matches; with more, the topics of all devices."""
 
 

@@ -25,7 +25,7 @@ class EmbeddedLimits:
     expiry: int = 3600  # seconds: the longest life of a session after its connection; AWS's default
     sessions: int = 100_000
     sessions_per_account: int = 50_000
-    subscriptions_per_session: int = 50
+    subscriptions_per_session: int = 200  # devices of AWS have fewer; one of Yandex's clients may need several of these
     levels: int = 128  # of a filter or a retained topic: each level costs memory and time
     queued: Bound = Bound(1_000_000, 256 * _MIB)
     queued_per_account: Bound = Bound(250_000, 64 * _MIB)
