@@ -36,6 +36,7 @@ from thingmint.services.change import Change, Environment, Query
 from thingmint.services.exported_messages import Exports
 from thingmint.services.hooks import HookTable
 from thingmint.services.keypool import KeyPool
+from thingmint.services.last_messages import LastMessages
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.password_hashing import PasswordHasher
 from thingmint.services.quotas import NO_QUOTAS, Quotas
@@ -304,6 +305,7 @@ async def new_world(
         hooks=HookTable({}),
         messages=GatewayMessages(broker, ConnectionIndex(), clients, clock),
         exports=exports,
+        last_messages=LastMessages(store),
         passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=store.spreads_keys),
         quotas=quotas,

@@ -217,6 +217,26 @@ class TopicOwner:
         return (*own, *of_registry, _Source(_MONITORING, _ANY, "json"))
 
 
+def replays(filter: str) -> bool:
+    """True if a subscription to ``filter`` is sent the last messages of its permanent topics.
+
+    They are not sent through wildcards over aliases (Yandex: "Using aliases").
+    """
+    return filter.startswith(("$", *_WITHOUT_DOLLAR)) or {"+", "#"}.isdisjoint(filter)
+
+
+def broker_topic(space: str, canonical: str) -> str:
+    """The topic, or filter, at the MQTT broker. ``space`` is the id of the registry or broker that it is of."""
+    name = f"$yandex/{space}/{canonical.removeprefix('$')}"
+    return name if name.endswith("#") else f"{name}/."
+
+
+def canonical_topic(space: str, topic: str, *, is_broker: bool) -> str:
+    """The reverse of ``broker_topic`` for a topic."""
+    name = topic.removeprefix(f"$yandex/{space}/").removesuffix("/.")
+    return name if is_broker else f"${name}"
+
+
 _ME_SPACES = {_DEVICES: "device", _REGISTRIES: "registry", _MONITORING: "monitoring"}
 
 

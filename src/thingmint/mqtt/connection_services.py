@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.wills import Wills
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
+    from thingmint.services.last_messages import LastMessages
     from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
@@ -52,6 +53,7 @@ class Services:
     owners: OwnerAuthenticator | None = None
     """None where the rules of Yandex IoT Core never hold."""
     exports: MessageExports | None = None
+    last_messages: LastMessages | None = None
     takeovers: Takeovers | None = None
     """None if no other process uses the store."""
 
@@ -70,10 +72,12 @@ def new_traffic(session: Member, services: Services, client_id: str, accepted: A
     mqtt, log = session.connection.mqtt, services.connection_log
     if isinstance(accepted, Accepted):
         return Traffic(session, session.peer, client_id, accepted, mqtt, log, services.provisioning)
-    owners, exports = services.owners, services.exports
+    owners, exports, last = services.owners, services.exports, services.last_messages
     assert owners is not None, "without them no owner is accepted"
-    assert exports is not None, "the server has both or none"
-    return OwnerTraffic(session, session.peer, client_id, accepted, mqtt, log, owners.find, owners.aliases_of, exports)
+    assert exports is not None, "the server has all or none"
+    assert last is not None, "the server has all or none"
+    find, aliases_of = owners.find, owners.aliases_of
+    return OwnerTraffic(session, session.peer, client_id, accepted, mqtt, log, find, aliases_of, exports, last)
 
 
 def take(traffic: AnyTraffic, accepted: Accepted | AcceptedOwner) -> str | None:

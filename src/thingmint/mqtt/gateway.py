@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
+    from thingmint.services.last_messages import LastMessages
     from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
@@ -68,6 +69,7 @@ class Gateway:
         provisioning: ProvisioningTopics | None = None,
         owners: OwnerAuthenticator | None = None,
         exports: MessageExports | None = None,
+        last_messages: LastMessages | None = None,
     ) -> None:
         self._renewed = renewed
         material = renewed()
@@ -87,6 +89,7 @@ class Gateway:
             provisioning=provisioning,
             owners=owners,
             exports=exports,
+            last_messages=last_messages,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             rate_limit=RateLimit(rates or Rates()),
             slices=connections.slices,

@@ -13,16 +13,18 @@ from typing import TYPE_CHECKING, Any, Final
 from thingmint.domain.errors import LimitExceeded, Unavailable
 from thingmint.domain.messages import Message
 from thingmint.domain.policies.decisions import Deny
-from thingmint.domain.yandex_topics import MAX_TOPIC
+from thingmint.domain.yandex_topics import MAX_TOPIC, broker_topic, canonical_topic, replays
 from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.connection_log import owner_caller
+from thingmint.mqtt.last_message_replay import Replay
 from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.limits import Limits
 from thingmint.mqtt.protocol.packets import PubAck, Publish
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.services.last_messages import is_permanent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 
     from thingmint.access.context import Caller
     from thingmint.domain.messages import QoS
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.slices import Slices
     from thingmint.mqtt.traffic import Host
     from thingmint.services.authentication_decisions import AcceptedOwner
+    from thingmint.services.last_messages import LastMessages
     from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerFacts
 
@@ -54,15 +57,13 @@ _MAX_SUBSCRIPTIONS = 100
 _MAX_REFUSALS = 100  # of one connection; then it is closed
 _MAX_NOTED = 64
 _MAX_KNOWN = 1000  # other devices of the registry that a connection remembers
-_SPACE = "$yandex/"
-_END = "/."
 
 
 class OwnerTraffic:
     """Implements Subscriber for the broker, and handles the packets of the owner's client.
 
     ``find_owner(account, id)`` says which registry another device is in. ``aliases_of(registry)`` are the aliases of
-    all devices of a registry, which only its own clients use.
+    all devices of a registry, which only its own clients use. ``last`` has the last messages of permanent topics.
     """
 
     __slots__ = (
@@ -75,11 +76,13 @@ class OwnerTraffic:
         "_find_owner",
         "_host",
         "_known",
+        "_last",
         "_loop",
         "_mqtt",
         "_noted",
         "_peer",
         "_refusals",
+        "_replay",
         "_space",
         "_subscriptions",
         "_topics",
@@ -102,6 +105,7 @@ class OwnerTraffic:
         find_owner: Callable[[str, str], Coroutine[Any, Any, OwnerFacts | None]],
         aliases_of: Callable[[str], Coroutine[Any, Any, Mapping[str, str]]],
         exports: MessageExports,
+        last: LastMessages,
     ) -> None:
         self._topics = accepted.topics
         self._aliases_for: AcceptedOwner | None = None
@@ -115,6 +119,8 @@ class OwnerTraffic:
         self._find_owner = find_owner
         self._aliases_of = aliases_of
         self._exports = exports
+        self._last = last
+        self._replay = Replay(self._last_messages, self._send_last)
         self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[str, tuple[tuple[str, ...], QoS]] = {}
         """By the filter that the client sent: the filters at the broker, and the quality of service."""
@@ -146,28 +152,42 @@ class OwnerTraffic:
             self._refuse("Publish", packet.topic, canonical)
             self._host.disconnect(Reason.NOT_AUTHORIZED, f"publish to {packet.topic} is not allowed", with_will=False)
             return
-        queued = self._exports.keep(self._topics.registry, self._sender, canonical, packet.payload)
-        if packet.qos and not await self._is_queued(queued, packet):
+        kept = self._kept(canonical, packet)
+        if packet.qos and not await self._is_kept(kept, canonical, packet):
             return
         id = packet.packet_id
         message = Message(self._internal(canonical), packet.payload, 1 if packet.qos else 0, False, packet.properties)
         self.link.publish(message, lambda reason: self._published(id, reason))
         if not packet.qos:  # only now: the client may end the connection at once
-            await self._is_queued(queued, packet)
+            await self._is_kept(kept, canonical, packet)
         congestion = self.link.congestion()
         if congestion is not None:
             await congestion
 
-    async def _is_queued(self, queued: Awaitable[None] | None, packet: Publish) -> bool:
-        """Awaits what the registry's export does with the message. False if its client has to send it again."""
+    def _kept(self, canonical: str, packet: Publish) -> Awaitable[None] | None:
+        """Keeps the message for those that read it later: as the last one of its topic, or for an export."""
+        registry, payload = self._topics.registry, packet.payload
+        if self._topics.kind == "broker":
+            return None
+        if not is_permanent(canonical):
+            return self._exports.keep(registry, self._sender, canonical, payload)
+        if packet.qos:
+            return self._last.keep(registry, canonical, payload)
+        return self._last.keep_soon(registry, canonical, payload)
+
+    async def _is_kept(self, kept: Awaitable[None] | None, canonical: str, packet: Publish) -> bool:
+        """Awaits what ``_kept`` returned. False if the client has to send the message again."""
         try:
-            if queued is not None:
-                await queued
+            if kept is not None:
+                await kept
         except Unavailable:
             if packet.qos:
-                self._host.disconnect(Reason.SERVER_BUSY, "the message could not be queued", with_will=False)
+                self._host.disconnect(Reason.SERVER_BUSY, "the message could not be kept", with_will=False)
                 return False
-            self._warn("message_not_exported", packet.topic)
+            if is_permanent(canonical):
+                self._warn("last_message_not_stored", packet.topic)
+            else:
+                self._warn("message_not_exported", packet.topic)
         return True
 
     async def _subscribe(self, event: SubscribeRequested) -> None:
@@ -189,6 +209,9 @@ class OwnerTraffic:
             codes = [refusal or answer for refusal, answer in zip(refusals, answers, strict=True)]
             self._mqtt.suback(event.packet_id, codes)
             self._host.flush()
+            for request, code in zip(event.requests, codes, strict=True):
+                if not code.failed and replays(request.filter):
+                    self._replay.start(request.filter)
 
         if new:
             self.link.subscribe(new, done)
@@ -243,13 +266,19 @@ class OwnerTraffic:
             done(())
         return self.link.congestion()
 
+    def ended(self) -> None:
+        """The connection ended."""
+        self._replay.stop()
+
     # From the broker.
 
     def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
         if self._host.suspend_unless_current():
             self._withheld += ((message, packet_id, again),)
             return
-        name = self._shown(message.topic)
+        canonical = self._canonical(message.topic)
+        self._replay.delivered(canonical)
+        name = self._shown(canonical)
         if name is not None:
             sent = self._mqtt.publish(
                 name, message.payload, packet_id=packet_id, dup=again, properties=message.properties
@@ -271,6 +300,24 @@ class OwnerTraffic:
     def lost(self, reason: Reason) -> None:
         self._host.disconnect(reason, "the broker ended the session", with_will=False)
 
+    # Last messages of permanent topics.
+
+    async def _last_messages(self, filter: str) -> AsyncIterator[tuple[str, bytes]]:
+        """The topics and messages that a subscription to the filter is sent first."""
+        filters, _ = self._subscriptions.get(filter, ((), 0))
+        for internal in filters:
+            async for found in self._last.matching(self._topics.registry, self._canonical(internal)):
+                yield found
+
+    def _send_last(self, filter: str, canonical: str, payload: bytes) -> bool:
+        """False if the client cannot take it now."""
+        if not self._host.can_send:
+            return False
+        name = self._topics.shown(filter, canonical) if filter in self._subscriptions else None
+        if name is not None and self._mqtt.publish(name, payload):
+            self._host.flush()
+        return True
+
     # Changes of the owner.
 
     def take(self, accepted: AcceptedOwner) -> None:
@@ -279,7 +326,7 @@ class OwnerTraffic:
         is_registry = accepted.topics.kind == "registry"  # it keeps the aliases that it has until they are loaded again
         self._topics = accepted.topics.with_aliases(self._topics.aliases) if is_registry else accepted.topics
         self.scope = accepted.scope
-        self._space = f"{_SPACE}{accepted.topics.registry or accepted.owner}/"
+        self._space = accepted.topics.registry or accepted.owner
 
     async def recheck_subscriptions(self, slices: Slices) -> str | None:
         """Subscribes to what the filters mean with the aliases that there are now. Closes no connection."""
@@ -351,13 +398,13 @@ class OwnerTraffic:
         return canonical if self._known[id] else Deny("the topic is of a device that is not in the registry")
 
     def _internal(self, canonical: str) -> str:
-        name = self._space + canonical.removeprefix("$")
-        return name if name.endswith("#") else name + _END
+        return broker_topic(self._space, canonical)
 
-    def _shown(self, topic: str) -> str | None:
-        """The name under which a message of that topic at the broker is sent to the client."""
-        name = topic.removeprefix(self._space).removesuffix(_END)
-        canonical = name if self._topics.kind == "broker" else f"${name}"
+    def _canonical(self, internal: str) -> str:
+        return canonical_topic(self._space, internal, is_broker=self._topics.kind == "broker")
+
+    def _shown(self, canonical: str) -> str | None:
+        """The name under which a message of that topic is sent to the client."""
         shown: Iterable[str | None] = (self._topics.shown(filter, canonical) for filter in self._subscriptions)
         return next((each for each in shown if each is not None), None)
 

@@ -16,7 +16,7 @@ from thingmint.mqtt.broker.interface import Opening
 from thingmint.mqtt.connection import Connection
 from thingmint.mqtt.connection_log import device_caller
 from thingmint.mqtt.connection_services import new_traffic, take
-from thingmint.mqtt.owner_traffic import YANDEX_LIMITS
+from thingmint.mqtt.owner_traffic import YANDEX_LIMITS, OwnerTraffic
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
 from thingmint.mqtt.protocol.reasons import Reason
@@ -154,6 +154,10 @@ class Session:
 
     def flush(self) -> None:
         self.connection.flush()
+
+    @property
+    def can_send(self) -> bool:
+        return self._writable and self._is_current and not self.connection.is_suspended
 
     def suspend_unless_current(self) -> bool:
         if self._is_current:
@@ -412,6 +416,8 @@ class Session:
                 services.connection_log.ended_early(self.peer, why)
             return
         traffic.link.close()
+        if isinstance(traffic, OwnerTraffic):
+            traffic.ended()
         services.clients.remove(traffic.scope, self._session_name, self)
         resource = self._resource(traffic.scope)
         services.connection_log.disconnected(

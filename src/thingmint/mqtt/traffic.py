@@ -54,6 +54,11 @@ class Host(Protocol):
         """Ends the connection. MQTT 5 clients get ``reason``."""
         ...
 
+    @property
+    def can_send(self) -> bool:
+        """False while the client does not read, or the session is suspended."""
+        ...
+
     def suspend_unless_current(self) -> bool:
         """True if the connection is suspended now, because changes were not followed since the last authentication."""
         ...

@@ -28,6 +28,7 @@ from thingmint.services.change import Environment
 from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import list_hostnames
+from thingmint.services.last_messages import LastMessages
 from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.password_hashing import PasswordHasher
@@ -134,6 +135,7 @@ def environment_of(
         hooks=hooks,
         messages=messages,
         exports=exports,
+        last_messages=LastMessages(instance.store),
         passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=instance.store.spreads_keys),
         quotas=settings.quotas_in_force(),
@@ -227,6 +229,7 @@ def gateway_of(
         tls_profile=TLS_PROFILES[settings.tls_profiles().mqtt],
         owners=owners,
         exports=environment.exports,
+        last_messages=environment.last_messages,
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
     )
 

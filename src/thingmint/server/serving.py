@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.mqtt.listener import MqttListener
+    from thingmint.services.last_messages import LastMessages
     from thingmint.services.leases import Holder
     from thingmint.settings import Listener, Settings
     from thingmint.store.engine import Store
@@ -160,6 +161,7 @@ class _Server:
     keys: KeyPool
     hooks: HookTable
     exports: Exports
+    last_messages: LastMessages
     stalls: StallWatch
     chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 
@@ -197,6 +199,7 @@ class _Server:
             chore.cancel()
         await asyncio.wait(chores)
         await self.exports.close()
+        await self.last_messages.settle()
         await _finish(self.directory, self.reports.trail, self.reports.sealer)
         if self.shared is not None:
             await self.shared.close()
@@ -334,6 +337,7 @@ async def serve(
         keys=keys,
         hooks=hooks,
         exports=exports,
+        last_messages=environment.last_messages,
         stalls=stalls,
         chores=[
             partial(tls.keep_renewed, names.all),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from thingmint.domain.policies import ContextValue
     from thingmint.services.hooks import HookTable
     from thingmint.services.keypool import KeyPool
+    from thingmint.services.last_messages import LastMessages
     from thingmint.services.messages import MessageExports, Messages
     from thingmint.services.page_tokens import PageTokens
     from thingmint.services.password_hashing import PasswordHasher
@@ -52,6 +53,7 @@ class Environment:
     hooks: HookTable
     messages: Messages
     exports: MessageExports
+    last_messages: LastMessages
     passwords: PasswordHasher
     certificate_ids: TimeOrderedIds
     quotas: Quotas

@@ -11,6 +11,7 @@ from thingmint.domain.arns import Scope
 from thingmint.domain.errors import AlreadyExists, Conflict, NotFound
 from thingmint.services.bindings import bind, unbind_all
 from thingmint.services.exports import delete_exports
+from thingmint.services.last_messages import delete_last
 from thingmint.services.owners import Named, Owner
 from thingmint.services.pages import Page, page_of, size_of_texts
 from thingmint.services.passwords import add_password, delete_all_passwords
@@ -182,6 +183,7 @@ async def delete_registry(tx: Transaction, change: Change, registry: DeviceRegis
         raise Conflict("registry", registry.id, f"Registry {registry.id} still has devices: delete them first")
     await _remove_credentials(tx, change, registry)
     await delete_exports(tx, change, registry)
+    await delete_last(tx, change.scope, registry.id, registry.id, change.new_id, change.now)
     await REGISTRIES.delete(tx, registry.account, registry.id)
     await drop_count(tx, "devices", registry.id)
     tx.audit_resources.append(registry.resource)
@@ -218,6 +220,7 @@ async def list_devices(
 
 async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
     await _remove_credentials(tx, change, device)
+    await delete_last(tx, change.scope, device.id, device.registry, change.new_id, change.now)
     await drop_aliases(tx, device.registry, device.id, device.topic_aliases)
     if device.topic_aliases:
         await _publish_aliases(tx, change, device)

@@ -56,6 +56,15 @@ _GIVE_BACK = (
     f"(SELECT 0 FROM quota_shares WHERE {_SHARE} = 0 AND room < 0), "
     f"(SELECT max(lane) FROM quota_shares WHERE {_SHARE} IN (0, $3)))"
 )
+# The same for an amount. A lane without a row gets one that lacks the amount.
+_TAKE_AMOUNT = (
+    f"{_GIVEN} ($1, $2, $3, -CAST($4 AS BIGINT), $5) {_IF_LEFT} - $4 WHERE quota_shares.room >= $4 RETURNING room"
+)
+_GIVE_BACK_AMOUNT = (
+    f"UPDATE quota_shares SET room = room + $4 "
+    f"WHERE {_SHARE} = (SELECT max(lane) FROM quota_shares WHERE {_SHARE} IN (0, $3))"
+)
+_LANES_WITH_ROOM = f"SELECT lane, room FROM quota_shares WHERE {_SHARE} >= 0 AND room > 0"
 _OTHER_LANE = f"SELECT lane FROM quota_shares WHERE {_SHARE} > 0 AND room > 0 LIMIT 1"
 _CHANGE_QUOTA = (
     "UPDATE quota_shares SET room = room + $2 - quota, quota = $2 WHERE kind = $1 AND lane = 0 AND quota <> $2"
@@ -69,6 +78,8 @@ _FORGET = BoundedDelete("quota_shares", ("kind", "owner", "lane"), "kind = $1")
 _PARTS = 32
 """A share is at most the quota divided by this number."""
 _MOST_AT_ONCE = 64
+_AMOUNT_PARTS = 1024
+"""The same for an amount."""
 
 _HOLDERS = {"registries": "folder", "brokers": "folder", "devices": "registry"}
 """The kind of owner that has the quota, if it is not the account."""
@@ -143,9 +154,37 @@ async def give_back(tx: Transaction, kind: Counted, owner: str) -> None:
     await tx.execute(_GIVE_BACK, kind, owner, tx.lane)
 
 
-async def drop_count(tx: Transaction, kind: Counted, owner: str) -> None:
+async def drop_count(tx: Transaction, kind: str, owner: str) -> None:
     """Call after deleting the owner."""
     await tx.execute("DELETE FROM quota_shares WHERE kind = $1 AND owner = $2", kind, owner)
+
+
+async def take_amount(tx: Transaction, kind: str, owner: str, amount: int, quota: int) -> bool:
+    """Take ``amount`` of an owner's quota, of which nothing was taken before its first call. False if less is left."""
+    left = await tx.fetch_one(_TAKE_AMOUNT, kind, owner, tx.lane, amount, quota)
+    if left is not None and left[0] >= 0:
+        return True
+    missing = amount if left is None else 0  # a new lane's row lacks the amount already
+    for share in dict.fromkeys((max(quota // _AMOUNT_PARTS, amount), amount)):
+        handed_out = await tx.fetch_one(_HAND_OUT, kind, owner, share, quota)
+        if handed_out is not None:
+            if handed_out[0] < 0:  # the owner's first row
+                await tx.execute(_FILL, kind, owner, 0, quota - share + 1, quota)
+            await tx.execute(_FILL, kind, owner, tx.lane, share - missing, quota)
+            return True
+    await tx.execute(_FILL, kind, owner, tx.lane, amount - missing, quota)
+    lanes = await tx.fetch_all(_LANES_WITH_ROOM, kind, owner)
+    if sum(room for _, room in lanes) < amount:
+        return False
+    for lane, room in lanes:
+        taken = min(room, amount)
+        await tx.execute(_FILL, kind, owner, lane, -taken, quota)
+        amount -= taken
+    return True
+
+
+async def give_amount_back(tx: Transaction, kind: str, owner: str, amount: int) -> None:
+    await tx.execute(_GIVE_BACK_AMOUNT, kind, owner, tx.lane, amount)
 
 
 async def _refill(tx: Transaction, kind: str, owner: str, quota: int, *, missing: int) -> None:
