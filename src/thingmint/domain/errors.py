@@ -179,6 +179,14 @@ class CrossAccountRole(Denied):
         super().__init__("The caller", "iam:PassRole", role, explicit=True)
 
 
+class TopicDenied(Denied):
+    """A device, registry or broker of Yandex IoT Core may not publish to the topic, whatever the caller may do."""
+
+    def __init__(self, owner: str, why: str) -> None:
+        super().__init__(owner, "publish", "the topic", explicit=True)
+        self.args = (f"{owner} may not publish to the topic: {why}",)
+
+
 class LimitExceeded(DomainError):
     """A quota of the ``kind`` is used up; ``reason`` says which."""
 

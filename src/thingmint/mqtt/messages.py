@@ -9,11 +9,14 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
 from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable
+from thingmint.domain.messages import Message
+from thingmint.domain.yandex_topics import broker_topic
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS, check_publish
 from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
+from thingmint.mqtt.protocol.topics import is_topic_name
 from thingmint.services.authentication_decisions import parts_of_session_name, session_name
 from thingmint.services.messages import Connection, RetainedMessage
 from thingmint.store.table import from_micros, to_micros
@@ -24,7 +27,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.errors import DomainError
-    from thingmint.domain.messages import Message
     from thingmint.mqtt.broker.interface import Aged, Broker
     from thingmint.mqtt.connection_index import ConnectionIndex, Member
     from thingmint.mqtt.peer import Peer
@@ -122,6 +124,14 @@ class GatewayMessages:
 
     async def publish(self, scope: Scope, message: Message) -> None:
         _check(message)
+        await self._publish(scope, message)
+
+    async def publish_of_owner(self, scope: Scope, space: str, topic: str, payload: bytes) -> None:
+        if not is_topic_name(topic):
+            raise Invalid("topic", "is empty, or has one of the characters + and #")
+        await self._publish(scope, Message(broker_topic(space, topic), payload, 1))
+
+    async def _publish(self, scope: Scope, message: Message) -> None:
         answered: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
 
         def done(reason: Reason) -> None:

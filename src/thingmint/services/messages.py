@@ -80,6 +80,13 @@ class Messages(OpenSessions, Protocol):
         """
         ...
 
+    async def publish_of_owner(self, scope: Scope, space: str, topic: str, payload: bytes) -> None:
+        """Publish a message of a device, registry or broker of Yandex IoT Core, at QoS 1.
+
+        ``topic`` is canonical, ``space`` the id of the registry or broker that it is of. Raises as ``publish`` does.
+        """
+        ...
+
     async def retained_message(self, scope: Scope, topic: str) -> RetainedMessage:
         """Return a retained message. Raises NotFound, and Unsupported if the operator's own broker stores them."""
         ...

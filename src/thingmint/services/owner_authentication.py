@@ -23,7 +23,7 @@ from thingmint.store.queries import load_queries
 if TYPE_CHECKING:
     from thingmint.services.device_facts import Dependency
     from thingmint.services.password_verification import PasswordVerifier
-    from thingmint.store.engine import Store
+    from thingmint.store.engine import Fetcher, Store
 
 _QUERIES = load_queries("owner_facts")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,50}")
@@ -65,19 +65,23 @@ class PasswordLogin(NamedTuple):
     password_id: str
 
 
+async def find_owner(fetcher: Fetcher, account: str, id: str) -> OwnerFacts | None:
+    if not _ID.fullmatch(id):
+        return None
+    rows = await fetcher.fetch_all(_QUERIES["owner_facts"], id, account)
+    if not rows:
+        return None
+    kind, found, region, registry, disabled, aliases = rows[0]
+    return OwnerFacts(account, kind, found, region, registry, bool(disabled), orjson.loads(aliases))
+
+
 class OwnerAuthenticator:
     def __init__(self, store: Store, passwords: PasswordVerifier) -> None:
         self._store = store
         self._passwords = passwords
 
     async def find(self, account: str, id: str) -> OwnerFacts | None:
-        if not _ID.fullmatch(id):
-            return None
-        rows = await self._store.fetch_all(_QUERIES["owner_facts"], id, account)
-        if not rows:
-            return None
-        kind, found, region, registry, disabled, aliases = rows[0]
-        return OwnerFacts(account, kind, found, region, registry, bool(disabled), orjson.loads(aliases))
+        return await find_owner(self._store, account, id)
 
     async def aliases_of(self, registry: str) -> dict[str, str]:
         """Return the topics by alias of all devices of a registry. Raises LimitExceeded and Unavailable."""

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from thingmint.yandex.operations import devices, exports, owners, passwords, platform, registries  # noqa: F401 - this fills OPEN
+from thingmint.yandex.operations import (  # noqa: F401 - this fills OPEN
+    devices,
+    exports,
+    owners,
+    passwords,
+    platform,
+    publishing,
+    registries,
+)
 from thingmint.yandex.operations.declaring import OPEN, OPERATIONS, WITHOUT_TRANSACTION
 
 __all__ = ["OPEN", "OPERATIONS", "SERVED", "WITHOUT_TRANSACTION"]

@@ -146,9 +146,9 @@ def without_transaction(name: str) -> Callable[[_Open], _Open]:
     return declare
 
 
-def reads(name: str, *, find: Find) -> Callable[[_Apply], _Apply]:
+def reads(name: str, *, find: Find, prepare: Prepare | None = None) -> Callable[[_Apply], _Apply]:
     def declare(apply: _Apply) -> _Apply:
-        OPERATIONS[f"/{name}"] = Operation(name=name, apply=apply, writes=False, find=find)
+        OPERATIONS[f"/{name}"] = Operation(name=name, apply=apply, writes=False, find=find, prepare=prepare)
         return apply
 
     return declare
