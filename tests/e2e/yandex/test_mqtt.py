@@ -55,6 +55,7 @@ def fleet(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     return Fleet(cloud, registry, device, other, broker, pairs)
 
 
+@pytest.mark.both_engines
 @pytest.mark.parametrize("version", [4, 5])
 @pytest.mark.parametrize("name", ["registry", "device", "other", "broker"])
 def test_owners_connect_by_certificate_or_by_password(fleet: Fleet, name: str, version: int) -> None:
@@ -179,6 +180,7 @@ def test_large_messages_and_long_topics(fleet: Fleet) -> None:
         assert not client.publish("$me/device/events", b"x" * (256 * 1024 + 1))
 
 
+@pytest.mark.both_engines
 def test_access_ends_with_its_credential(fleet: Fleet, tmp_path: Path) -> None:
     cloud, pair = fleet.cloud, Pair(tmp_path, "new")
     device = cloud.device(fleet.registry, certificates=[{"certificate_data": pair.pem}], password=PASSWORD)
@@ -198,6 +200,7 @@ def test_access_ends_with_its_credential(fleet: Fleet, tmp_path: Path) -> None:
     assert not Client(cloud.server, None, device, PASSWORD).connect()
 
 
+@pytest.mark.both_engines
 def test_a_disabled_registry_closes_and_refuses_all_its_connections(fleet: Fleet, tmp_path: Path) -> None:
     cloud, pair = fleet.cloud, Pair(tmp_path, "registry")
     registry = cloud.registry(certificates=[{"certificate_data": pair.pem}])
@@ -218,6 +221,7 @@ def test_a_disabled_registry_closes_and_refuses_all_its_connections(fleet: Fleet
         pass
 
 
+@pytest.mark.both_engines
 def test_new_aliases_hold_for_open_subscriptions(fleet: Fleet, tmp_path: Path) -> None:
     cloud, pair = fleet.cloud, Pair(tmp_path, "new")
     device = cloud.device(fleet.registry, certificates=[{"certificate_data": pair.pem}])
