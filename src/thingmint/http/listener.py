@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from thingmint.http.client_hello import peek_protocols
 from thingmint.http.connection_limits import Acceptor
 from thingmint.http.protocol import HEAD_TIMEOUT, RECEIVE_BUFFER, SEND_BUFFER, LimitedProtocol
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _KEEP_ALIVE = 75  # seconds
 _TLS_SHUTDOWN_TIMEOUT = 2.0  # seconds, for an idle client to answer close_notify
+_SHORTEST = 0.1  # seconds
 _GRACE = 30  # seconds, for requests in flight when the server stops
 
 
@@ -43,8 +46,15 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+Take = Callable[[socket.socket, "Place", str], Coroutine[None, None, None]]
+"""Takes over an accepted connection with its place, and the client's address."""
+
+
 class HttpListener(uvicorn.Server):
-    """uvicorn with other code to accept connections, and without its signal handlers: the server has its own."""
+    """uvicorn with other code to accept connections, and without its signal handlers: the server has its own.
+
+    ``http2`` gets the connections of TLS clients that offer HTTP/2 and no HTTP/1.1, as gRPC's clients do.
+    """
 
     def __init__(
         self,
@@ -54,6 +64,7 @@ class HttpListener(uvicorn.Server):
         refusals: RefusalLog,
         memory: RequestMemory,
         tls: ssl.SSLContext | None = None,
+        http2: Take | None = None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -73,6 +84,7 @@ class HttpListener(uvicorn.Server):
         self._refusals = refusals
         self._memory = memory
         self._tls = tls
+        self._http2 = http2
         self._serving: asyncio.Task[None] | None = None
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
@@ -114,13 +126,17 @@ class HttpListener(uvicorn.Server):
 
     async def _connect(self, connection: socket.socket, place: Place, address: str) -> None:
         """Returns after the TLS handshake. From then on the protocol is responsible for the place."""
-        del address
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + HEAD_TIMEOUT
+        if self._http2 is not None and await self._is_http2(connection, place):
+            await self._http2(connection, place, address)
+            return
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            await loop.connect_accepted_socket(
                 lambda: LimitedProtocol(self.config, self.server_state, self._memory, place),
                 connection,
                 ssl=self._tls,
-                ssl_handshake_timeout=HEAD_TIMEOUT if self._tls else None,
+                ssl_handshake_timeout=max(ends - loop.time(), _SHORTEST) if self._tls else None,
                 ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT if self._tls else None,
             )
         except OSError:  # the handshake failed, or took too long
@@ -128,3 +144,16 @@ class HttpListener(uvicorn.Server):
         except asyncio.CancelledError:
             place.closed()
             raise
+
+    async def _is_http2(self, connection: socket.socket, place: Place) -> bool:
+        """False after the time-out: what is left of the handshake's time then ends the connection."""
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT):
+                offered = await peek_protocols(connection)
+        except TimeoutError:
+            return False
+        except asyncio.CancelledError:
+            connection.close()
+            place.closed()
+            raise
+        return b"h2" in offered and b"http/1.1" not in offered

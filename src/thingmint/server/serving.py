@@ -269,10 +269,11 @@ async def serve(
         instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests, broker
     )
     refusals = reports.connections.refusals
+    grpc = grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls)
     listeners: dict[str, HttpListener | GrpcListener] = {
-        "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context),
+        "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context, grpc.take),
         "http": HttpListener(app, http_socket, limits["http"], refusals, access.memory),
-        "grpc": grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls),
+        "grpc": grpc,
     }
     listeners |= await metadata_listeners(instance, access, settings, reports.requests, limits["http"], refusals)
     gateway = gateway_of(

@@ -159,7 +159,7 @@ class Handlers(grpc.GenericRpcHandler):
             call.outcome,
             method,
             message,
-            port=self._port,
+            port=self._relay.port_of(call.rpc.peer()) or self._port,
             idempotency_key=_bytes(key).decode("latin-1") if key is not None else None,
         )
         answer = built.SerializeToString()

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
 
-from thingmint.http.connection_limits import Acceptor
+from thingmint.domain.names import source_of
+from thingmint.http.connection_limits import Acceptor, TooMany
 from thingmint.yandex.grpc import Handlers
 from thingmint.yandex.grpc_services import StandardServices
-from thingmint.yandex.relay import HANDSHAKE_TIMEOUT, Relay
+from thingmint.yandex.relay import HANDSHAKE_TIMEOUT, Places, Relay
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Sequence
 
     from thingmint.access.request_log import RefusalLog
-    from thingmint.http.connection_limits import AddressLimits
+    from thingmint.http.connection_limits import AddressLimits, Place
     from thingmint.yandex.grpc import GrpcParts
 
 
@@ -41,6 +42,7 @@ _OPTIONS = (
 )
 _MAX_CONCURRENT_RPCS = 4096  # the limits of calls in grpc.py are lower
 _MAX_SOCKET_PATH = 80  # bytes, with room for a number after it
+_RECEIVE_BUFFER = 64 * 1024  # bytes: the kernel's, for connections that come with that of a small request
 _GRACE = 30.0  # seconds, for calls in flight when the server stops
 
 
@@ -84,6 +86,17 @@ class GrpcListener:
         await self._server.start()
         self._acceptor = Acceptor(self._sock, self._limits, self._refusals, self._relay.connect)
         self._acceptor.start()
+
+    async def take(self, connection: socket.socket, place: Place, address: str) -> None:
+        """Serves a connection that another listener has accepted. It counts for the limits of both."""
+        own = self._limits.admit(address)
+        if isinstance(own, TooMany):
+            self._refusals.note("connection_refused", source_of(address), own.reason)
+            connection.close()
+            place.closed()
+            return
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        await self._relay.connect(connection, Places(place, own), address)
 
     async def stop(self) -> None:
         """Stops accepting connections, and returns when the calls in progress are answered."""

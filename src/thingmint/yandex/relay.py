@@ -1,4 +1,4 @@
-"""Relays the connections of the gRPC port to grpcio, which cannot limit connections itself.
+"""Relays the connections of gRPC's clients to grpcio, which cannot limit connections itself.
 
 TLS is between the client and grpcio: the relay passes encrypted data. grpcio sees the name of the relay's socket
 instead of the client's address; the relay maps the name to the address.
@@ -11,7 +11,7 @@ import itertools
 import os
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from thingmint.http.transport import MAX_UNSENT, StallGuard
 
@@ -39,6 +39,11 @@ class Relay:
         connection = self._connection_of(peer)
         return connection.address if connection is not None else None
 
+    def port_of(self, peer: str) -> int | None:
+        """The port that the client connected to; None if it has disconnected."""
+        connection = self._connection_of(peer)
+        return connection.port if connection is not None else None
+
     def abort(self, peer: str) -> None:
         """Closes the connection of a peer, which ends all of its calls."""
         connection = self._connection_of(peer)
@@ -48,12 +53,13 @@ class Relay:
     def _connection_of(self, peer: str) -> Connection | None:
         return self._connections.get(peer.rpartition("-")[2])
 
-    async def connect(self, client: socket.socket, place: Place, address: str) -> None:
+    async def connect(self, client: socket.socket, place: Place | Places, address: str) -> None:
         """Relays an accepted connection."""
         loop = asyncio.get_running_loop()
         number = str(next(self._numbers))
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection = Connection(address, place, lambda: self._connections.pop(number, None))
+        port = client.getsockname()[1]
+        connection = Connection(address, port, place, lambda: self._connections.pop(number, None))
         try:
             server.setblocking(False)
             self._name(server, number)
@@ -82,11 +88,27 @@ class Relay:
             connection.abort()
 
 
+class Places(NamedTuple):
+    """The places of a connection that two kinds of listeners count."""
+
+    one: Place
+    other: Place
+
+    def opened(self) -> None:
+        self.one.opened()
+        self.other.opened()
+
+    def closed(self) -> None:
+        self.one.closed()
+        self.other.closed()
+
+
 class Connection:
     """The two ends of a relayed connection. When one end is closed, so is the other."""
 
-    def __init__(self, address: str, place: Place, forget: Callable[[], object]) -> None:
+    def __init__(self, address: str, port: int, place: Place | Places, forget: Callable[[], object]) -> None:
         self.address = address
+        self.port = port
         self.is_over = False
         self.client = _End(self, self._client_sent)
         self.server = _End(self, self._server_sent)
