@@ -1,7 +1,7 @@
 """The metadata service of a virtual machine in Yandex Cloud, as far as SDKs use it: a service account's IAM token.
 
 Every program that can connect gets the token. So the listener is on a loopback address, and a request that a browser or
-a proxy sends for someone else is refused: it has no header Metadata-Flavor, or another Host than this machine
+a proxy sends for another client is refused: it has no header Metadata-Flavor, or another Host than this machine
 (DNS rebinding), or names its origin.
 """
 
@@ -50,7 +50,7 @@ class MetadataApi:
         if [value for name, value in headers if name == _FLAVOR[0]] != [_FLAVOR[1]]:
             raise Unauthenticated("missing", "The header Metadata-Flavor: Google is needed")
         if any(name in _FOREIGN for name, _ in headers):
-            raise Unauthenticated("wrong", "A request that was made for someone else is refused")
+            raise Unauthenticated("wrong", "A request that a browser or a proxy sends for another client is refused")
         if not _is_here([value for name, value in headers if name == b"host"]):
             raise Unauthenticated("wrong", "Host must be localhost or a loopback address")
         if not route:

@@ -169,7 +169,7 @@ def test_the_sdk_gets_such_a_token(creator: Creator, worker: Worker) -> None:
     assert create(creator.cloud, "grpc", answer.iam_token).created_by == worker.id
 
 
-def test_the_audit_trail_has_who_acted_as_whom(
+def test_the_audit_log_has_who_acted_as_whom(
     server: RunningServer, cloud: Cloud, creator: Creator, worker: Worker
 ) -> None:
     token = token_for(creator.cloud, worker.id)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BAD = Reason.BAD_USER_NAME_OR_PASSWORD
 LIMITED = {BAD, Reason.SERVER_BUSY}
-NOBODY = "are00000000000000000"
+UNKNOWN_ID = "are00000000000000000"
 
 WRONG_PASSWORDS: dict[str, bytes | None] = {
     "none": None,
@@ -78,7 +78,7 @@ def test_a_wrong_password_is_refused_with_any_certificate(
         assert answer is BAD, certificate
 
 
-@pytest.mark.parametrize("user_name", ["", NOBODY, "x", "$devices", "?SDK=Python&Version=1", "é", "x" * 300])
+@pytest.mark.parametrize("user_name", ["", UNKNOWN_ID, "x", "$devices", "?SDK=Python&Version=1", "é", "x" * 300])
 def test_an_unknown_user_name_is_refused_with_the_certificate_of_any_owner(
     owners: Owners, source: str, user_name: str
 ) -> None:
@@ -91,7 +91,7 @@ def test_an_unknown_user_name_is_refused_with_the_certificate_of_any_owner(
 def test_an_unknown_certificate_does_not_help_to_find_ids(owners: Owners, source: str) -> None:
     """Ids that exist are answered like ids that do not, and count as wrong passwords alike."""
     answers = []
-    for user_name in (NOBODY, owners.device):
+    for user_name in (UNKNOWN_ID, owners.device):
         made = credential(owners.folder)
         answers.append([owners.log_in(user_name, WRONG, made, source=source) for _ in range(13)])
     assert answers[0] == answers[1]
@@ -128,7 +128,7 @@ def test_user_names_of_aws_clients_mean_nothing_with_their_certificates(owners: 
     iot.create_policy(policyName="all", policyDocument=document(allow("iot:*")))
     iot.attach_policy(policyName="all", target=arn)
     iot.close()
-    for user_name in ("?SDK=Python&Version=1.2", "", "thermometer", NOBODY, "é" * 100):
+    for user_name in ("?SDK=Python&Version=1.2", "", "thermometer", UNKNOWN_ID, "é" * 100):
         for password in (None, b"", b"\xff", b"x" * 60_000):
             assert owners.log_in(user_name, password, made) is Reason.SUCCESS
     with Device(owners.cloud.server, made) as device:
