@@ -47,7 +47,7 @@ def device_caller(scope: Scope, fingerprint: str, client_id: str) -> Caller:
 
 
 def owner_caller(accepted: AcceptedOwner, client_id: str) -> Caller:
-    """Returns a device, registry or broker of Yandex IoT Core as a caller of the audit trail."""
+    """Returns a device, registry or broker of Yandex IoT Core as a caller of the audit log."""
     scope, topics = accepted.scope, accepted.topics
     return Caller(
         account=scope.account,
