@@ -233,6 +233,7 @@ async def _init(
     account: str | None = None,
 ) -> dict[str, Any]:
     from thingmint.access.administration.accounts import extend_instance, list_accounts
+    from thingmint.domain.errors import DomainError
     from thingmint.instance.clients import move_endpoints, update_endpoints
     from thingmint.instance.create import DEFAULT_REGION, create, exists, open_store
     from thingmint.instance.key_files import is_encrypted
@@ -265,6 +266,8 @@ async def _init(
         added = await store.write(lambda tx: extend_instance(tx, hostnames, regions, now))
         move_endpoints(directory, (await store.read(list_hostnames))[0])
         return {"created": False, "hostnames": added[0], "regions": added[1]}
+    except DomainError as error:
+        raise AdminError(str(error)) from None
     finally:
         await store.close()
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
+pytestmark = pytest.mark.both_engines
+
 MQTT = "mqtt.cloud.yandex.net"
 PASSWORD = "Correct-password-1"
 
@@ -170,8 +172,22 @@ def test_the_command_line_gives_lists_and_removes_a_name(tenants: tuple[Tenant, 
         "access", "hostname", "add", "cli.example.org", "--account", one.id, "--api", "aws", "--data-dir", data
     )
     assert refused.returncode != 0
-    assert f"cli.example.org is a host name of account {one.id} (yandex, us-east-1): remove it first" in refused.stderr
+    told = f"cli.example.org is a host name of account {one.id} (yandex, us-east-1): remove it first"
+    assert told in refused.stderr
+    init = in_process("init", "--hostname", "cli.example.org", "--data-dir", data)
+    assert (init.returncode, init.stderr) == (1, f"thingmint: {told}\n")
     assert expected not in run("remove", "cli.example.org")
+
+
+def test_init_refuses_a_name_of_an_account(tmp_path: Path) -> None:
+    data = ("--data-dir", tmp_path / "data")
+    assert in_process("init", *data).returncode == 0
+    account = orjson.loads(in_process("access", "account", "list", *data, "--output=json").stdout)[0]["id"]
+    name = ("one.example.org", "--account", account, "--api", "yandex")
+    assert in_process("access", "hostname", "add", *name, *data).returncode == 0
+    refused = in_process("init", "--hostname", "one.example.org", *data)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("thingmint: one.example.org is a host name of account")
 
 
 def test_a_name_of_the_setting_overrides_a_stored_one(tmp_path: Path) -> None:
@@ -206,3 +222,6 @@ def test_other_processes_follow(tmp_path: Path, url: str) -> None:
         LocalAdmin(second).ask("hostname.remove", name=MQTT)
         until(lambda: MQTT not in certificate_names(first), "the other process does not follow")
         assert not Client(first, tenant.pair, host=MQTT, verify=False).connect()
+        done = in_process("init", "--hostname", "all.example.org", "--data-dir", first.data_dir)
+        assert done.returncode == 0, done.stderr
+        until(lambda: "all.example.org" in certificate_names(second), "the other process does not follow")

@@ -72,10 +72,13 @@ async def add_regions(tx: Transaction, account: str, regions: Sequence[str]) -> 
 async def extend_instance(
     tx: Transaction, hostnames: Sequence[str], regions: Sequence[str], now: datetime
 ) -> tuple[list[str], list[str]]:
-    """Adds host names, and regions to the first account. Returns the new host names and the new regions."""
+    """Adds host names, and regions to the first account. Returns the new host names and the new regions.
+
+    Raises AlreadyExists if an account has one of the host names.
+    """
     administrator = await find_first_user(tx)
     names, added = await give_hostnames(tx, hostnames), await add_regions(tx, administrator.account, regions)
-    if added:
+    if names or added:
         await publish_access_change(tx, now)
     return names, added
 
