@@ -14,23 +14,31 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-__all__ = ["Devices"]
+__all__ = ["Devices", "Identity"]
 
-_PROGRAM = Path(__file__).with_name("mqtt_client.py")
+Identity = Path | tuple[str, str]
+
+_MODULE = "benchmarks.mqtt_client"
+_SCRIPTS = Path(__file__).parent.parent
 
 
 class Devices:
     """A context manager for the process; leaving it closes all connections. All methods raise LoadFailed.
 
-    Devices use the ``identities`` (files with a certificate and its key) in turn, and trust ``ca``.
+    Devices trust ``ca``, and use the ``identities`` in turn: each is a file with a certificate and its key, or a user
+    name and a password.
     """
 
-    def __init__(self, port: int, ca: Path, identities: Sequence[Path]) -> None:
-        self._first = {"port": port, "ca": str(ca), "identities": [str(path) for path in identities]}
+    def __init__(self, port: int, ca: Path, identities: Sequence[Identity]) -> None:
+        self._first = {"port": port, "ca": str(ca), "identities": [_fields(identity) for identity in identities]}
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-I", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-Es", "-m", _MODULE],
+            cwd=_SCRIPTS,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         self._order(self._first)
         self._answer()
@@ -42,18 +50,34 @@ class Devices:
         self._process.kill()
         self._process.communicate()
 
-    def visit(self, devices: int, seconds: float) -> Outcome:
-        """Connects, waits for CONNACK and disconnects, repeatedly. Each connection uses another identity."""
-        return self._run("visit", devices=devices, seconds=seconds)
+    def visit(self, devices: int, seconds: float = 3600.0, count: int = sys.maxsize) -> Outcome:
+        """Connects, waits for CONNACK and disconnects, repeatedly: for ``seconds``, or ``count`` times.
+
+        Each connection uses another identity.
+        """
+        return self._run("visit", devices=devices, seconds=seconds, count=count)
 
     def stay(self, devices: int) -> list[Path]:
-        """Connects devices that stay connected, and returns their identities."""
+        """Connects devices that stay connected, and returns the files of those that have certificates."""
         self._order({"order": "stay", "devices": devices})
-        return [Path(path) for path in self._answer()["identities"]]
+        return [Path(path) for path in self._answer()["identities"] if path is not None]
 
-    def publish(self, seconds: float, *, echo: bool, size: int = 100) -> Outcome:
-        """Devices that stayed publish at QoS 1, one message at a time; with ``echo``, each to itself."""
-        return self._run("publish", seconds=seconds, echo=echo, bytes=size)
+    def publish(
+        self,
+        seconds: float,
+        *,
+        topic: str = "bench/{}/data",
+        echo: bool = False,
+        hearer: tuple[Identity, str] | None = None,
+        size: int = 100,
+    ) -> Outcome:
+        """Devices that stayed publish at QoS 1, one message at a time, to ``topic`` with the client id in it.
+
+        With ``echo``, each subscribes to its topic and gets its messages back. ``hearer`` connects too, and subscribes
+        to a filter; then a message counts once it is received there.
+        """
+        heard = {"identity": _fields(hearer[0]), "filter": hearer[1]} if hearer is not None else None
+        return self._run("publish", seconds=seconds, topic=topic, echo=echo, hearer=heard, bytes=size)
 
     def provision(self, devices: int, seconds: float, **how: Any) -> Outcome:
         """Provisions devices. ``how`` are template, prefix, csr, key and folder (see ``mqtt_client.py``)."""
@@ -92,3 +116,8 @@ class Devices:
     def _fail(self) -> None:
         assert self._process.stderr is not None
         raise LoadFailed(self._process.stderr.read().decode(errors="replace").strip())
+
+
+def _fields(identity: Identity) -> Sequence[str | None]:
+    """The fields of mqtt_client's Identity."""
+    return [str(identity)] if isinstance(identity, Path) else [None, *identity]

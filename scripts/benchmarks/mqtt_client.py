@@ -1,285 +1,35 @@
-"""The load on the MQTT gateway: one process that acts as many devices, over mutual TLS 1.3 and MQTT 3.1.1.
+"""The load on the MQTT gateway: one process that acts as many devices, over TLS 1.3 and MQTT 3.1.1.
 
-Run as a program, it reads one order from each line of standard input and writes one result in a line, as ``load.py``
-does. The behaviour of a device is a generator ("conversation"): it sends packets, and is resumed with the answers.
+Run as a module, it reads one order from each line of standard input and writes one result in a line, as ``load.py``
+does. What the devices do are the conversations of a Swarm.
 """
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import resource
-import select
-import socket
-import ssl
 import sys
 import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.mqtt_packets import connect_packet, puback_for, publish_packet, subscribe_packet, topic_and_payload
+from benchmarks.mqtt_swarm import CLOSED, HEARD, READY, Device, Identity, LoadFailed, Swarm
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Generator, Sequence
 
 __all__: list[str] = []
 
-_RECEIVE_BYTES = 64 * 1024
-_SILENCE = 30.0  # seconds without any event, after which the load fails
-_SOURCES = 16  # source addresses of the devices, because servers limit the connections from one address
-_KEEP_ALIVE = 1200  # seconds, so that idle devices send no PINGREQ
-
-# A conversation is resumed with a packet, or with one of these: the handshake is done; the server has closed.
-_READY = b"\0"
-_CLOSED = b""
-
-_DISCONNECT = b"\xe0\x00"
-
-
-class LoadFailed(Exception):
-    """A server did not do what a device requested."""
-
-
-def packet(first: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    length, size = bytearray(), len(body)
-    while size >= 0x80:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes((first, *length)) + body
-
-
-def text(value: str) -> bytes:
-    return len(value).to_bytes(2, "big") + value.encode()
-
-
-def connect_packet(client_id: str) -> bytes:
-    return packet(0x10, text("MQTT"), b"\x04\x02", _KEEP_ALIVE.to_bytes(2, "big"), text(client_id))
-
-
-def publish_packet(topic: str, payload: bytes, id: int) -> bytes:
-    return packet(0x32, text(topic), id.to_bytes(2, "big"), payload)
-
-
-def subscribe_packet(id: int, *filters: str) -> bytes:
-    return packet(0x82, id.to_bytes(2, "big"), *(text(filter) + b"\x01" for filter in filters))
-
-
-def puback_for(publish: bytes) -> bytes:
-    """The answer to a PUBLISH of QoS 1."""
-    position = body_of(publish)
-    position += 2 + int.from_bytes(publish[position : position + 2], "big")
-    return b"\x40\x02" + publish[position : position + 2]
-
-
-def topic_and_payload(publish: bytes) -> tuple[str, bytes]:
-    start = body_of(publish) + 2
-    end = start + int.from_bytes(publish[start - 2 : start], "big")
-    return publish[start:end].decode(), publish[end + 2 * bool(publish[0] & 0x06) :]
-
-
-def body_of(whole: bytes) -> int:
-    position = 1
-    while whole[position] & 0x80:
-        position += 1
-    return position + 1
-
-
-class Device:
-    """A device: its connection, and the conversation that uses it."""
-
-    def __init__(self, swarm: Swarm, number: int, identity: Path) -> None:
-        self.swarm = swarm
-        self.number = number
-        self.identity = identity  # certificate and key
-        self.client_id = f"bench-{number}"
-        self.conversation: Generator[None, bytes, None] | None = None
-        self.is_open = False
-
-    def open(self) -> None:
-        """Opens the connection. The conversation is resumed with _READY after the handshake."""
-        swarm = self.swarm
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.bind((f"127.0.0.{2 + self.number % _SOURCES}", 0))
-        self._socket.settimeout(_SILENCE)
-        self._socket.connect(("127.0.0.1", swarm.port))
-        self._socket.setblocking(False)
-        swarm.context.load_cert_chain(self.identity)  # a connection keeps the certificate that it was made with
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = swarm.context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
-        self._shaken = False
-        self._buffer = b""
-        self.is_open = True
-        swarm.register(self._socket.fileno(), self)
-        self._shake()
-
-    def send(self, data: bytes) -> None:
-        self._tls.write(data)
-        self._flush()
-
-    def end(self) -> None:
-        """Sends DISCONNECT and close_notify together; the server then closes the connection."""
-        self._tls.write(_DISCONNECT)
-        with contextlib.suppress(ssl.SSLWantReadError):
-            self._tls.unwrap()
-        self._flush()
-
-    def close(self) -> None:
-        if self.is_open:
-            self.is_open = False
-            self.swarm.unregister(self._socket.fileno())
-            self._socket.close()
-
-    def readable(self) -> None:
-        try:
-            data = self._socket.recv(_RECEIVE_BYTES)
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            self.close()
-            self.swarm.resume(self, _CLOSED)
-            return
-        self._incoming.write(data)
-        if not self._shaken and not self._shake():
-            return
-        while self.is_open:
-            try:
-                received = self._tls.read(_RECEIVE_BYTES)
-            except ssl.SSLWantReadError:
-                return
-            except ssl.SSLError as error:
-                if not isinstance(error, ssl.SSLZeroReturnError):
-                    raise LoadFailed(f"device {self.number}: {error}") from error
-                return
-            if not received:
-                return
-            self._take(received)
-
-    def _take(self, data: bytes) -> None:
-        data = self._buffer + data
-        while len(data) >= 2:
-            length = shift = 0
-            for position in range(1, min(len(data), 5)):
-                length |= (data[position] & 0x7F) << shift
-                shift += 7
-                if data[position] < 0x80:
-                    break
-            else:
-                break
-            end = position + 1 + length
-            if len(data) < end:
-                break
-            whole, data = data[:end], data[end:]
-            self.swarm.resume(self, whole)
-        self._buffer = data
-
-    def _shake(self) -> bool:
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            self._flush()
-            return False
-        self._flush()
-        self._shaken = True
-        self.swarm.resume(self, _READY)
-        return True
-
-    def _flush(self) -> None:
-        data = self._outgoing.read()
-        if data:
-            # The server may have closed: what it sent before is still read.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                self._socket.sendall(data)
-
-
-class Swarm:
-    def __init__(self, first: dict[str, Any]) -> None:
-        self.port: int = first["port"]
-        self.context = ssl.create_default_context(cafile=first["ca"])
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_3
-        self.devices: list[Device] = []  # devices that stay connected
-        self.serials = itertools.count()
-        self._identities = itertools.cycle([Path(path) for path in first["identities"]])
-        self._numbers = itertools.count()
-        self._poll = select.epoll()
-        self._by_descriptor: dict[int, Device] = {}
-        self._running = 0
-        self._events: deque[tuple[Device, bytes]] = deque()
-        self.latencies: list[float] = []
-        self.deadline = 0.0
-
-    def register(self, descriptor: int, device: Device) -> None:
-        self._by_descriptor[descriptor] = device
-        self._poll.register(descriptor, select.EPOLLIN)
-
-    def unregister(self, descriptor: int) -> None:
-        self._poll.unregister(descriptor)
-        del self._by_descriptor[descriptor]
-
-    def resume(self, device: Device, event: bytes) -> None:
-        """Resumes the conversation later, because it can open the device's connection again."""
-        self._events.append((device, event))
-
-    def next_identity(self) -> Path:
-        return next(self._identities)
-
-    def new_device(self) -> Device:
-        return Device(self, next(self._numbers), self.next_identity())
-
-    def goes_on(self) -> bool:
-        return time.perf_counter() < self.deadline
-
-    def done(self, began: float) -> float:
-        now = time.perf_counter()
-        self.latencies.append(now - began)
-        return now
-
-    def start(self, device: Device, conversation: Generator[None, bytes, None]) -> None:
-        self._running += 1
-        device.conversation = conversation
-        self._step(device, None)
-
-    def run(self, more: Callable[[], bool] = lambda: False, at_once: int = 0) -> None:
-        """Runs until all conversations have ended. ``more`` starts another one, or returns False."""
-        while True:
-            while self._running < at_once and more():
-                pass
-            while self._events:
-                device, event = self._events.popleft()
-                self._step(device, event)
-            if not self._running:
-                if not at_once or not more():
-                    return
-                continue
-            ready = self._poll.poll(_SILENCE, 256)
-            if not ready:
-                raise LoadFailed(f"{self._running} devices have heard nothing for {_SILENCE:.0f} seconds")
-            for descriptor, _ in ready:
-                self._by_descriptor[descriptor].readable()
-
-    def _step(self, device: Device, event: bytes | None) -> None:
-        if device.conversation is None:
-            if event == _CLOSED:
-                raise LoadFailed(f"device {device.number} was thrown out")
-            return
-        try:
-            if event is None:
-                next(device.conversation)
-            else:
-                device.conversation.send(event)
-        except StopIteration:
-            device.conversation = None
-            self._running -= 1
+_INDEX = 6  # digits of a publisher's index at the beginning of a message
 
 
 def letting_in(device: Device) -> Generator[None, bytes, None]:
     """Connects over TCP and TLS, sends CONNECT and waits for CONNACK."""
     device.open()
-    if (yield) != _READY:
+    if (yield) != READY:
         raise LoadFailed(f"device {device.number}: no handshake")
-    device.send(connect_packet(device.client_id))
+    device.send(connect_packet(device.client_id, device.identity.user_name, device.identity.password))
     answer = yield
     if answer[:1] != b"\x20" or answer[3]:
         raise LoadFailed(f"device {device.number}: CONNECT was answered with {answer!r}")
@@ -287,7 +37,7 @@ def letting_in(device: Device) -> Generator[None, bytes, None]:
 
 def leaving(device: Device) -> Generator[None, bytes, None]:
     device.end()
-    while (yield) != _CLOSED:
+    while (yield) != CLOSED:
         pass
 
 
@@ -304,19 +54,21 @@ def staying(device: Device) -> Generator[None, bytes, None]:
     yield from letting_in(device)
 
 
-def subscribing(device: Device) -> Generator[None, bytes, None]:
-    device.send(subscribe_packet(1, f"bench/{device.client_id}/echo"))
+def subscribing(device: Device, filter: str) -> Generator[None, bytes, None]:
+    device.send(subscribe_packet(1, filter))
     answer = yield
     if answer[:1] != b"\x90" or answer[-1] != 1:
         raise LoadFailed(f"SUBSCRIBE was answered with {answer!r}")
 
 
-def publishing(device: Device, topic: str, payload: bytes, *, echo: bool) -> Generator[None, bytes, None]:
-    """Publishes one message at a time: waits for its PUBACK and, with ``echo``, until it is delivered back."""
+def publishing(
+    device: Device, topic: str, payload: bytes, *, echo: bool = False, heard: bool = False
+) -> Generator[None, bytes, None]:
+    """Publishes one message at a time: waits for its PUBACK, and until it is delivered back or heard."""
     swarm, id = device.swarm, 0
     while swarm.goes_on():
         id = id % 65_535 + 1
-        acknowledged, delivered = False, not echo
+        acknowledged, delivered = False, not (echo or heard)
         began = time.perf_counter()
         device.send(publish_packet(topic, payload, id))
         while not (acknowledged and delivered):
@@ -326,14 +78,27 @@ def publishing(device: Device, topic: str, payload: bytes, *, echo: bool) -> Gen
             elif echo and answer[:1] == b"\x32":
                 device.send(puback_for(answer))
                 delivered = True
+            elif heard and answer == HEARD:
+                delivered = True
             else:
                 raise LoadFailed(f"PUBLISH was answered with {answer!r}")
         swarm.done(began)
 
 
+def hearing(device: Device, publishers: Sequence[Device]) -> Generator[None, bytes, None]:
+    """Receives the publishers' messages, and resumes each publisher. Never ends."""
+    while True:
+        answer = yield
+        if answer[:1] != b"\x32":
+            raise LoadFailed(f"a subscriber got {answer!r}")
+        device.send(puback_for(answer))
+        _, payload = topic_and_payload(answer)
+        device.swarm.resume(publishers[int(payload[:_INDEX])], HEARD)
+
+
 def waiting(device: Device, moments: dict[int, float]) -> Generator[None, bytes, None]:
     """Waits until the server closes the connection."""
-    while (yield) != _CLOSED:
+    while (yield) != CLOSED:
         pass
     moments[device.number] = time.perf_counter()
 
@@ -362,7 +127,7 @@ def provisioning(device: Device, order: dict[str, Any], folder: Path) -> Generat
         device.client_id = (yield from _asking(device, register, asked))["thingName"]
         yield from leaving(device)
         own.write_text(made["certificatePem"] + made.get("privateKey", order["key"]))
-        device.identity = own
+        device.identity = Identity(str(own))
         yield from letting_in(device)
         swarm.done(began)
         yield from leaving(device)
@@ -392,10 +157,36 @@ def _asking(device: Device, topic: str, request: Any) -> Generator[None, bytes, 
     return result
 
 
+def _publish(swarm: Swarm, *, topic: str, bytes: int, echo: bool, hearer: dict[str, Any] | None, **_: Any) -> None:
+    """Publishes from all devices that stayed. ``hearer`` is a further one, which receives all messages."""
+    topics = [topic.format(device.client_id) for device in swarm.devices]
+    if echo:
+        for device, own in zip(swarm.devices, topics, strict=True):
+            swarm.start(device, subscribing(device, own))
+        swarm.run()
+    if hearer is not None:
+        ears = Device(swarm, 0, Identity(*hearer["identity"]))
+        ears.client_id = "hearer"
+        swarm.start(ears, staying(ears))
+        swarm.run()
+        swarm.start(ears, subscribing(ears, hearer["filter"]))
+        swarm.run()
+        ears.conversation = hearing(ears, swarm.devices)
+        next(ears.conversation)
+    for index, (device, own) in enumerate(zip(swarm.devices, topics, strict=True)):
+        payload = f"{index:0{_INDEX}}".encode().ljust(bytes, b"x")
+        swarm.start(device, publishing(device, own, payload, echo=echo, heard=hearer is not None))
+    swarm.run()
+    if hearer is not None:
+        swarm.start(ears, leaving(ears))
+        swarm.run()
+
+
 def _serve(swarm: Swarm, order: dict[str, Any]) -> dict[str, Any]:
     cpu, start = time.process_time(), time.perf_counter()
     swarm.latencies = []
     swarm.deadline = start + order.get("seconds", 0.0)
+    swarm.left = order.get("count", sys.maxsize)
     devices: Sequence[Device] = swarm.devices
     further: dict[str, Any] = {}
     kind = order["order"]
@@ -417,17 +208,9 @@ def _serve(swarm: Swarm, order: dict[str, Any]) -> dict[str, Any]:
 
         swarm.run(more, at_once=64)
         swarm.devices += fresh
-        further = {"identities": [str(device.identity) for device in fresh]}
+        further = {"identities": [device.identity.certificate for device in fresh]}
     elif kind == "publish":
-        payload = b"x" * order["bytes"]
-        if order["echo"]:
-            for device in devices:
-                swarm.start(device, subscribing(device))
-            swarm.run()
-        for device in devices:
-            topic = f"bench/{device.client_id}/{'echo' if order['echo'] else 'data'}"
-            swarm.start(device, publishing(device, topic, payload, echo=order["echo"]))
-        swarm.run()
+        _publish(swarm, **order)
     elif kind == "wait":
         moments: dict[int, float] = {}
         for device in devices:
