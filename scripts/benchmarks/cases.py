@@ -23,6 +23,7 @@ from benchmarks.mqtt_gateway import MQTT_STEPS, mqtt_gateway
 from benchmarks.provisioning import PROVISIONING_STEPS, provisioning
 from benchmarks.signed import Signer, bearer_get, new_csr, plain_get
 from benchmarks.yandex import WIRES, YandexFleet
+from benchmarks.yandex_mqtt import YANDEX_MQTT_STEPS, yandex_mqtt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,6 +229,7 @@ CASES = (
     Case("get-device", 4, get_device),
     Case(ENGINES, ENGINES_STEPS, engines),
     Case("mqtt", MQTT_STEPS, mqtt_gateway),
+    Case("yandex-mqtt", YANDEX_MQTT_STEPS, yandex_mqtt),
     Case("provisioning", PROVISIONING_STEPS, provisioning),
     Case("hostile", HOSTILE_STEPS, hostile),
 )

@@ -26,7 +26,7 @@ from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from thingmint.store.engine import Transaction
@@ -110,15 +110,15 @@ def csr_pem(key: ec.EllipticCurvePrivateKey) -> str:
     return request.public_bytes(Encoding.PEM).decode()
 
 
-def register(server: RunningServer, fleet: DeviceFleet) -> None:
+def register(server: RunningServer, fleet: DeviceFleet, policy: Mapping[str, Any] = _POLICY) -> None:
     """Registers the certificates as ACTIVE, with a policy. Writes to the database: the API would take a minute."""
     client: Any = boto3.session.Session().client("iot", **server.boto3_arguments())
     name = f"fleet-{uuid.uuid4()}"
-    policy_arn = client.create_policy(policyName=name, policyDocument=json.dumps(_POLICY))["policyArn"]
+    policy_arn = client.create_policy(policyName=name, policyDocument=json.dumps(policy))["policyArn"]
     _, _, _, region, account, _ = policy_arn.split(":")
     asyncio.run(_insert(server.data_dir / "thingmint.db", Scope(account, region), fleet.certificates, name))
     # The server reads one snapshot until it writes. This write makes it see the registrations.
-    client.create_policy(policyName=f"{name}-seen", policyDocument=json.dumps(_POLICY))
+    client.create_policy(policyName=f"{name}-seen", policyDocument=json.dumps(policy))
     client.close()
 
 

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from benchmarks.load import Outcome
     from thingmint.testing import RunningServer
 
-__all__ = ["MQTT_STEPS", "connecting", "mqtt_gateway"]
+__all__ = ["MQTT_STEPS", "NO_RATES", "connecting", "mqtt_gateway"]
 
 MQTT_STEPS = 5
 
-_NO_RATES = {f"THINGMINT_MQTT_RATES__{name}": "0" for name in ("PUBLISHES", "SUBSCRIBES", "RECEIVED")}
+NO_RATES = {f"THINGMINT_MQTT_RATES__{name}": "0" for name in ("PUBLISHES", "SUBSCRIBES", "RECEIVED")}
 _AT_ONCE = 32  # devices that connect at the same time
 _CLIENTS = 50  # devices that publish, each one message at a time
 _EVICTED = 20
@@ -77,7 +77,7 @@ def mqtt_gateway(bench: Bench) -> list[Figure]:
     try:
         with contextlib.ExitStack() as stack:
             fleet = make_fleet(folder / "fleet", 1_000 if bench.quick else 5_000)
-            server = stack.enter_context(running_server(folder / "data", arguments=SERVE, environment=_NO_RATES))
+            server = stack.enter_context(running_server(folder / "data", arguments=SERVE, environment=NO_RATES))
             register(server, fleet)
             subjects = list(_subjects(stack, folder, server, fleet))
             figures = [] if len(subjects) > 1 else [_absent()]

@@ -50,10 +50,11 @@ _GOT = 64  # devices for which Get asks in turn
 
 
 class YandexFleet:
-    """A context manager that creates a registry and an IAM token at a server."""
+    """A context manager that creates a registry, with a certificate if one is given, and an IAM token at a server."""
 
-    def __init__(self, server: RunningServer) -> None:
+    def __init__(self, server: RunningServer, certificate: str | None = None) -> None:
         self._server = server
+        self._certificates = [certificate] if certificate is not None else []
         self._targets: dict[Wire, Target] = {
             "gRPC": Target(server.ports["grpc"], server.ca),
             "REST": Target(server.ports["api"], server.ca),
@@ -71,8 +72,9 @@ class YandexFleet:
         self._authorization = f"Bearer {token}"
         registries: Any = RegistryServiceStub(self._channel)
         folder = self._server.environment("yandex")["THINGMINT_YC_FOLDER_ID"]
-        made = registries.Create(CreateRegistryRequest(folder_id=folder), metadata=self._metadata)
-        self._registry = _unpacked(made, Registry()).id
+        certificates = [CreateRegistryRequest.Certificate(certificate_data=pem) for pem in self._certificates]
+        request = CreateRegistryRequest(folder_id=folder, certificates=certificates)
+        self._registry = _unpacked(registries.Create(request, metadata=self._metadata), Registry()).id
         return self
 
     def __exit__(
@@ -101,16 +103,20 @@ class YandexFleet:
     def _grpc(self, wire: Wire, method: str) -> GrpcMethod | None:
         return GrpcMethod(f"{_SERVICE}/{method}", dict(self._metadata)) if wire == "gRPC" else None
 
-    def _devices(self, count: int) -> list[str]:
-        """The ids of new devices."""
+    def create(self, requests: Sequence[CreateDeviceRequest]) -> list[str]:
+        """The ids of new devices in the registry."""
         stub: Any = DeviceServiceStub(self._channel)
-        request = CreateDeviceRequest(registry_id=self._registry)
         made: list[str] = []
-        while len(made) < count:
-            batch = range(min(_IN_FLIGHT, count - len(made)))
-            calls = [stub.Create.future(request, metadata=self._metadata) for _ in batch]
+        for start in range(0, len(requests), _IN_FLIGHT):
+            calls = []
+            for request in requests[start : start + _IN_FLIGHT]:
+                request.registry_id = self._registry
+                calls.append(stub.Create.future(request, metadata=self._metadata))
             made += [_unpacked(call.result(), Device()).id for call in calls]
         return made
+
+    def _devices(self, count: int) -> list[str]:
+        return self.create([CreateDeviceRequest() for _ in range(count)])
 
     def _add(self, wire: Wire, device: str, pem: str, *, keyed: bool) -> bytes:
         if wire == "gRPC":
