@@ -84,7 +84,9 @@ def short() -> str:
             ),
             (
                 "Yandex IoT Core, gRPC (9443) and REST (8443)",
-                f"{served} of {of_yandex} methods: {services}. The others answer UNIMPLEMENTED",
+                f"all {of_yandex} methods: {services}"
+                if served == of_yandex
+                else f"{served} of {of_yandex} methods: {services}",
             ),
             _MQTT,
             (

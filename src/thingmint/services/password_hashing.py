@@ -13,6 +13,7 @@ import asyncio
 import functools
 import hashlib
 import hmac
+import os
 import re
 import secrets
 import string
@@ -32,6 +33,7 @@ ARGON2ID = "argon2id:m=19456,t=2,p=1"
 SHA256 = "sha256"
 _ARGON2ID = re.compile(r"argon2id:m=(\d+),t=(\d+),p=(\d+)")
 _HASH_BYTES = 32
+_THREADS = max(1, (os.cpu_count() or 1) // 2)  # the event loop needs a core, too
 _GENERATED = "tmk1-"  # what passwords of ``new_password`` begin with
 _GENERATED_FORM = re.compile(_GENERATED + r"[A-Za-z0-9]{28}")
 _ALPHABET = string.ascii_letters + string.digits
@@ -77,7 +79,7 @@ class PasswordHasher:
     ``waiting`` is how many hashes may be under way or wait; more are refused, so that attempts cannot take all memory.
     """
 
-    def __init__(self, threads: int = 2, waiting: int = 100) -> None:
+    def __init__(self, threads: int = _THREADS, waiting: int = 100) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="passwords")
         self._left = waiting
 

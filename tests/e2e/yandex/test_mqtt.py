@@ -241,3 +241,24 @@ def test_new_aliases_hold_for_open_subscriptions(fleet: Fleet, tmp_path: Path) -
         assert client.publish("fresh/events", b"1")
         assert registry.publish(f"$devices/{device}/commands", b"2")
         assert client.receive() == ("fresh/commands", b"2")
+
+
+@pytest.mark.parametrize("by_password", [False, True])
+def test_the_calls_of_yandex_s_python_sample(fleet: Fleet, by_password: bool) -> None:
+    """As in its repository of examples, iot/Samples/python/client.py: one client id for each kind, and QoS 1."""
+    server, topics = fleet.cloud.server, f"$registries/{fleet.registry}"
+    commands, events = f"{topics}/commands", f"{topics}/events"
+    credentials = {
+        "device": (None, fleet.device, PASSWORD) if by_password else (fleet.pairs["device"],),
+        "registry": (None, fleet.registry, PASSWORD) if by_password else (fleet.pairs["registry"],),
+    }
+    with (
+        connected(server, *credentials["device"], client_id="Test_Device_Client") as device,
+        connected(server, *credentials["registry"], client_id="Test_Registry_Client") as registry,
+    ):
+        assert device.subscribe(commands) == [1]
+        assert registry.subscribe(events) == [1]
+        assert registry.publish(commands, b"reg commands")
+        assert device.publish(events, b"reg events")
+        assert device.receive() == (commands, b"reg commands")
+        assert registry.receive() == (events, b"reg events")
