@@ -134,6 +134,51 @@ _MANAGED_POLICY = Difference(
     lambda before, now: now if "WritePoliciesOfTemplates" in str(now) else before,
 )
 
+_BY_YANDEX_RULES = [
+    {"status": {"connect": "SUCCESS", "subscribe lamp-0/x": ["NOT_AUTHORIZED"], "closed": "NOT_AUTHORIZED"}}
+]
+
+
+def _under_yandex_name(before: Pages, now: Pages) -> Pages:
+    assert now in (_BY_YANDEX_RULES, _refused(before, now))
+    return now
+
+
+_YANDEX_NAME = Difference(
+    "Under a host name of Yandex IoT Core, certificates that are bound to a device or a registry are accepted without "
+    "policies and get that owner's topics. All others are refused.",
+    "mqtt",
+    ".*",
+    r"one-yandex\.example\.org",
+    _under_yandex_name,
+)
+
+_BOUND = Difference(
+    "The same holds for bound certificates under names of no account.",
+    "mqtt",
+    r"\d+-.*-bound-.*",
+    "localhost",
+    lambda before, now: _BY_YANDEX_RULES,
+)
+
+
+def _with_new_policies(before: Pages, now: Pages) -> Pages:
+    """The earlier list with the managed policies that it did not have."""
+    names = {policy["name"] for page in before for policy in page["body"]["data"]}
+    new = [policy for page in now for policy in page["body"]["data"] if policy["name"] not in names]
+    assert {policy["name"] for policy in new} == {"yandex/iam.serviceAccounts.tokenCreator"}
+    (page,) = before
+    return [{**page, "body": {**page["body"], "data": [*page["body"]["data"], *new]}}]
+
+
+_NEW_ROLE = Difference(
+    "There is a role to get tokens of service accounts.",
+    "native",
+    ".*",
+    "POST /v1/access/policy/list",
+    _with_new_policies,
+)
+
 _MORE_OF_AUDIT = ("reason", "closest", "client_id", "since", "count", "addresses")
 
 
@@ -164,6 +209,9 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _CANNOT_CONNECT,
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
+        _NEW_ROLE,
+        _YANDEX_NAME,
+        _BOUND,
         Difference(
             "GET /v1/certificates/{id} also returns the mode and the CA.",
             "native",
@@ -203,6 +251,9 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _CANNOT_CONNECT,
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
+        _NEW_ROLE,
+        _YANDEX_NAME,
+        _BOUND,
     ),
 }
 
