@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DOCUMENTS = documents()
 
 _RUNNABLE = {"sh", "python"}
-_SHOWN_ONLY = {"c", "cpp", "ini", "mermaid", "text", "toml", "yaml"}
+_SHOWN_ONLY = {"c", "cpp", "ini", "json", "mermaid", "text", "toml", "yaml"}
 _PROGRAMS = ("aws", "cmp", "curl", "mosquitto_pub", "openssl", "terraform")
 _PORTS = {"--api-port": "8443", "--http-port": "8080", "--grpc-port": "9443", "--mqtt-port": "8883"}
 _PATIENCE = 120.0  # seconds for one block
