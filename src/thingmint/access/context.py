@@ -23,7 +23,7 @@ class Caller:
     """An authenticated principal. ``principal`` and ``credential`` are ids.
 
     ``policies`` are the principal's; ``narrowed`` are the session's or token's, which can only restrict. The first
-    region is the account's home region.
+    region is the account's home region. ``until`` is the end of a token with which another caller acts as this one.
     """
 
     account: str
@@ -34,6 +34,7 @@ class Caller:
     credential: str
     policies: tuple[Policy, ...]
     narrowed: tuple[Policy, ...] | None = None
+    until: datetime | None = None
 
     @property
     def groups(self) -> tuple[tuple[Policy, ...], ...]:

@@ -15,7 +15,7 @@ import hmac
 import re
 import secrets
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import jwt
@@ -99,11 +99,14 @@ class IamTokens:
         return self._issue(caller, self._clock())
 
     async def for_service_account(self, by: Caller, id: str) -> NewToken:
-        """A token with which ``by`` acts as the service account ``id`` of its account. Raises NotFound."""
+        """A token with which ``by`` acts as the service account ``id`` of its account. Raises NotFound.
+
+        If ``by`` has such a token itself, the new one ends with it: else it could be renewed for ever.
+        """
         found = await self._directory.service_account(id)
         if found is None or found.account != by.account:
             raise NotFound("service account", id)
-        return self._issue(replace(found, credential=by.credential), self._clock(), found.principal)
+        return self._issue(replace(found, credential=by.credential, until=by.until), self._clock(), found.principal)
 
     async def for_metadata(self, id: str) -> NewToken:
         """A token of the service account ``id`` for a program of this machine. Raises NotFound."""
@@ -130,7 +133,7 @@ class IamTokens:
         found = await self._directory.service_account(acting_as[0])
         if found is None:
             raise Unauthenticated("unknown", "The service account was disabled or deleted")
-        return replace(found, credential=credential)
+        return replace(found, credential=credential, until=datetime.fromtimestamp(ends, UTC))
 
     async def revoke(self, token: str, context: RequestContext, outcome: Outcome) -> None:
         """Refuses ``token`` from now on. Raises Unauthenticated unless it is a valid token of this instance."""
@@ -141,6 +144,8 @@ class IamTokens:
     def _issue(self, caller: Caller, now: datetime, *acting_as: str, lifetime: timedelta = _LIFETIME) -> NewToken:
         """``acting_as`` is the service account's id if the credential is another principal's, or METADATA."""
         ends = (now + lifetime).replace(microsecond=0)
+        if caller.until is not None:
+            ends = min(ends, caller.until)
         claims = orjson.dumps([secrets.token_hex(8), caller.credential, int(ends.timestamp()), *acting_as])
         encoded = base64.urlsafe_b64encode(claims).rstrip(b"=").decode()
         return NewToken(f"{_PREFIX}{encoded}.{self._sign(encoded).decode()}", ends, caller)

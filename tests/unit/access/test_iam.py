@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from tests.unit.vectors import FakeClock
 from thingmint.access.context import Caller, Outcome, RequestContext
-from thingmint.access.iam import IamTokens
-from thingmint.domain.errors import Unauthenticated
+from thingmint.access.iam import METADATA, IamTokens
+from thingmint.domain.errors import NotFound, Unauthenticated
 from thingmint.domain.keys import generate_authorized_key
 
 if TYPE_CHECKING:
@@ -24,14 +25,16 @@ NOW = datetime(2026, 11, 21, 6, 0, 0, 123_456, tzinfo=UTC)
 SECONDS = int(NOW.timestamp())
 OFFICIAL = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
 ACCOUNT, KEY_ID, USER = "aje0service0account0", "aje0authorized0key00", "aje0user0000000000000"
+WORKER = "aje0worker0000000000"
 HOSTS = ["api.things.test", "localhost", "127.0.0.1", "::1"]
 PRIVATE, PUBLIC = generate_authorized_key()
 
 
 class Directory:
-    """One service account with a key, and one user with an API token."""
+    """One service account with a key, one without, and one user with an API token."""
 
     def __init__(self) -> None:
+        self.service_accounts = {ACCOUNT, WORKER}
         self.principals = {KEY_ID: ACCOUNT, "1": USER}
         self.revoked: dict[str, int] = {}
         self.noted: list[str] = []
@@ -56,6 +59,13 @@ class Directory:
         if id in self.revoked or credential not in self.principals:
             raise Unauthenticated("unknown", "gone")
         return caller(self.principals[credential], credential)
+
+    async def service_account(self, id: str) -> Caller | None:
+        return caller(id, "") if id in self.service_accounts else None
+
+    async def check_not_revoked(self, id: str) -> None:
+        if id in self.revoked:
+            raise Unauthenticated("unknown", "gone")
 
     async def revoke_iam_token(self, id: str, expires_at: int, context: RequestContext, outcome: Outcome) -> None:
         del context, outcome
@@ -300,3 +310,51 @@ async def test_nbf_is_compared_with_the_instances_clock() -> None:
     tokens.clock.now = NOW + timedelta(days=10_000)
     seconds = int(tokens.clock.now.timestamp())
     await exchange(tokens, encode(iat=seconds, nbf=seconds, exp=seconds + 3600))
+
+
+async def test_a_token_to_act_as_a_service_account_ends_with_both() -> None:
+    tokens = Tokens()
+    made = await tokens.for_service_account(caller(USER, "1"), WORKER)
+    assert made.ends == (NOW + timedelta(hours=12)).replace(microsecond=0)
+    acting = await tokens.authenticate(made.token)
+    assert (acting.principal, acting.credential, acting.until) == (WORKER, "1", made.ends)
+    tokens.directory.service_accounts.discard(WORKER)
+    assert await flaw_of(tokens.authenticate(made.token)) == "unknown"
+    tokens.directory.service_accounts.add(WORKER)
+    await tokens.authenticate(made.token)
+    del tokens.directory.principals["1"]
+    assert await flaw_of(tokens.authenticate(made.token)) == "unknown"
+
+
+async def test_a_token_that_was_made_with_such_a_token_ends_with_it() -> None:
+    tokens = Tokens()
+    first = await tokens.for_service_account(caller(USER, "1"), WORKER)
+    tokens.clock.now = NOW + timedelta(hours=11)
+    second = await tokens.for_service_account(await tokens.authenticate(first.token), ACCOUNT)
+    assert second.ends == first.ends
+    metadata = await tokens.for_metadata(WORKER)
+    third = await tokens.for_service_account(await tokens.authenticate(metadata.token), WORKER)
+    assert third.ends == metadata.ends == (NOW + timedelta(hours=12)).replace(microsecond=0)
+
+
+async def test_service_accounts_of_other_accounts_and_unknown_ones_get_no_token() -> None:
+    tokens = Tokens()
+    other = replace(caller(USER, "1"), account="2" * 12)
+    for by, id in ((other, WORKER), (caller(USER, "1"), "aje0unknown000000000")):
+        with pytest.raises(NotFound):
+            await tokens.for_service_account(by, id)
+    with pytest.raises(NotFound):
+        await tokens.for_metadata("aje0unknown000000000")
+
+
+async def test_a_token_of_the_metadata_service_ends_with_the_service_account() -> None:
+    tokens = Tokens()
+    made = await tokens.for_metadata(WORKER)
+    assert made.ends == (NOW + timedelta(hours=1)).replace(microsecond=0)
+    acting = await tokens.authenticate(made.token)
+    assert (acting.principal, acting.credential) == (WORKER, METADATA)
+    await revoke(tokens, made.token)
+    assert await flaw_of(tokens.authenticate(made.token)) == "unknown"
+    made = await tokens.for_metadata(WORKER)
+    tokens.directory.service_accounts.discard(WORKER)
+    assert await flaw_of(tokens.authenticate(made.token)) == "unknown"
