@@ -11,6 +11,7 @@ Messages arrive under the form that the subscriber used.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -81,12 +82,15 @@ class TopicOwner:
     aliases: Mapping[str, str] = field(default_factory=dict)
     _aliases_of: dict[str, list[tuple[str, str]]] = field(init=False, repr=False, compare=False)
     """By the id of the device in their topics: a registry has thousands, and looks them up for each message."""
+    _ordered: list[str] = field(init=False, repr=False, compare=False)
+    """The aliases, sorted: those that begin alike are next to each other."""
 
     def __post_init__(self) -> None:
         found: dict[str, list[tuple[str, str]]] = {}
         for alias, target in self.aliases.items():
             found.setdefault(_id_in(target), []).append((alias, target))
         object.__setattr__(self, "_aliases_of", found)
+        object.__setattr__(self, "_ordered", sorted(self.aliases))
 
     def with_aliases(self, aliases: Mapping[str, str]) -> TopicOwner:
         return replace(self, aliases=aliases)
@@ -148,7 +152,7 @@ class TopicOwner:
             return self._of_me(name)
         if name.startswith("$"):
             return name
-        alias = next((alias for alias in self.aliases if name.startswith(alias)), None)
+        alias = self._alias_in(name)
         if alias is not None:
             return self.aliases[alias] + name[len(alias) :]
         if name.startswith(_WITHOUT_DOLLAR):
@@ -183,14 +187,23 @@ class TopicOwner:
 
         A filter with a wildcard where the alias is reads more than it matches: ``shown`` leaves out the rest.
         """
-        fixed = _WILDCARD.split(filter, maxsplit=1)[0]
-        for alias, target in self.aliases.items():
-            if filter.startswith(alias):
-                yield target + filter[len(alias) :]
-            elif alias.startswith(fixed) and _may_begin(filter, alias):
-                levels = target.rstrip("/").split("/")
-                whole = levels if target.endswith("/") or len(levels) < 3 else levels[:-1]
-                yield "/".join((*whole, "#"))
+        begun = self._alias_in(filter)
+        if begun is not None:
+            yield self.aliases[begun] + filter[len(begun) :]
+            return
+        fixed, levels = _WILDCARD.split(filter, maxsplit=1)[0], filter.split("/")
+        for at in range(bisect_left(self._ordered, fixed), len(self._ordered)):
+            alias = self._ordered[at]
+            if not alias.startswith(fixed):
+                return
+            if _may_begin(levels, alias):
+                yield _all_below(self.aliases[alias])
+
+    def _alias_in(self, name: str) -> str | None:
+        """The alias that the name begins with. No alias begins another, so only the last one before the name can be it."""
+        at = bisect_right(self._ordered, name)
+        alias = self._ordered[at - 1] if at else None
+        return alias if alias is not None and name.startswith(alias) else None
 
     def _names(self, filter: str, topic: str) -> Iterator[str]:
         """The names of a canonical topic that are of the filter's form."""
@@ -256,6 +269,13 @@ def _id_in(canonical: str) -> str:
     return canonical.partition("/")[2].partition("/")[0]
 
 
+def _all_below(target: str) -> str:
+    """A filter that all topics which begin with the target of an alias match."""
+    levels = target.rstrip("/").split("/")
+    whole = levels if target.endswith("/") or len(levels) < 3 else levels[:-1]
+    return "/".join((*whole, "#"))
+
+
 def _has_no_kind(filter: str) -> bool:
     space, *levels = filter.split("/")
     return space in _ME_SPACES and len(levels) < 2 and levels != ["#"]
@@ -284,9 +304,9 @@ def _common(source: _Source, filter: str) -> Iterator[str]:
     yield "/".join((space, id if source.id == _ANY else source.id, source.kind, *rest))
 
 
-def _may_begin(filter: str, alias: str) -> bool:
-    """Whether the filter can match a topic that begins with the alias, of which the last level may go on."""
-    levels, wanted = filter.split("/"), alias.split("/")
+def _may_begin(levels: Sequence[str], alias: str) -> bool:
+    """Whether a filter with these levels can match a topic that begins with the alias, whose last level may go on."""
+    wanted = alias.split("/")
     for at, level in enumerate(wanted):
         if at == len(levels):
             return False

@@ -296,3 +296,13 @@ def test_no_topic_and_no_filter_breaks_the_rules(text: str) -> None:
         if not isinstance(published, Deny) and owner.kind != "broker":
             assert parse_topic(published) is not None
         owner.reads(text)
+
+
+@given(words=st.sets(st.text("ab/é", min_size=1, max_size=4)), name=st.text("ab/é", max_size=6))
+def test_a_topic_is_that_of_the_alias_that_it_begins_with(words: set[str], name: str) -> None:
+    own = {word for word in words if not any(word != other and word.startswith(other) for other in words)}
+    aliases = {alias: f"$devices/d{number}/commands/" for number, alias in enumerate(sorted(own))}
+    owner = TopicOwner("registry", "r1", "r1", aliases)
+    published = owner.publishes(name)
+    expected = [target + name[len(alias) :] for alias, target in aliases.items() if name.startswith(alias)]
+    assert ([] if isinstance(published, Deny) else [published]) == expected
