@@ -200,7 +200,8 @@ class TopicOwner:
                 yield _all_below(self.aliases[alias])
 
     def _alias_in(self, name: str) -> str | None:
-        """The alias that the name begins with. No alias begins another, so only the last one before the name can be it."""
+        """The alias that the name begins with."""
+        # No alias is the beginning of another, so it can only be the last one that sorts before the name.
         at = bisect_right(self._ordered, name)
         alias = self._ordered[at - 1] if at else None
         return alias if alias is not None and name.startswith(alias) else None
