@@ -557,7 +557,7 @@ WRONG_TYPES = {
         ("listener_certificate_lifetime", "audit_retention", "mqtt_outage_grace"),
         "must be a duration such as 90d, 12h, 30m or 45s",
     ),
-    "a table": dict.fromkeys(("hooks", "endpoints", "broker", "quotas", "connections"), "must be a table"),
+    "a table": dict.fromkeys(("hooks", "export_hooks", "endpoints", "broker", "quotas"), "must be a table"),
     "a list": {"mqtt_proxy_fingerprints": "must be a list"},
     "text": {"host": "must be text", "default_account": "must be text", "ca_passphrase": "must be text"},
     "a path": {"data_dir": "must be a path", "store_file": "must be a path"},
@@ -570,7 +570,7 @@ PYTHON = re.compile(
 @pytest.mark.parametrize(("name", "message"), [pair for each in WRONG_TYPES.values() for pair in each.items()])
 @pytest.mark.parametrize("value", ["[[1]]", "{ x = [1] }", "1979-05-27"])
 def test_wrong_types_in_the_file_are_refused(folder: Path, name: str, message: str, value: str) -> None:
-    taken = {"hooks", "endpoints", "quotas", "connections", "broker"} if "{" in value else set()
+    taken = {"hooks", "export_hooks", "endpoints", "quotas", "connections", "broker"} if "{" in value else set()
     if value == "[[1]]" and name == "mqtt_proxy_fingerprints":
         taken = {name}  # it is a list
     (folder / "thingmint.toml").write_text(f"{name} = {value}")

@@ -208,7 +208,7 @@ class ExportHookSettings(Table):
         try:
             check_files(hook)
         except (OSError, UnicodeError) as error:
-            raise ConfigError("export-hooks", f"a file cannot be used: {error}") from None
+            raise ConfigError("export-hooks", f"a file of the hook for {self.stream} cannot be used: {error}") from None
         return hook
 
 

@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from paho.mqtt.reasoncodes import ReasonCode
@@ -33,16 +33,24 @@ class Pair:
     """A certificate and its key, in files. As Yandex's guide has it, all are of CN=localhost and self-signed."""
 
     def __init__(
-        self, folder: Path, name: str, begins: timedelta = timedelta(hours=-1), ends: timedelta = timedelta(days=365)
+        self,
+        folder: Path,
+        name: str,
+        begins: timedelta = timedelta(hours=-1),
+        ends: timedelta = timedelta(days=365),
+        names: Sequence[str] = (),
     ) -> None:
         key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-        certificate = (
+        builder = (
             x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
             .not_valid_before(now + begins)
             .not_valid_after(now + ends)
-            .sign(key, hashes.SHA256())
         )
+        if names:
+            listed = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+            builder = builder.add_extension(listed, critical=False)
+        certificate = builder.sign(key, hashes.SHA256())
         self.pem = certificate.public_bytes(Encoding.PEM).decode()
         self.certificate, self.key = folder / f"{name}.pem", folder / f"{name}.key"
         self.certificate.write_text(self.pem)

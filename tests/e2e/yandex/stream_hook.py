@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.yandex.clients import Cloud
+    from tests.e2e.yandex.mqtt_clients import Pair
 
 DATABASE, STREAM = "/ru-central1/b1g/etn", "telemetry"
 PASSWORD = "Correct-password-1"
@@ -56,7 +58,8 @@ class StreamHook:
 
 
 @contextmanager
-def stream_hook(port: int = 0) -> Iterator[StreamHook]:
+def stream_hook(pair: Pair | None = None) -> Iterator[StreamHook]:
+    """A hook that speaks HTTPS if it has a certificate."""
     hook = StreamHook()
 
     class Handler(BaseHTTPRequestHandler):
@@ -84,9 +87,15 @@ def stream_hook(port: int = 0) -> Iterator[StreamHook]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    hook.url = f"http://127.0.0.1:{server.server_address[1]}/records"
+    scheme = "http"
+    if pair is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(pair.certificate, pair.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        scheme = "https"
+    hook.url = f"{scheme}://localhost:{server.server_address[1]}/records"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -15,7 +15,7 @@ from yandex.cloud.iot.devices.v1 import registry_service_pb2
 from tests.e2e.databases import metric, several
 from tests.e2e.wire import until
 from tests.e2e.yandex.clients import Account, Cloud
-from tests.e2e.yandex.mqtt_clients import Client, connected
+from tests.e2e.yandex.mqtt_clients import Client, Pair, connected
 from tests.e2e.yandex.stream_hook import PASSWORD, StreamHook, add_export, delete_export, stream_hook, waiting
 from thingmint.testing import running_server
 
@@ -387,3 +387,30 @@ def test_one_of_two_processes_sends_and_the_other_goes_on_when_it_is_killed(tmp_
         assert metric(other, "exports_lease_held") == 1
         for each in clouds:
             each.close()
+
+
+@pytest.mark.parametrize(
+    ("trusted", "host", "arrives"), [(True, "localhost", True), (False, "localhost", False), (True, "127.0.0.1", False)]
+)
+def test_the_certificate_of_a_hook_is_verified(tmp_path: Path, trusted: bool, host: str, arrives: bool) -> None:
+    pair = Pair(tmp_path, "hook", names=["localhost"])
+    ca = {"ca_file": str(pair.certificate)} if trusted else {}
+    (tmp_path / "token").write_text("secret")
+    with stream_hook(pair) as hook:
+        hook.url = hook.url.replace("localhost", host)
+        setting = hook.setting(token_file=str(tmp_path / "token"), **ca)
+        with running_server(tmp_path / "data", arguments=_LOG, environment=setting) as server:
+            cloud = Cloud(server)
+            registry = cloud.registry(password=PASSWORD)
+            add_export(cloud, registry)
+            with publisher(server, registry) as owner:
+                assert owner.publish(f"$registries/{registry}/commands", b"x")
+            if arrives:
+                hook.wait_for("x")
+                assert hook.calls[0]["authorization"] == "Bearer secret"
+            else:
+                until(lambda: lines(server, "data_stream_export_failing"), seconds=30, what="it fails")
+                [line] = lines(server, "data_stream_export_failing")
+                assert "CERTIFICATE_VERIFY_FAILED" in line["why"]
+                assert hook.calls == []
+            cloud.close()
