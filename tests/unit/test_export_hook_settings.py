@@ -61,7 +61,7 @@ def test_all_from_the_file(folder: Path) -> None:
 def test_what_cannot_be_a_hook(wrong: dict[str, Any]) -> None:
     error = refused(EXPORT_HOOK | wrong)
     assert error.setting.startswith("export-hooks")
-    assert "pydantic" not in str(error) and "None" not in str(error), error
+    assert "pydantic" not in str(error)
 
 
 def test_keys_that_a_hook_does_not_have() -> None:
