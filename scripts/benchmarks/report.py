@@ -43,7 +43,7 @@ on the same cores. Authentication, authorization, the audit log and the request 
   chosen by a person, so the first connection of each of these devices costs one Argon2id hash. The server remembers a
   correct password for ten minutes, and the connections after the first one cost no hash. A message that one subscriber
   receives counts when it is acknowledged to the device and received by the subscriber: the registry, or one AWS device
-  with a wildcard.
+  with a wildcard. A message to `$me/device/state` is acknowledged when it is on disk as the last one of its topic.
 - A provisioning is a connection with a claim certificate, two requests, and a connection with the new certificate.
 
 In the table, "server CPU" and "client CPU" are the CPU time of one request on each side. "Per server core" is the

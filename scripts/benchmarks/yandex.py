@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import uuid
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from yandex.cloud.iam.v1.iam_token_service_pb2 import CreateIamTokenRequest
 from yandex.cloud.iam.v1.iam_token_service_pb2_grpc import IamTokenServiceStub
+from yandex.cloud.iot.devices.v1.device_data_service_pb2 import PublishDeviceDataRequest
 from yandex.cloud.iot.devices.v1.device_pb2 import Device
 from yandex.cloud.iot.devices.v1.device_service_pb2 import (
     AddDeviceCertificateRequest,
@@ -42,7 +44,8 @@ __all__ = ["WIRES", "Wire", "YandexFleet", "self_signed_pems"]
 Wire = Literal["gRPC", "REST"]
 WIRES: Sequence[Wire] = ("gRPC", "REST")
 
-_SERVICE = "/yandex.cloud.iot.devices.v1.DeviceService"
+_DEVICES = "/yandex.cloud.iot.devices.v1.DeviceService"
+_DATA = "/yandex.cloud.iot.devices.v1.DeviceDataService"
 _PATH = "/iot-devices/v1/devices"
 _PER_DEVICE = 10  # certificates; a device takes at most 50
 _IN_FLIGHT = 64
@@ -89,19 +92,25 @@ class YandexFleet:
             self._add(wire, devices[number % len(devices)], pem, keyed=keyed)
             for number, pem in enumerate(self_signed_pems(count))
         ]
-        return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, "AddCertificate"), once=True)
+        method = self._grpc(wire, _DEVICES, "AddCertificate")
+        return Load(self._targets[wire], connections, requests, grpc=method, once=True)
 
     def get(self, wire: Wire, connections: int) -> Load:
         """Get, for some devices in turn."""
         requests = [self._get(wire, device) for device in self._devices(_GOT)]
-        return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, "Get"))
+        return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, _DEVICES, "Get"))
+
+    def publish(self, wire: Wire, connections: int, devices: Sequence[str], size: int) -> Load:
+        """Publish of DeviceDataService, for the devices in turn."""
+        requests = [self._publish(wire, device, b"x" * size) for device in devices]
+        return Load(self._targets[wire], connections, requests, grpc=self._grpc(wire, _DATA, "Publish"))
 
     @property
     def _metadata(self) -> list[tuple[str, str]]:
         return [("authorization", self._authorization)]
 
-    def _grpc(self, wire: Wire, method: str) -> GrpcMethod | None:
-        return GrpcMethod(f"{_SERVICE}/{method}", dict(self._metadata)) if wire == "gRPC" else None
+    def _grpc(self, wire: Wire, service: str, method: str) -> GrpcMethod | None:
+        return GrpcMethod(f"{service}/{method}", dict(self._metadata)) if wire == "gRPC" else None
 
     def create(self, requests: Sequence[CreateDeviceRequest]) -> list[str]:
         """The ids of new devices in the registry."""
@@ -129,6 +138,13 @@ class YandexFleet:
         if wire == "gRPC":
             return GetDeviceRequest(device_id=device).SerializeToString()
         return self._http("GET", f"{_PATH}/{device}")
+
+    def _publish(self, wire: Wire, device: str, data: bytes) -> bytes:
+        topic = f"$devices/{device}/events"
+        if wire == "gRPC":
+            return PublishDeviceDataRequest(device_id=device, topic=topic, data=data).SerializeToString()
+        body = json.dumps({"topic": topic, "data": base64.b64encode(data).decode()}).encode()
+        return self._http("POST", f"{_PATH}/{device}/publish", body)
 
     def _http(self, method: str, path: str, body: bytes = b"", further: Mapping[str, str] | None = None) -> bytes:
         lines = [f"{method} {path} HTTP/1.1", "host: localhost", "accept: */*", f"authorization: {self._authorization}"]

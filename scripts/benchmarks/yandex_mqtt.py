@@ -26,7 +26,7 @@ from benchmarks.fleet import make_fleet, register
 from benchmarks.machine import resident_bytes
 from benchmarks.measuring import SERVE, mean_cost, measured
 from benchmarks.mqtt_gateway import NO_RATES
-from benchmarks.yandex import YandexFleet
+from benchmarks.yandex import WIRES, YandexFleet
 from thingmint.services.password_hashing import PasswordHasher, new_password
 from thingmint.testing import running_server
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["YANDEX_MQTT_STEPS", "yandex_mqtt"]
 
-YANDEX_MQTT_STEPS = 6
+YANDEX_MQTT_STEPS = 7
 
 _CASE = "yandex-mqtt"
 _AT_ONCE = 32  # devices that connect at the same time
@@ -49,6 +49,10 @@ _CLIENTS = 50  # devices that publish, each one message at a time
 _SETTLE = 1.0  # seconds
 _WARM_UP = 0.5
 _TURNS = 3
+_CALLERS = 32  # of Publish
+_CALLED = 64  # devices for which Publish is called in turn
+_BYTES = 100  # of a message
+_EARLY = 100  # devices that connect before memory is measured
 _HASHES = 20
 _ALL_MESSAGES = "bench/+/data"
 _PUBLISHES = f"QoS 1, {_CLIENTS} clients with window 1, acknowledged"
@@ -72,6 +76,8 @@ class _World:
     """
 
     server: RunningServer
+    fleet: YandexFleet
+    ids: Sequence[str]
     aws: Sequence[Identity]
     aws_hearer: Identity
     yandex: Sequence[Identity]
@@ -100,6 +106,7 @@ def yandex_mqtt(bench: Bench) -> list[Figure]:
                 *_connects(bench, world),
                 *_publishes(bench, world),
                 *_heard_publishes(bench, world),
+                *_api_publishes(bench, world),
             ]
     finally:
         shutil.rmtree(folder)
@@ -128,6 +135,8 @@ def _make_world(server: RunningServer, folder: Path, count: int, chosen: int) ->
     logins = list(zip(ids, passwords, strict=True))
     return _World(
         server,
+        fleet,
+        ids,
         aws.identities,
         hearer.identities[0],
         yandex.identities,
@@ -142,17 +151,24 @@ def _pems(fleet: DeviceFleet) -> list[str]:
 
 
 def _memory(bench: Bench, world: _World) -> list[Figure]:
-    """The devices of AWS stay connected meanwhile: else those of Yandex would get the memory that is free then."""
+    """The devices measured first stay connected: else the others would get the memory that is free then.
+
+    For the same reason some devices of both kinds connect before.
+    """
     bench.step("memory of idle Yandex devices")
-    figures = []
-    with world.devices(world.aws) as warm_up:
-        warm_up.visit(_AT_ONCE, 2 * _WARM_UP)
-    sizes = []
+    figures, sizes = [], []
     with contextlib.ExitStack() as stack:
-        for name, identities in (("AWS device", world.aws), ("Yandex device", world.yandex)):
+        kinds = [
+            (name, identities, stack.enter_context(world.devices(identities)))
+            for name, identities in (("AWS device", world.aws), ("Yandex device", world.yandex))
+        ]
+        for _, _, devices in kinds:
+            devices.visit(_AT_ONCE, 2 * _WARM_UP)
+            devices.stay(_EARLY)
+        for name, identities, devices in kinds:
             time.sleep(_SETTLE)
             before = resident_bytes(world.pid)
-            stack.enter_context(world.devices(identities)).stay(len(identities))
+            devices.stay(len(identities))
             time.sleep(_SETTLE)
             sizes.append((resident_bytes(world.pid) - before) / len(identities) / 1e3)
             figures.append(Figure(_CASE, f"Memory of an idle {name}, of {len(identities):,}", sizes[-1], "KB"))
@@ -206,6 +222,7 @@ def _publishes(bench: Bench, world: _World) -> list[Figure]:
             "AWS device": aws.publish,
             "Yandex device through an alias": yandex.publish,
             "Yandex device to $me/device/events": partial(yandex.publish, topic="$me/device/events/data"),
+            "Yandex device to $me/device/state": partial(yandex.publish, topic="$me/device/state/data"),
         }
         return _compared(bench, world, _PUBLISHES, loads, 2)
 
@@ -221,6 +238,17 @@ def _heard_publishes(bench: Bench, world: _World) -> list[Figure]:
             "Yandex device through an alias": partial(yandex.publish, hearer=(world.registry, _ALL_MESSAGES)),
         }
         return _compared(bench, world, f"{_PUBLISHES} and received by one subscriber", loads, 2)
+
+
+def _api_publishes(bench: Bench, world: _World) -> list[Figure]:
+    bench.step("DeviceDataService.Publish")
+    figures = []
+    for wire in WIRES:
+        with world.fleet.publish(wire, _CALLERS, world.ids[:_CALLED], _BYTES) as load:
+            load.run(seconds=_WARM_UP)
+            rate, cost = measured(world.pid, partial(load.run, seconds=bench.seconds(2)))
+        figures.append(Figure(_CASE, f"DeviceDataService.Publish ({wire}), {_CALLERS} clients", rate, "/s", cost=cost))
+    return figures
 
 
 def _compared(
