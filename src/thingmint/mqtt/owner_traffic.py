@@ -210,7 +210,7 @@ class OwnerTraffic:
             self._mqtt.suback(event.packet_id, codes)
             self._host.flush()
             for request, code in zip(event.requests, codes, strict=True):
-                if not code.failed and replays(request.filter):
+                if not code.failed and self._topics.kind != "broker" and replays(request.filter):
                     self._replay.start(request.filter)
 
         if new:

@@ -51,7 +51,7 @@ _PUT = (
     "ON CONFLICT (owner, kind, topic) DO UPDATE SET size = excluded.size, payload = excluded.payload"
 )
 _DELETE = "DELETE FROM last_messages WHERE owner = $1 AND kind = $2 AND topic = $3"
-_PAYLOAD = "SELECT payload FROM last_messages WHERE owner = $1 AND kind = $2 AND topic = $3"
+_PAYLOAD = "SELECT payload FROM last_messages WHERE owner = $1 AND kind = $2 AND topic = $3 AND registry = $4"
 _NAMES = " AND kind = $2 AND topic > $3 ORDER BY topic LIMIT $4"
 _NAMES_OF_OWNER = f"SELECT topic FROM last_messages WHERE owner = $1{_NAMES}"
 _NAMES_OF_REGISTRY = f"SELECT topic FROM last_messages WHERE registry = $1{_NAMES}"
@@ -155,13 +155,13 @@ class LastMessages:
 
         At most MAX_SENT, in the order of the topics. Each message is read when it is asked for. Raises Unavailable.
         """
-        _, id, kind, *_ = filter.split("/")
-        if kind not in PERMANENT_KINDS:
+        space, id, kind, *_ = (*filter.split("/"), "", "")
+        if not space.startswith("$") or kind not in PERMANENT_KINDS:
             return
         await self._soon.settle()
         sent = 0
         async for name in self._names(registry, id, kind, filter):
-            rows = await self._store.fetch_all(_PAYLOAD, _parsed(name).id, kind, name)
+            rows = await self._store.fetch_all(_PAYLOAD, _parsed(name).id, kind, name, registry)
             if rows:
                 yield name, bytes(rows[0][0])
                 sent += 1

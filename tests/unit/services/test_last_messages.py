@@ -141,6 +141,21 @@ async def test_messages_of_owners_that_are_not_there_are_not_kept(world: World) 
     assert await world.count("last_messages") == 0
 
 
+async def test_filters_of_others_find_nothing(world: World) -> None:
+    """Those of another registry, and of a broker, whose topics are free."""
+    last = world.environment.last_messages
+    registry, other = await world.registry(), await world.registry()
+    device = await world.device(registry)
+    for topic in (f"$devices/{device}/state", f"$devices/{device}/state/a"):
+        await last.keep(registry, topic, b"1")
+    for filter in (f"$devices/{device}/state", f"$devices/{device}/state/#", "$devices/+/state/#"):
+        assert await found(last, registry, filter) != {}
+        assert await found(last, other, filter) == {}
+        assert await found(last, "", filter) == {}
+    for filter in ("a", "#", "+/#", f"+/{device}/state/#", f"+/{device}/state", f"x/{device}/state", "+/+/state/#"):
+        assert await found(last, registry, filter) == await found(last, "", filter) == {}
+
+
 async def test_a_filter_gets_a_thousand_messages(world: World) -> None:
     last, registry = world.environment.last_messages, await world.registry()
     device = await world.device(registry)
