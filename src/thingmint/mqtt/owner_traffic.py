@@ -15,6 +15,7 @@ from thingmint.domain.messages import Message
 from thingmint.domain.policies.decisions import Deny
 from thingmint.domain.yandex_topics import MAX_TOPIC, broker_topic, canonical_topic, replays
 from thingmint.mqtt.broker.interface import Subscription
+from thingmint.mqtt.broker.topics import is_wildcard
 from thingmint.mqtt.connection_log import owner_caller
 from thingmint.mqtt.last_message_replay import Replay
 from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
@@ -54,6 +55,7 @@ YANDEX_LIMITS: Final = Limits(
 """Yandex: "Limits in Yandex IoT Core"; what it does not publish is as for AWS."""
 
 _MAX_SUBSCRIPTIONS = 100
+_MAX_WILDCARD_LEVELS = 16  # of a filter with wildcards: the embedded broker visits its levels for each message
 _MAX_REFUSALS = 100  # of one connection; then it is closed
 _MAX_NOTED = 64
 _MAX_KNOWN = 1000  # other devices of the registry that a connection remembers
@@ -225,6 +227,8 @@ class OwnerTraffic:
         filter = request.filter
         if filter not in self._subscriptions and len(self._subscriptions) >= _MAX_SUBSCRIPTIONS:
             return Reason.QUOTA_EXCEEDED
+        if is_wildcard(filter) and filter.count("/") >= _MAX_WILDCARD_LEVELS:
+            return Reason.TOPIC_FILTER_INVALID
         readable = await self._load_aliases(filter) or self._topics.reads(filter)
         if not isinstance(readable, Deny):
             for canonical in readable.filters:
