@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection import Connection
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.device_monitor import DeviceMonitor
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.limits import Limits
@@ -54,6 +55,7 @@ class Services:
     """None where the rules of Yandex IoT Core never hold."""
     exports: MessageExports | None = None
     last_messages: LastMessages | None = None
+    monitor: DeviceMonitor | None = None
     takeovers: Takeovers | None = None
     """None if no other process uses the store."""
 
@@ -72,12 +74,13 @@ def new_traffic(session: Member, services: Services, client_id: str, accepted: A
     mqtt, log = session.connection.mqtt, services.connection_log
     if isinstance(accepted, Accepted):
         return Traffic(session, session.peer, client_id, accepted, mqtt, log, services.provisioning)
-    owners, exports, last = services.owners, services.exports, services.last_messages
+    owners, exports, last, monitor = services.owners, services.exports, services.last_messages, services.monitor
     assert owners is not None, "without them no owner is accepted"
     assert exports is not None, "the server has all or none"
     assert last is not None, "the server has all or none"
+    assert monitor is not None, "the server has all or none"
     find, aliases_of = owners.find, owners.aliases_of
-    return OwnerTraffic(session, session.peer, client_id, accepted, mqtt, log, find, aliases_of, exports, last)
+    return OwnerTraffic(session, session.peer, client_id, accepted, mqtt, log, find, aliases_of, exports, last, monitor)
 
 
 def take(traffic: AnyTraffic, accepted: Accepted | AcceptedOwner) -> str | None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection import Connection
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.device_monitor import DeviceMonitor
     from thingmint.mqtt.listener import MqttListener
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
@@ -70,6 +71,7 @@ class Gateway:
         owners: OwnerAuthenticator | None = None,
         exports: MessageExports | None = None,
         last_messages: LastMessages | None = None,
+        monitor: DeviceMonitor | None = None,
     ) -> None:
         self._renewed = renewed
         material = renewed()
@@ -90,6 +92,7 @@ class Gateway:
             owners=owners,
             exports=exports,
             last_messages=last_messages,
+            monitor=monitor,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             rate_limit=RateLimit(rates or Rates()),
             slices=connections.slices,
@@ -120,6 +123,9 @@ class Gateway:
         await self._services.broker.start()
         await self._services.feed.poll()
         self._chores = [asyncio.create_task(self._monitor.run()), asyncio.create_task(self._follow_renewals())]
+        monitor = self._services.monitor
+        if monitor is not None:
+            self._chores.append(asyncio.create_task(monitor.run()))
         refusals = self._services.connection_log.refusals
         for listener in listeners:
             server = await listener.open(self._contexts, self._connection, self._address_limits, refusals)
@@ -134,6 +140,8 @@ class Gateway:
             chore.cancel()
         if self._chores:
             await asyncio.wait(self._chores)
+        if self._services.monitor is not None:
+            await self._services.monitor.save()
         await self._services.wills.close()
         await self._services.broker.stop()
 

@@ -8,18 +8,17 @@ match ``a`` in the embedded broker, as at AWS.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import LimitExceeded, Unavailable
 from thingmint.domain.messages import Message
 from thingmint.domain.policies.decisions import Deny
-from thingmint.domain.yandex_topics import MAX_TOPIC, broker_topic, canonical_topic, replays
+from thingmint.domain.yandex_topics import broker_topic, canonical_topic, replays
 from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.broker.topics import is_wildcard
 from thingmint.mqtt.connection_log import owner_caller
 from thingmint.mqtt.last_message_replay import Replay
 from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
-from thingmint.mqtt.protocol.limits import Limits
 from thingmint.mqtt.protocol.packets import PubAck, Publish
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.services.last_messages import is_permanent
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from thingmint.domain.messages import QoS
     from thingmint.mqtt.broker.interface import Link
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.mqtt.device_monitor import DeviceMonitor
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.connection import ServerConnection
     from thingmint.mqtt.protocol.events import Event
@@ -41,18 +41,6 @@ if TYPE_CHECKING:
     from thingmint.services.last_messages import LastMessages
     from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerFacts
-
-YANDEX_LIMITS: Final = Limits(
-    session_expiry=0,  # Yandex has no persistent sessions
-    maximum_packet_size=256 * 1024 + 4096,
-    retain_available=True,  # the flag is accepted and ignored
-    shared_available=False,
-    payload_bytes=256 * 1024,
-    topic_bytes=MAX_TOPIC,
-    topic_slashes=MAX_TOPIC,
-    filters_per_subscribe=100,
-)
-"""Yandex: "Limits in Yandex IoT Core"; what it does not publish is as for AWS."""
 
 _MAX_SUBSCRIPTIONS = 100
 _MAX_WILDCARD_LEVELS = 16  # of a filter with wildcards: the embedded broker visits its levels for each message
@@ -80,6 +68,7 @@ class OwnerTraffic:
         "_known",
         "_last",
         "_loop",
+        "_monitor",
         "_mqtt",
         "_noted",
         "_peer",
@@ -108,6 +97,7 @@ class OwnerTraffic:
         aliases_of: Callable[[str], Coroutine[Any, Any, Mapping[str, str]]],
         exports: MessageExports,
         last: LastMessages,
+        monitor: DeviceMonitor,
     ) -> None:
         self._topics = accepted.topics
         self._aliases_for: AcceptedOwner | None = None
@@ -122,6 +112,7 @@ class OwnerTraffic:
         self._aliases_of = aliases_of
         self._exports = exports
         self._last = last
+        self._monitor = monitor
         self._replay = Replay(self._last_messages, self._send_last)
         self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[str, tuple[tuple[str, ...], QoS]] = {}
@@ -154,6 +145,7 @@ class OwnerTraffic:
             self._refuse("Publish", packet.topic, canonical)
             self._host.disconnect(Reason.NOT_AUTHORIZED, f"publish to {packet.topic} is not allowed", with_will=False)
             return
+        self._monitor.published(self._topics.id)
         kept = self._kept(canonical, packet)
         if packet.qos and not await self._is_kept(kept, canonical, packet):
             return
@@ -241,6 +233,7 @@ class OwnerTraffic:
             return Reason.NOT_AUTHORIZED
         qos: QoS = 1 if request.qos else 0
         self._subscriptions[filter] = (tuple(map(self._internal, readable.filters)), qos)
+        self._monitor.subscribed(self._topics.id)
         return Reason(qos)
 
     def _drop_failed(self, filter: str, failed: Mapping[str, Reason]) -> Reason | None:
@@ -270,9 +263,15 @@ class OwnerTraffic:
             done(())
         return self.link.congestion()
 
+    def began(self) -> None:
+        """The connection was accepted."""
+        if self._topics.kind == "device":
+            self._monitor.connected(self.scope, self._topics.registry, self._topics.id, self._peer.address)
+
     def ended(self) -> None:
         """The connection ended."""
         self._replay.stop()
+        self._monitor.disconnected(self._topics.id)
 
     # From the broker.
 

@@ -16,9 +16,10 @@ from thingmint.mqtt.broker.interface import Opening
 from thingmint.mqtt.connection import Connection
 from thingmint.mqtt.connection_log import device_caller
 from thingmint.mqtt.connection_services import new_traffic, take
-from thingmint.mqtt.owner_traffic import YANDEX_LIMITS, OwnerTraffic
+from thingmint.mqtt.owner_traffic import OwnerTraffic
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
+from thingmint.mqtt.protocol.limits import YANDEX_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.wills import will_of
 from thingmint.services.authentication_decisions import Accepted, AcceptedOwner, Rejected, RejectionReason
@@ -265,6 +266,10 @@ class Session:
         services.wills.reconnected(accepted.scope, self._session_name, resumed=resumed)
         traffic.link = link
         self._traffic = traffic
+        facts: dict[str, object] = {"version": packet.version, "resumed": resumed}
+        if isinstance(traffic, OwnerTraffic):
+            traffic.began()
+            facts |= {"owner": traffic.caller.arn, "port": self.peer.port}
         services.clients.add(accepted.scope, self._session_name, self)
         if self.claim is not None and services.takeovers is not None and services.takeovers.published > self._published:
             services.takeovers.check(self.claim)  # another process may have taken this client id over already
@@ -275,8 +280,7 @@ class Session:
             self._client_id,
             self._resource(accepted.scope),
             started,
-            version=packet.version,
-            resumed=resumed,
+            **facts,
         )
         link.resume()
 

@@ -18,6 +18,7 @@ from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.front import Front, SingleApi
 from thingmint.http.listener import HttpListener
 from thingmint.http.probes import probes
+from thingmint.mqtt.device_monitor import DeviceMonitor
 from thingmint.mqtt.gateway import Gateway
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.provisioning import ProvisioningTopics
@@ -230,6 +231,7 @@ def gateway_of(
         owners=owners,
         exports=environment.exports,
         last_messages=environment.last_messages,
+        monitor=DeviceMonitor(instance.store, broker, utc_now),
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
     )
 

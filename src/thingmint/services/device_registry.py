@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import AlreadyExists, Conflict, NotFound
 from thingmint.services.bindings import bind, unbind_all
+from thingmint.services.device_activity import delete_activity
 from thingmint.services.exports import delete_exports
 from thingmint.services.last_messages import delete_last
 from thingmint.services.owners import Named, Owner
@@ -220,6 +221,7 @@ async def list_devices(
 
 async def delete_device(tx: Transaction, change: Change, device: Device) -> None:
     await _remove_credentials(tx, change, device)
+    await delete_activity(tx, device.id)
     await delete_last(tx, change.scope, device.id, device.registry, change.new_id, change.now)
     await drop_aliases(tx, device.registry, device.id, device.topic_aliases)
     if device.topic_aliases:

@@ -36,6 +36,7 @@ _FEW = {
     "ca_owners": "one row, or the rows of one key in accounts that have deleted it",
     "certificates": "one row",
     "connections": "one row for each parameter, of at most 500",
+    "device_activity": "one row",
     "device_aliases": "one row of the 5 of a device",
     "device_policy_attachments": "10 policies of a target",
     "device_policy_versions": "5 of a policy",

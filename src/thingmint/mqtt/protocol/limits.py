@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from thingmint.domain.yandex_topics import MAX_TOPIC
 from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.packets import ConnAck
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
@@ -88,6 +89,17 @@ class Limits:
 
 AWS_LIMITS = Limits()
 
+YANDEX_LIMITS = Limits(
+    session_expiry=0,  # Yandex has no persistent sessions
+    maximum_packet_size=256 * 1024 + 4096,
+    retain_available=True,  # the flag is accepted and ignored
+    shared_available=False,
+    payload_bytes=256 * 1024,
+    topic_bytes=MAX_TOPIC,
+    topic_slashes=MAX_TOPIC,
+    filters_per_subscribe=100,
+)
+"""Yandex: "Limits in Yandex IoT Core"; what it does not publish is as for AWS."""
 
 _RESERVED = "$"
 _ASSIGNED = "$GEN/"  # prefix of client ids that AWS assigns: a client may reconnect with such an id
