@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.device_monitor import DeviceMonitor
+    from thingmint.mqtt.kept_messages import KeptMessages
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.limits import Limits
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.wills import Wills
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
-    from thingmint.services.last_messages import LastMessages
-    from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
 AnyTraffic = Traffic | OwnerTraffic
@@ -53,8 +52,7 @@ class Services:
     clock: Callable[[], datetime]
     owners: OwnerAuthenticator | None = None
     """None where the rules of Yandex IoT Core never hold."""
-    exports: MessageExports | None = None
-    last_messages: LastMessages | None = None
+    kept_messages: KeptMessages | None = None
     monitor: DeviceMonitor | None = None
     takeovers: Takeovers | None = None
     """None if no other process uses the store."""
@@ -74,13 +72,13 @@ def new_traffic(session: Member, services: Services, client_id: str, accepted: A
     mqtt, log = session.connection.mqtt, services.connection_log
     if isinstance(accepted, Accepted):
         return Traffic(session, session.peer, client_id, accepted, mqtt, log, services.provisioning)
-    owners, exports, last, monitor = services.owners, services.exports, services.last_messages, services.monitor
+    owners, kept, monitor = services.owners, services.kept_messages, services.monitor
     assert owners is not None, "without them no owner is accepted"
-    assert exports is not None, "the server has all or none"
-    assert last is not None, "the server has all or none"
+    assert kept is not None, "the server has all or none"
     assert monitor is not None, "the server has all or none"
-    find, aliases_of = owners.find, owners.aliases_of
-    return OwnerTraffic(session, session.peer, client_id, accepted, mqtt, log, find, aliases_of, exports, last, monitor)
+    return OwnerTraffic(
+        session, session.peer, client_id, accepted, mqtt, log, owners.find, owners.aliases_of, kept, monitor
+    )
 
 
 def take(traffic: AnyTraffic, accepted: Accepted | AcceptedOwner) -> str | None:

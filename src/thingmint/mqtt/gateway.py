@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.device_monitor import DeviceMonitor
+    from thingmint.mqtt.kept_messages import KeptMessages
     from thingmint.mqtt.listener import MqttListener
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
-    from thingmint.services.last_messages import LastMessages
-    from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
 
@@ -69,8 +68,7 @@ class Gateway:
         takeovers: Takeovers | None = None,
         provisioning: ProvisioningTopics | None = None,
         owners: OwnerAuthenticator | None = None,
-        exports: MessageExports | None = None,
-        last_messages: LastMessages | None = None,
+        kept_messages: KeptMessages | None = None,
         monitor: DeviceMonitor | None = None,
     ) -> None:
         self._renewed = renewed
@@ -90,8 +88,7 @@ class Gateway:
             connection_log=connection_log,
             provisioning=provisioning,
             owners=owners,
-            exports=exports,
-            last_messages=last_messages,
+            kept_messages=kept_messages,
             monitor=monitor,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             rate_limit=RateLimit(rates or Rates()),

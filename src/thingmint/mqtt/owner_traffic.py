@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Link
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.device_monitor import DeviceMonitor
+    from thingmint.mqtt.kept_messages import KeptMessages
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.connection import ServerConnection
     from thingmint.mqtt.protocol.events import Event
@@ -38,14 +39,13 @@ if TYPE_CHECKING:
     from thingmint.mqtt.slices import Slices
     from thingmint.mqtt.traffic import Host
     from thingmint.services.authentication_decisions import AcceptedOwner
-    from thingmint.services.last_messages import LastMessages
-    from thingmint.services.messages import MessageExports
     from thingmint.services.owner_authentication import OwnerFacts
 
 _MAX_SUBSCRIPTIONS = 100
 _MAX_WILDCARD_LEVELS = 16  # of a filter with wildcards: the embedded broker visits its levels for each message
 _MAX_REFUSALS = 100  # of one connection; then it is closed
 _MAX_NOTED = 64
+_MAX_KEEPING = 100  # messages of QoS 0 that are not kept yet; with more, the client is not read
 _MAX_KNOWN = 1000  # other devices of the registry that a connection remembers
 
 
@@ -62,11 +62,11 @@ class OwnerTraffic:
         "_aliases_of",
         "_client_id",
         "_connection_log",
-        "_exports",
         "_find_owner",
         "_host",
+        "_keeping",
+        "_kept",
         "_known",
-        "_last",
         "_loop",
         "_monitor",
         "_mqtt",
@@ -95,8 +95,7 @@ class OwnerTraffic:
         connection_log: ConnectionLog,
         find_owner: Callable[[str, str], Coroutine[Any, Any, OwnerFacts | None]],
         aliases_of: Callable[[str], Coroutine[Any, Any, Mapping[str, str]]],
-        exports: MessageExports,
-        last: LastMessages,
+        kept: KeptMessages,
         monitor: DeviceMonitor,
     ) -> None:
         self._topics = accepted.topics
@@ -110,14 +109,15 @@ class OwnerTraffic:
         self._connection_log = connection_log
         self._find_owner = find_owner
         self._aliases_of = aliases_of
-        self._exports = exports
-        self._last = last
+        self._kept = kept
         self._monitor = monitor
         self._replay = Replay(self._last_messages, self._send_last)
         self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[str, tuple[tuple[str, ...], QoS]] = {}
         """By the filter that the client sent: the filters at the broker, and the quality of service."""
         self._known: dict[str, bool] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
+        """For messages of QoS 0, which are published already."""
         self._refusals = 0
         self._withheld: tuple[tuple[Message, int | None, bool], ...] = ()
         self._noted: frozenset[str] = frozenset()
@@ -137,52 +137,65 @@ class OwnerTraffic:
                 return self._unsubscribe(event)
         return None
 
-    async def _publish(self, packet: Publish) -> None:
+    def _publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
+        """At QoS 0 a client may end the connection right after its messages, so no message waits without need."""
+        if self._lacks_aliases(packet.topic):
+            return self._publish_later(packet)
+        canonical = self._topics.publishes(packet.topic)
+        if not isinstance(canonical, Deny):
+            id = self._topics.device_named(canonical)
+            if id is not None and not self._known.get(id):
+                return self._publish_later(packet)
+        return self._publish_to(canonical, packet)
+
+    async def _publish_later(self, packet: Publish) -> None:
         canonical = await self._load_aliases(packet.topic) or self._topics.publishes(packet.topic)
         if not isinstance(canonical, Deny):
             canonical = await self._unless_foreign(canonical)
+        work = self._publish_to(canonical, packet)
+        if work is not None:
+            await work
+
+    def _publish_to(self, canonical: str | Deny, packet: Publish) -> Coroutine[Any, Any, None] | None:
         if isinstance(canonical, Deny):
             self._refuse("Publish", packet.topic, canonical)
             self._host.disconnect(Reason.NOT_AUTHORIZED, f"publish to {packet.topic} is not allowed", with_will=False)
-            return
+            return None
         self._monitor.published(self._topics.id)
-        kept = self._kept(canonical, packet)
-        if packet.qos and not await self._is_kept(kept, canonical, packet):
-            return
+        kept = self._kept.keep(self._topics, canonical, packet)
+        if not packet.qos or kept is None:
+            self._send(canonical, packet)
+        if kept is None:
+            return self.link.congestion()
+        work = self._await_kept(kept, canonical, packet)
+        if packet.qos or len(self._keeping) >= _MAX_KEEPING:
+            return work
+        task = self._loop.create_task(work)
+        self._keeping.add(task)
+        task.add_done_callback(self._keeping.discard)
+        return None
+
+    def _send(self, canonical: str, packet: Publish) -> None:
         id = packet.packet_id
         message = Message(self._internal(canonical), packet.payload, 1 if packet.qos else 0, False, packet.properties)
         self.link.publish(message, lambda reason: self._published(id, reason))
-        if not packet.qos:  # only now: the client may end the connection at once
-            await self._is_kept(kept, canonical, packet)
-        congestion = self.link.congestion()
-        if congestion is not None:
-            await congestion
 
-    def _kept(self, canonical: str, packet: Publish) -> Awaitable[None] | None:
-        """Keeps the message for those that read it later: as the last one of its topic, or for an export."""
-        registry, payload = self._topics.registry, packet.payload
-        if self._topics.kind == "broker":
-            return None
-        if not is_permanent(canonical):
-            return self._exports.keep(registry, self._sender, canonical, payload)
-        if packet.qos:
-            return self._last.keep(registry, canonical, payload)
-        return self._last.keep_soon(registry, canonical, payload)
-
-    async def _is_kept(self, kept: Awaitable[None] | None, canonical: str, packet: Publish) -> bool:
-        """Awaits what ``_kept`` returned. False if the client has to send the message again."""
+    async def _await_kept(self, kept: Awaitable[None], canonical: str, packet: Publish) -> None:
         try:
-            if kept is not None:
-                await kept
+            await kept
         except Unavailable:
             if packet.qos:
                 self._host.disconnect(Reason.SERVER_BUSY, "the message could not be kept", with_will=False)
-                return False
+                return
             if is_permanent(canonical):
                 self._warn("last_message_not_stored", packet.topic)
             else:
                 self._warn("message_not_exported", packet.topic)
-        return True
+        if packet.qos:
+            self._send(canonical, packet)
+        congestion = self.link.congestion()
+        if congestion is not None:
+            await congestion
 
     async def _subscribe(self, event: SubscribeRequested) -> None:
         before = self._wanted()
@@ -309,7 +322,7 @@ class OwnerTraffic:
         """The topics and messages that a subscription to the filter is sent first."""
         filters, _ = self._subscriptions.get(filter, ((), 0))
         for internal in filters:
-            async for found in self._last.matching(self._topics.registry, self._canonical(internal)):
+            async for found in self._kept.last.matching(self._topics.registry, self._canonical(internal)):
                 yield found
 
     def _send_last(self, filter: str, canonical: str, payload: bytes) -> bool:
@@ -355,11 +368,6 @@ class OwnerTraffic:
         return None
 
     @property
-    def _sender(self) -> str:
-        """The device in records of exports; empty for a registry."""
-        return self._topics.id if self._topics.kind == "device" else ""
-
-    @property
     def owner(self) -> str:
         return self._accepted.owner
 
@@ -377,9 +385,9 @@ class OwnerTraffic:
 
     async def _load_aliases(self, name: str) -> Deny | None:
         """A registry has the aliases of all its devices, so they are loaded only where a name needs them."""
-        accepted = self._accepted
-        if self._topics.kind != "registry" or self._aliases_for is accepted or name.startswith("$"):
+        if not self._lacks_aliases(name):
             return None
+        accepted = self._accepted
         try:
             aliases = await self._aliases_of(self._topics.registry)
         except LimitExceeded as error:
@@ -387,6 +395,9 @@ class OwnerTraffic:
         self._topics = self._topics.with_aliases(aliases)
         self._aliases_for = accepted
         return None
+
+    def _lacks_aliases(self, name: str) -> bool:
+        return self._topics.kind == "registry" and self._aliases_for is not self._accepted and not name.startswith("$")
 
     async def _unless_foreign(self, canonical: str) -> str | Deny:
         """``canonical``, unless it names a device of another registry."""

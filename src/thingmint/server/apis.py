@@ -21,6 +21,7 @@ from thingmint.http.probes import probes
 from thingmint.mqtt.device_monitor import DeviceMonitor
 from thingmint.mqtt.gateway import Gateway
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
+from thingmint.mqtt.kept_messages import KeptMessages
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi, NativeAuth
 from thingmint.server.sockets import LOOPBACK, bind
@@ -229,8 +230,7 @@ def gateway_of(
         outage_grace=settings.mqtt_outage_grace.total_seconds(),
         tls_profile=TLS_PROFILES[settings.tls_profiles().mqtt],
         owners=owners,
-        exports=environment.exports,
-        last_messages=environment.last_messages,
+        kept_messages=KeptMessages(environment.exports, environment.last_messages),
         monitor=DeviceMonitor(instance.store, broker, utc_now),
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
     )
