@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load
 from thingmint.yandex.contract.validation import InvalidRequest
 from thingmint.yandex.errors import Unimplemented
+from thingmint.yandex.operations import OPERATIONS
 from thingmint.yandex.operations.declaring import YandexParts
 
 if TYPE_CHECKING:
@@ -66,18 +68,25 @@ async def test_a_call_is_authenticated_before_anything_else(world: World) -> Non
             await Caller(world).call(label, token=False)
 
 
-async def test_a_call_is_throttled_before_it_is_checked_further(world: World) -> None:
+@pytest.fixture
+def not_served(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A method that is not served in this test: all are."""
+    monkeypatch.delitem(OPERATIONS, "/yandex.cloud.iot.broker.v1.BrokerService/Get")
+    return "BrokerService.Get"
+
+
+async def test_a_call_is_throttled_before_it_is_checked_further(world: World, not_served: str) -> None:
     caller = Caller(world, burst=1)
-    for label, error in (("DeviceDataService.Publish", Unimplemented), ("DeviceService.Get", InvalidRequest)):
+    for label, error in ((not_served, Unimplemented), ("DeviceService.Get", InvalidRequest)):
         with pytest.raises(error):
             await caller.call(label)
         with pytest.raises(Throttled):
             await caller.call(label)
 
 
-async def test_what_is_not_served_is_not_validated(world: World) -> None:
-    with pytest.raises(Unimplemented, match=r"DeviceDataService\.Publish"):
-        await Caller(world).call("DeviceDataService.Publish", device_id="x" * 51)
+async def test_what_is_not_served_is_not_validated(world: World, not_served: str) -> None:
+    with pytest.raises(Unimplemented, match=re.escape(not_served)):
+        await Caller(world).call(not_served, broker_id="x" * 51)
 
 
 async def test_a_call_is_validated_before_it_is_authorized(world: World) -> None:

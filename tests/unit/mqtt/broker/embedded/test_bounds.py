@@ -106,7 +106,7 @@ def test_a_refused_session_leaves_nothing_behind() -> None:
 
 
 def test_subscriptions_and_levels_are_limited() -> None:
-    device = Device(broker_with(levels=4))
+    device = Device(broker_with(levels=4, subscriptions_per_session=50))
     answers = [device.subscribe(filter) for filter in ("a/b/c/d", "a/b/c/d/e", "a/b/c/#", "a/b/c/d/#")]
     assert answers == [Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED] * 2
     assert device.subscribe("$share/g/a/b/c/d") is Reason.GRANTED_QOS_1
