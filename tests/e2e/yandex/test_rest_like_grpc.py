@@ -160,3 +160,15 @@ def test_the_same_request_has_the_same_answer(sides: list[Side], method: str) ->
             different[name] = answers
     assert not different
     assert outcomes != {"INVALID_ARGUMENT"}, "some request is valid"
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if http_rule(method) is None and is_served(method)])
+def test_methods_without_rest_answer_or_refuse_every_request(sides: list[Side], method: str) -> None:
+    request = METHODS[method].input_type
+    samples = {**SAMPLES, "name": "export-1", "database": "d", "stream": "s", "service_account_id": "aje0"}
+    samples |= {"data_stream_export_id": "are00000000000000000", "mqtt_topic_filter": "$devices/<device>/events"}
+    base = {each.name: samples[each.name] for each in request.fields if each.name in samples}
+    sides[0].renew()
+    answers = {name: sides[0].answer(method, fields) for name, fields in cases(request, base)}
+    refusals = {answer.partition(" ")[0] for answer in answers.values() if not answer.startswith("{")}
+    assert refusals <= {"INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION"}, answers
