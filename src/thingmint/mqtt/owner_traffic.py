@@ -115,7 +115,7 @@ class OwnerTraffic:
         self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[str, tuple[tuple[str, ...], QoS]] = {}
         """By the filter that the client sent: the filters at the broker, and the quality of service."""
-        self._known: dict[str, bool] = {}
+        self._known: set[str] = set()
         self._keeping: set[asyncio.Task[None]] = set()
         """For messages of QoS 0, which are published already."""
         self._refusals = 0
@@ -144,7 +144,7 @@ class OwnerTraffic:
         canonical = self._topics.publishes(packet.topic)
         if not isinstance(canonical, Deny):
             id = self._topics.device_named(canonical)
-            if id is not None and not self._known.get(id):
+            if id is not None and id not in self._known:
                 return self._publish_later(packet)
         return self._publish_to(canonical, packet)
 
@@ -402,14 +402,15 @@ class OwnerTraffic:
     async def _unless_foreign(self, canonical: str) -> str | Deny:
         """``canonical``, unless it names a device of another registry."""
         id = self._topics.device_named(canonical)
-        if id is None:
+        if id is None or id in self._known:
             return canonical
-        if id not in self._known:
-            owner = await self._find_owner(self.scope.account, id)
-            if len(self._known) >= _MAX_KNOWN:
-                self._known.clear()
-            self._known[id] = owner is not None and owner.kind == "device" and owner.registry == self._topics.registry
-        return canonical if self._known[id] else Deny("the topic is of a device that is not in the registry")
+        owner = await self._find_owner(self.scope.account, id)
+        if owner is None or owner.kind != "device" or owner.registry != self._topics.registry:
+            return Deny("the topic is of a device that is not in the registry")
+        if len(self._known) >= _MAX_KNOWN:
+            self._known.clear()
+        self._known.add(id)
+        return canonical
 
     def _internal(self, canonical: str) -> str:
         return broker_topic(self._space, canonical)
