@@ -90,13 +90,12 @@ def test_an_unknown_user_name_is_refused_with_the_certificate_of_any_owner(
 
 def test_an_unknown_certificate_does_not_help_to_find_ids(owners: Owners, source: str) -> None:
     """Ids that exist are answered like ids that do not, and count as wrong passwords alike."""
-    answers = []
     for user_name in (UNKNOWN_ID, owners.device):
         made = credential(owners.folder)
-        answers.append([owners.log_in(user_name, WRONG, made, source=source) for _ in range(13)])
-    assert answers[0] == answers[1]
-    assert answers[0][0] is BAD
-    assert answers[0][-1] is not BAD, "the limit holds for unknown ids too"
+        answers = [owners.log_in(user_name, WRONG, made, source=source) for _ in range(30)]
+        assert answers[:10] == [BAD] * 10
+        assert set(answers[10:]) <= LIMITED
+        assert Reason.SERVER_BUSY in answers, "the limit holds for unknown ids too"
 
 
 def test_owners_of_another_account_are_refused_like_unknown_ones(owners: Owners, source: str) -> None:
@@ -189,6 +188,5 @@ def test_a_remembered_password_is_not_limited(owners: Owners, source: str) -> No
     cloud = owners.cloud
     device = cloud.device(owners.registry, password=PASSWORD)
     assert owners.log_in(device, PASSWORD, source=source) is Reason.SUCCESS
-    answers = [owners.log_in(device, WRONG, source=source) for _ in range(12)]
-    assert answers[-1] is not BAD
+    assert Reason.SERVER_BUSY in [owners.log_in(device, WRONG, source=source) for _ in range(30)]
     assert owners.log_in(device, PASSWORD, source=source) is Reason.SUCCESS

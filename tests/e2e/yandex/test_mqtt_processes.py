@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from thingmint.testing import RunningServer
     from thingmint.testing.postgres import Postgres
 
-ALLOWED = 5.0  # seconds, of which one is promised
+ALLOWED = 30.0  # seconds, of which one is promised
 
 
 class Processes(NamedTuple):
