@@ -88,16 +88,16 @@ CASES: dict[str, Case] = {
         "INVALID_ARGUMENT",
         ["description"],
     ),
-    "a password": (
+    "a weak password": (
         "RegistryService/Create",
-        lambda cloud: rs.CreateRegistryRequest(folder_id=cloud.folder, password="0123456789_abcd"),
-        "UNIMPLEMENTED",
-        [],
+        lambda cloud: rs.CreateRegistryRequest(folder_id=cloud.folder, password="0123456789"),
+        "INVALID_ARGUMENT",
+        ["password"],
     ),
-    "an unserved method": (
+    "passwords of a device that does not exist": (
         "DeviceService/ListPasswords",
         lambda _: ds.ListDevicePasswordsRequest(device_id=MISSING),
-        "UNIMPLEMENTED",
+        "NOT_FOUND",
         [],
     ),
 }
