@@ -76,9 +76,7 @@ def new_traffic(session: Member, services: Services, client_id: str, accepted: A
     assert owners is not None, "without them no owner is accepted"
     assert kept is not None, "the server has all or none"
     assert monitor is not None, "the server has all or none"
-    return OwnerTraffic(
-        session, session.peer, client_id, accepted, mqtt, log, owners.find, owners.aliases_of, kept, monitor
-    )
+    return OwnerTraffic(session, session.peer, client_id, accepted, mqtt, log, owners, kept, monitor)
 
 
 def take(traffic: AnyTraffic, accepted: Accepted | AcceptedOwner) -> str | None:

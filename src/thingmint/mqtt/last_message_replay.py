@@ -34,7 +34,7 @@ class Replay:
         self._find = find
         self._send = send
         self._filters: dict[str, None] = {}
-        self._delivered: set[str] = set()
+        self._delivered: dict[str, None] = {}  # an empty set takes 216 bytes, which every idle device would have
         self._task: asyncio.Task[None] | None = None
 
     def start(self, filter: str) -> None:
@@ -45,7 +45,7 @@ class Replay:
     def delivered(self, topic: str) -> None:
         """The broker delivered a message of the topic."""
         if self._task is not None:
-            self._delivered.add(topic)
+            self._delivered[topic] = None
 
     def stop(self) -> None:
         if self._task is not None:

@@ -10,6 +10,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
+import orjson
 import structlog
 
 from thingmint.domain.errors import AlreadyExists, Invalid, LimitExceeded
@@ -108,7 +109,7 @@ async def all_aliases(tx: Transaction, registry: str) -> dict[str, str]:
     rows = await tx.fetch_all(_OF_REGISTRY, registry, "", MAX_ALIASES + 1)
     if len(rows) > MAX_ALIASES:
         raise LimitExceeded("registry", registry, f"A registry's clients can use at most {MAX_ALIASES} aliases")
-    return {alias: json.loads(text)[alias] for alias, _, text in rows}
+    return {alias: orjson.loads(text)[alias] for alias, _, text in rows}
 
 
 def _size(row: TopicAlias) -> int:
