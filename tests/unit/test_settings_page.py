@@ -12,7 +12,7 @@ import pytest
 from tests.documents import names_in, page, plain, sections, tables
 from thingmint.cli.main import init, serve
 from thingmint.domain.tls_profiles import TLS_PROFILES
-from thingmint.server.serving import _changes
+from thingmint.server.reloading import settings_changes
 from thingmint.services.quotas import Quotas
 from thingmint.settings import LISTENERS, BrokerSettings, ConfigError, Settings, load
 from thingmint.settings.reference import FORMER_NAMES, GROUPS, RELOADED, default_of, example_of, help_of
@@ -72,7 +72,7 @@ def test_the_table_of_a_group(group: str) -> None:
 
 def test_sighup_puts_in_force_what_the_page_marks() -> None:
     nothing: Any = None
-    changes = _changes(nothing, nothing, nothing, nothing, nothing, nothing)
+    changes = settings_changes(nothing, nothing, nothing, nothing, nothing, nothing)
     assert {name for names in changes for name in names} == RELOADED
 
 

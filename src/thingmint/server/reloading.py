@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING
 import structlog
 
 from thingmint.domain.errors import Unavailable
+from thingmint.server.sockets import connection_limits
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from thingmint.access.audit_sealer import Sealer
+    from thingmint.http.connection_limits import AddressLimits
+    from thingmint.mqtt.gateway import Gateway
+    from thingmint.server.apis import Access
     from thingmint.server.served_names import ServedNames
-    from thingmint.settings import Settings
+    from thingmint.services.exported_messages import Exports
+    from thingmint.services.hooks import HookTable
+    from thingmint.settings import Listener, Settings
 
 
 _log = structlog.get_logger("thingmint.server")
@@ -93,3 +100,32 @@ def _has_terminal() -> bool:
     except OSError:
         return False
     return True
+
+
+def settings_changes(
+    hooks: HookTable,
+    exports: Exports,
+    limits: Mapping[Listener, AddressLimits],
+    gateway: Gateway,
+    access: Access,
+    sealer: Sealer,
+) -> dict[tuple[str, ...], Callable[[Settings], None]]:
+    """The functions that apply changed settings in a running server, by the settings' names."""
+
+    def connections(new: Settings) -> None:
+        for listener, each in connection_limits(new).items():
+            limits[listener].replace(each)
+
+    return {
+        # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.
+        ("export_hooks",): lambda new: exports.replace_hooks(new.export_hooks_in_force()),
+        ("endpoints",): lambda new: None,  # the names follow each reload anyway
+        ("hooks",): lambda new: hooks.replace(new.hooks),
+        ("connections",): connections,
+        ("mqtt_rates",): lambda new: gateway.replace_rates(new.rates_in_force()),
+        ("unauthenticated_rate",): lambda new: access.failures.replace(new.unauthenticated_rate_in_force()),
+        ("audit_retention", "audit_activity_retention", "audit_activity_bytes"): lambda new: sealer.keep(
+            *new.audit_kept()
+        ),
+        ("listener_certificate_lifetime",): lambda new: None,  # each reload issues a new certificate anyway
+    }

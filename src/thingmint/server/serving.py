@@ -57,7 +57,7 @@ from thingmint.server.gauges import (
     watch_work,
 )
 from thingmint.server.processes import SharedStore
-from thingmint.server.reloading import Reloading, stop_and_reload_signals
+from thingmint.server.reloading import Reloading, settings_changes, stop_and_reload_signals
 from thingmint.server.served_names import ServedNames
 from thingmint.server.sockets import (
     LOOPBACK,
@@ -65,7 +65,6 @@ from thingmint.server.sockets import (
     address_limits,
     bind,
     bind_grpc,
-    connection_limits,
     mqtt_listeners_of,
     take_all_files,
 )
@@ -91,14 +90,13 @@ from thingmint.yandex.rest import YandexRest
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from thingmint.http.connection_limits import AddressLimits
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.mqtt.listener import MqttListener
     from thingmint.services.last_messages import LastMessages
     from thingmint.services.leases import Holder
-    from thingmint.settings import Listener, Settings
+    from thingmint.settings import Settings
     from thingmint.store.engine import Store
     from thingmint.yandex.grpc_listener import GrpcListener
 
@@ -322,7 +320,7 @@ async def serve(
     watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
-    changes = _changes(hooks, exports, limits, gateway, access, reports)
+    changes = settings_changes(hooks, exports, limits, gateway, access, reports.sealer)
     server = _Server(
         instance=instance,
         settings=settings,
@@ -422,32 +420,3 @@ def _exclude_from_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AT)
-
-
-def _changes(
-    hooks: HookTable,
-    exports: Exports,
-    limits: Mapping[Listener, AddressLimits],
-    gateway: Gateway,
-    access: Access,
-    reports: _Reports,
-) -> dict[tuple[str, ...], Callable[[Settings], None]]:
-    """The functions that apply changed settings in a running server, by the settings' names."""
-
-    def connections(new: Settings) -> None:
-        for listener, each in connection_limits(new).items():
-            limits[listener].replace(each)
-
-    return {
-        # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.
-        ("export_hooks",): lambda new: exports.replace_hooks(new.export_hooks_in_force()),
-        ("endpoints",): lambda new: None,  # the names follow each reload anyway
-        ("hooks",): lambda new: hooks.replace(new.hooks),
-        ("connections",): connections,
-        ("mqtt_rates",): lambda new: gateway.replace_rates(new.rates_in_force()),
-        ("unauthenticated_rate",): lambda new: access.failures.replace(new.unauthenticated_rate_in_force()),
-        ("audit_retention", "audit_activity_retention", "audit_activity_bytes"): lambda new: reports.sealer.keep(
-            *new.audit_kept()
-        ),
-        ("listener_certificate_lifetime",): lambda new: None,  # each reload issues a new certificate anyway
-    }
