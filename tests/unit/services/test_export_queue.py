@@ -114,6 +114,15 @@ async def test_a_writer_queues_what_arrives_at_once_in_few_transactions(world: W
     assert sum(dropped for _, dropped in told) == 250 - len(last) > 0
 
 
+async def test_a_writer_drops_as_much_as_a_smaller_bound_needs(world: World) -> None:
+    export = await added(world, await world.registry())
+    for _ in range(5):
+        await put(world, export, [message()] * 100)
+    writer = QueueWriter(world.store, lambda *_: None)
+    await writer.put(export, message(), SIZE)
+    assert await numbers(world, export) == [501]
+
+
 async def test_a_message_is_queued_although_its_publisher_has_gone(world: World) -> None:
     export = await added(world, await world.registry())
     writer = QueueWriter(world.store, lambda *_: None)
@@ -221,6 +230,7 @@ async def test_missed_changes_are_found_after_an_interruption(world: World) -> N
     await delete(world, registry, export)
     feed.interruptions += 1
     assert not await feed.keep(registry, topic)
+    assert not feed.exports.with_hooks()
 
 
 async def test_exports_are_read_again_after_the_store_was_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tests.world import OURS, THEIRS, unpacked
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Invalid, NotFound
-from thingmint.services.export_queue import ExportMessage, put_messages
+from thingmint.services.export_queue import ExportMessage, first_messages, put_messages
 from thingmint.services.jobs import JobRunner
 from thingmint.yandex.contract.validation import InvalidRequest
 
@@ -220,6 +220,7 @@ async def test_messages_are_deleted_with_their_export(world: World, count: int) 
     assert await world.count("export_messages") == count
     await delete(world, registry, export)
     assert await world.count("export_messages") == max(0, count - 100)
+    assert await world.read(lambda tx: first_messages(tx, export, 10)) == [], "those that are left are not sent"
     await JobRunner(world.store, world.clock).run_due()
     assert await world.count("export_messages") == await world.count("jobs") == 0
     await world.write(lambda tx: put_messages(tx, export, messages, 10**9))
