@@ -35,7 +35,8 @@ _ARGON2ID = re.compile(r"argon2id:m=(\d+),t=(\d+),p=(\d+)")
 _HASH_BYTES = 32
 _THREADS = max(1, (os.cpu_count() or 1) // 2)  # the event loop needs a core, too
 _GENERATED = "tmk1-"  # what passwords of ``new_password`` begin with
-_GENERATED_FORM = re.compile(_GENERATED + r"[A-Za-z0-9]{28}")
+_GENERATED_FORM = re.compile(_GENERATED + r"([A-Za-z0-9]{23})([A-Za-z0-9]{5})")
+_CHECK_LENGTH = 5
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -66,11 +67,17 @@ def _class_of(character: str) -> str:
 
 
 def new_password() -> str:
-    """A password with 166 random bits that keeps the rules."""
-    while True:
-        made = _GENERATED + "".join(secrets.choice(_ALPHABET) for _ in range(28))
-        if any(character.isupper() for character in made):
-            return made
+    """A password with 136 random bits that keeps the rules. It ends in a check, so that people do not choose one."""
+    random = "".join(secrets.choice(_ALPHABET) for _ in range(23))
+    return f"{_GENERATED}{random}{_check(random)}"
+
+
+def _check(random: str) -> str:
+    number, characters = int.from_bytes(hashlib.sha256(random.encode()).digest()), []
+    for _ in range(_CHECK_LENGTH):
+        number, digit = divmod(number, len(_ALPHABET))
+        characters.append(_ALPHABET[digit])
+    return "".join(characters)
 
 
 class PasswordHasher:
@@ -107,7 +114,9 @@ async def hash_password(hasher: PasswordHasher, owner: str, password: str) -> Ne
 
 
 def is_generated(password: str) -> bool:
-    return _GENERATED_FORM.fullmatch(password) is not None
+    """True for passwords of ``new_password``; a person who chooses another of its form does not meet the check."""
+    match = _GENERATED_FORM.fullmatch(password)
+    return match is not None and match[2] == _check(match[1])
 
 
 def sha256(owner: str, password: str) -> bytes:

@@ -182,6 +182,7 @@ def test_generated_passwords_keep_the_rules_and_are_recognised() -> None:
         check_password(password)
         assert is_generated(password)
     assert not is_generated(GOOD)
+    assert not is_generated("tmk1-" + "Aa1" * 9 + "A"), "a person chose it: it is hashed with Argon2id"
 
 
 async def test_more_hashes_than_may_wait_are_refused() -> None:
