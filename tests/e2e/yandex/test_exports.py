@@ -55,7 +55,9 @@ def exporting(hook: StreamHook, token: Path) -> Iterator[Cloud]:
         yield cloud
         cloud.close()
         log = server.output.read_text(errors="replace").splitlines()
-        assert [line for line in log if "Traceback" in line or '"level":"error"' in line] == []
+        errors = [line for line in log if "Traceback" in line or '"level":"error"' in line]
+        # On a busy machine the server may not follow changes for a second. Connections wait for that.
+        assert [line for line in errors if '"event":"connections_suspended"' not in line] == []
 
 
 @pytest.fixture
