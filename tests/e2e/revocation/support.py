@@ -99,9 +99,15 @@ class AllApis:
         self.iot.attach_thing_principal(thingName=thing, principal=self.arn(f"cert/{made.fingerprint}"))
         return self.connect(made, thing, policy)
 
+    def operation(self, method: str, **fields: Any) -> Any:
+        """The Operation of a change over the Yandex API, which is done."""
+        operation = self.cloud.grpc.call(method, METHODS[method].input_type._concrete_class(**fields))
+        assert operation.done
+        assert operation.WhichOneof("result") == "response", operation
+        return operation
+
     def yandex(self, method: str, **fields: Any) -> None:
-        request = METHODS[method].input_type._concrete_class(**fields)
-        done(self.cloud.grpc.call(method, request), Empty)
+        done(self.operation(method, **fields), Empty)
 
     def template(self, resources: Any = None, **parts: Any) -> str:
         """Returns the name of a new provisioning template."""

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from yandex.cloud.iot.broker.v1 import broker_service_pb2
+from yandex.cloud.iot.devices.v1 import registry_service_pb2
 
 from tests.e2e import material
 from tests.e2e.access.local_admin import allow, deny, document
@@ -31,6 +33,11 @@ from thingmint.services.jobs import STEPS
 from thingmint.testing import running_server
 from thingmint.yandex.operations import OPEN
 from thingmint.yandex.operations import OPERATIONS as YANDEX
+
+_METADATA: dict[str, Any] = {
+    "registry": registry_service_pb2.CreateRegistryMetadata,
+    "broker": broker_service_pb2.CreateBrokerMetadata,
+}
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +73,8 @@ _UNUSED = "refused while a device could depend on it"
 _NOT_READ = "device policies cannot refer to it"
 _OF_PROVISIONING = "decides how devices are provisioned, not which devices may connect"
 _OF_CALLERS = "about callers of the APIs, not about devices"
+_OF_EXPORTS = "decides where messages go, not which devices may connect"
+_OWNERS = ("Device", "Registry", "Broker")
 _TAGS = "tags: device policies cannot refer to them"
 
 KEEPS_ACCESS = {
@@ -98,11 +107,17 @@ KEEPS_ACCESS = {
     "aws:UpdateThingType": _NOT_READ,
     "yandex:ApiEndpointService/Get": "reads",
     "yandex:ApiEndpointService/List": "reads",
-    "yandex:DeviceService/AddCertificate": "binding removes no access",
-    "yandex:DeviceService/Create": _NEW,
+    **{f"yandex:{owner}Service/AddCertificate": "binding removes no access" for owner in _OWNERS},
+    **{f"yandex:{owner}Service/AddPassword": _NEW for owner in _OWNERS},
+    **{f"yandex:{owner}Service/Create": _NEW for owner in _OWNERS},
+    **{f"yandex:{owner}Service/Update": "changes no credential and no state" for owner in _OWNERS},
+    # The session has no certificate: tests/e2e/yandex/test_mqtt.py has a case.
+    **{f"yandex:{owner}Service/DeletePassword": "ends the sessions that used the password" for owner in _OWNERS},
+    "yandex:RegistryService/AddDataStreamExport": _OF_EXPORTS,
+    "yandex:RegistryService/DeleteDataStreamExport": _OF_EXPORTS,
+    "yandex:RegistryService/Enable": "lets the registry's clients connect again",
     "yandex:IamTokenService/Create": _OF_CALLERS,
     "yandex:IamTokenService/Revoke": _OF_CALLERS,
-    "yandex:RegistryService/Create": _NEW,
     "native:POST /keys-and-certificate": _NEW,
     "native:POST /v1/certificates": _NEW,
     "native:DELETE /v1/certificates/{id}": "as DeleteCertificate of AWS",
@@ -115,6 +130,8 @@ KEEPS_ACCESS = {
         "host names that all accounts share do not decide about the account of a device",
     ),
     "job:credentials of a deleted principal": _OF_CALLERS,
+    "job:last_messages": "deletes what a deleted owner published",
+    "job:messages of a deleted export": _OF_EXPORTS,
     "job:members of a deleted thing group": "they are not members any more",
     **dict.fromkeys(
         (
@@ -395,6 +412,53 @@ def _delete_registry(apis: AllApis) -> Any:
     registry = apis.cloud.registry(certificates=[{"certificate_data": made.pem}])
     apis.attach(apis.policy(ALL), made)
     return apis.connect(made), lambda: apis.yandex("RegistryService/Delete", registry_id=registry)
+
+
+def _connected_owner(apis: AllApis, noun: str) -> tuple[Connected, str]:
+    """Returns a client of a new registry or broker, connected with its certificate, and the owner's id."""
+    made = credential(apis.folder)
+    fields = {"folder_id": apis.cloud.folder, "certificates": [{"certificate_data": made.pem}]}
+    operation = apis.operation(f"{noun.title()}Service/Create", **fields)
+    return apis.connect(made), _id_in(operation, noun)
+
+
+def _id_in(operation: Any, noun: str) -> str:
+    metadata = _METADATA[noun]()
+    assert operation.metadata.Unpack(metadata)
+    return str(getattr(metadata, f"{noun}_id"))
+
+
+@ends("yandex:RegistryService/DeleteCertificate")
+def _delete_certificate_of_a_registry(apis: AllApis) -> Any:
+    connected, registry = _connected_owner(apis, "registry")
+    fields = {"registry_id": registry, "fingerprint": connected.id}
+    return connected, lambda: apis.operation("RegistryService/DeleteCertificate", **fields)
+
+
+@ends("yandex:BrokerService/DeleteCertificate")
+def _delete_certificate_of_a_broker(apis: AllApis) -> Any:
+    connected, broker = _connected_owner(apis, "broker")
+    fields = {"broker_id": broker, "fingerprint": connected.id}
+    return connected, lambda: apis.operation("BrokerService/DeleteCertificate", **fields)
+
+
+@ends("yandex:BrokerService/Delete")
+def _delete_broker(apis: AllApis) -> Any:
+    connected, broker = _connected_owner(apis, "broker")
+    return connected, lambda: apis.operation("BrokerService/Delete", broker_id=broker)
+
+
+@ends("yandex:RegistryService/Disable")
+def _disable_registry(apis: AllApis) -> Any:
+    connected, registry = _connected_owner(apis, "registry")
+    return connected, lambda: apis.operation("RegistryService/Disable", registry_id=registry)
+
+
+@ends("yandex:RegistryService/Disable")
+def _disable_registry_of_a_device(apis: AllApis) -> Any:
+    made, registry = credential(apis.folder), apis.cloud.registry()
+    apis.cloud.device(registry, certificates=[{"certificate_data": made.pem}])
+    return apis.connect(made), lambda: apis.operation("RegistryService/Disable", registry_id=registry)
 
 
 # -- the native API, the commands, and devices themselves ---------------------------------------------------------

@@ -87,7 +87,10 @@ def test_no_registry_hears_another(two: Two, kind: str, brokered: BrokeredServer
         sender = {"device": "registry", "registry": "device", "broker": "broker"}[kind]
         with two.mine.connected(sender, "last") as device:
             assert not device.publish(last[kind], b"last").failed
-        assert reader.receive().payload == b"last"
+        received = reader.receive()
+        while received.payload != b"last":  # its own permanent topics have last messages of earlier tests
+            assert two.mine.device in received.topic or two.mine.registry in received.topic
+            received = reader.receive()
         assert {message.payload for message in reader.drain()} <= {b"last"}, "once for each filter, with Mosquitto"
     of_aws.publish("last/one")
     assert of_aws.message().topic == "last/one"
