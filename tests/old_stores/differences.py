@@ -64,6 +64,16 @@ def _with_status(before: Any, now: Any) -> Any:
     return before
 
 
+def _with_monitoring(before: Any, now: Any) -> Any:
+    """The earlier answer with today's ``monitoring_data`` in each device that has some."""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return [_with_monitoring(old, new) for old, new in zip(before, now, strict=True)]
+    if isinstance(before, dict) and isinstance(now, dict):
+        data = {name: now[name] for name in ("monitoring_data",) if name in now}
+        return {name: _with_monitoring(old, now.get(name)) for name, old in before.items()} | data
+    return before
+
+
 def _refused(before: Pages, now: Pages) -> Pages:
     del before, now
     return [{"status": {"closed": "NOT_AUTHORIZED"}}]
@@ -85,6 +95,15 @@ _EMPTY_MEMBERS = Difference(
 
 _DEVICE_STATUS = Difference(
     "Devices have the status ACTIVE.", "grpc|rest", ".*", "DeviceService/(Get|GetByName|List)", _with_status
+)
+
+
+_MONITORING = Difference(
+    "The view FULL of a device has what its connections did last.",
+    "grpc|rest",
+    ".*",
+    "DeviceService/(Get|GetByName|List)",
+    _with_monitoring,
 )
 
 
@@ -206,6 +225,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _BY_AGE,
         _EMPTY_MEMBERS,
         _DEVICE_STATUS,
+        _MONITORING,
         _CANNOT_CONNECT,
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
@@ -248,6 +268,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _BY_AGE,
         _EMPTY_MEMBERS,
         _DEVICE_STATUS,
+        _MONITORING,
         _CANNOT_CONNECT,
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
