@@ -39,6 +39,9 @@ _START_TIMEOUT = 30.0  # seconds
 _STATUS_LINE = 7  # of postmaster.pid
 
 
+_ATTEMPTS = 3
+
+
 class NoPostgres(Exception):
     """No PostgreSQL was found. The text lists the places that were searched."""
 
@@ -178,11 +181,17 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         command = [self._programs / program, *arguments]
-        done = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, cwd=self.folder, check=False, **self._run_as
-        )
-        if done.returncode:
-            raise RuntimeError(f"{program} ended with {done.returncode}: {done.stderr}")
+        for attempt in range(_ATTEMPTS):
+            done = subprocess.run(  # noqa: S603
+                command, capture_output=True, text=True, cwd=self.folder, check=False, **self._run_as
+            )
+            if not done.returncode:
+                return
+            # For another user Python forks, and a fork of a process with threads (gRPC's) can crash before the program
+            # starts.
+            if done.returncode != -signal.SIGSEGV or attempt == _ATTEMPTS - 1:
+                raise RuntimeError(f"{program} ended with {done.returncode}: {done.stderr}")
+            shutil.rmtree(self._data, ignore_errors=True)
 
 
 def _place() -> str:
