@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from thingmint.mqtt.client_traffic import Host
 from thingmint.mqtt.owner_traffic import OwnerTraffic
-from thingmint.mqtt.traffic import Host, Traffic
+from thingmint.mqtt.traffic import Traffic
 from thingmint.services.authentication_decisions import Accepted, AcceptedOwner
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ from thingmint.domain.policies.decisions import Deny
 from thingmint.domain.yandex_topics import broker_topic, canonical_topic, replays
 from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.broker.topics import is_wildcard
+from thingmint.mqtt.client_traffic import MAX_REFUSALS, ClientTraffic
 from thingmint.mqtt.connection_log import owner_caller
 from thingmint.mqtt.last_message_replay import Replay
-from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
-from thingmint.mqtt.protocol.packets import PubAck, Publish
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.services.last_messages import is_permanent
 
@@ -28,30 +27,26 @@ if TYPE_CHECKING:
 
     from thingmint.access.context import Caller
     from thingmint.domain.messages import QoS
-    from thingmint.mqtt.broker.interface import Link
+    from thingmint.mqtt.client_traffic import Host
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.device_monitor import DeviceMonitor
     from thingmint.mqtt.kept_messages import KeptMessages
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.connection import ServerConnection
-    from thingmint.mqtt.protocol.events import Event
-    from thingmint.mqtt.protocol.packets import SubscriptionRequest
+    from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
+    from thingmint.mqtt.protocol.packets import Publish, SubscriptionRequest
     from thingmint.mqtt.slices import Slices
-    from thingmint.mqtt.traffic import Host
     from thingmint.services.authentication_decisions import AcceptedOwner
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
 _MAX_SUBSCRIPTIONS = 100
 _MAX_WILDCARD_LEVELS = 16  # of a filter with wildcards: the embedded broker visits its levels for each message
-_MAX_REFUSALS = 100  # of one connection; then it is closed
-_MAX_NOTED = 64
 _MAX_KEEPING = 100  # messages of QoS 0 that are not kept yet; with more, the client is not read
 _MAX_KNOWN = 1000  # other devices of the registry that a connection remembers
-_NONE: frozenset[str] = frozenset()  # empty sets take 216 bytes each, so idle devices have none of their own
 
 
-class OwnerTraffic:
-    """Implements Subscriber for the broker, and handles the packets of the owner's client.
+class OwnerTraffic(ClientTraffic):
+    """Of a client of a device, registry or broker, under the rules of Yandex IoT Core.
 
     ``owners`` knows which registry another device is in, and the aliases of a registry, which only its own clients use.
     """
@@ -59,30 +54,16 @@ class OwnerTraffic:
     __slots__ = (
         "_accepted",
         "_aliases_for",
-        "_client_id",
-        "_connection_log",
-        "_host",
         "_keeping",
         "_kept",
         "_known",
-        "_loop",
         "_monitor",
-        "_mqtt",
-        "_noted",
         "_owners",
-        "_peer",
-        "_refusals",
         "_replay",
         "_space",
         "_subscriptions",
         "_topics",
-        "_withheld",
-        "link",
-        "scope",
     )
-
-    link: Link
-    """Set once the broker has opened it."""
 
     def __init__(
         self,
@@ -96,45 +77,24 @@ class OwnerTraffic:
         kept: KeptMessages,
         monitor: DeviceMonitor,
     ) -> None:
+        super().__init__(host, peer, client_id, mqtt, connection_log)
         self._topics = accepted.topics
         self._aliases_for: AcceptedOwner | None = None
         """For which decision the aliases of a registry were loaded."""
         self.take(accepted)
-        self._client_id = client_id
-        self._host = host
-        self._peer = peer
-        self._mqtt = mqtt
-        self._connection_log = connection_log
         self._owners = owners
         self._kept = kept
         self._monitor = monitor
         self._replay = Replay(self._last_messages, self._send_last)
-        self._loop = asyncio.get_running_loop()
         self._subscriptions: dict[str, tuple[tuple[str, ...], QoS]] = {}
         """By the filter that the client sent: the filters at the broker, and the quality of service."""
         self._known: dict[str, None] = {}
         self._keeping: list[asyncio.Task[None]] = []
         """For messages of QoS 0, which are published already."""
-        self._refusals = 0
-        self._withheld: tuple[tuple[Message, int | None, bool], ...] = ()
-        self._noted = _NONE
 
     # From the client.
 
-    def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
-        """Returns None, or a coroutine to await before the next event."""
-        match event:
-            case Publish():
-                return self._publish(event)
-            case PubAck():
-                self.link.acknowledge(event.packet_id)
-            case SubscribeRequested():
-                return self._subscribe(event)
-            case UnsubscribeRequested():
-                return self._unsubscribe(event)
-        return None
-
-    def _publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
+    def publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
         """At QoS 0 a client may end the connection right after its messages, so no message waits without need."""
         if self._lacks_aliases(packet.topic):
             return self._publish_later(packet)
@@ -194,13 +154,13 @@ class OwnerTraffic:
         if congestion is not None:
             await congestion
 
-    async def _subscribe(self, event: SubscribeRequested) -> None:
+    async def subscribe(self, event: SubscribeRequested) -> None:
         before = self._wanted()
         answers = [
             await self._take_subscription(request) if refusal is None else refusal
             for request, refusal in zip(event.requests, event.refusals, strict=True)
         ]
-        if self._refusals >= _MAX_REFUSALS:
+        if self._refusals >= MAX_REFUSALS:
             self._host.disconnect(Reason.NOT_AUTHORIZED, "too much was refused", with_will=False)
             return
         new = [Subscription(filter, qos) for filter, qos in self._wanted().items() if before.get(filter, -1) < qos]
@@ -256,7 +216,7 @@ class OwnerTraffic:
             del self._subscriptions[filter]
         return refusal
 
-    def _unsubscribe(self, event: UnsubscribeRequested) -> Coroutine[Any, Any, None] | None:
+    def unsubscribe(self, event: UnsubscribeRequested) -> Coroutine[Any, Any, None] | None:
         before = self._wanted()
         answers = [
             Reason.SUCCESS if self._subscriptions.pop(filter, None) is not None else Reason.NO_SUBSCRIPTION_EXISTED
@@ -287,33 +247,10 @@ class OwnerTraffic:
 
     # From the broker.
 
-    def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
-        if self._host.suspend_unless_current():
-            self._withheld += ((message, packet_id, again),)
-            return
+    def _name_for_client(self, message: Message) -> str | None:
         canonical = self._canonical(message.topic)
         self._replay.delivered(canonical)
-        name = self._shown(canonical)
-        if name is not None:
-            sent = self._mqtt.publish(
-                name, message.payload, packet_id=packet_id, dup=again, properties=message.properties
-            )
-            if sent:
-                self._host.flush()
-                return
-            if self._note(name):
-                self._warn("message_larger_than_device_takes", name)
-        if packet_id is not None:
-            self._loop.call_soon(self.link.acknowledge, packet_id)  # not now: the broker has not finished this delivery
-
-    def deliver_withheld(self) -> None:
-        """Delivers the message that arrived when the session was suspended."""
-        withheld, self._withheld = self._withheld, ()
-        for message, packet_id, again in withheld:
-            self.deliver(message, packet_id, again=again)
-
-    def lost(self, reason: Reason) -> None:
-        self._host.disconnect(reason, "the broker ended the session", with_will=False)
+        return self._shown(canonical)
 
     # Last messages of permanent topics.
 
@@ -421,29 +358,9 @@ class OwnerTraffic:
         """The name under which a message of that topic is sent to the client."""
         return next((name for filter in self._subscriptions if (name := self._topics.shown(filter, canonical))), None)
 
-    def _published(self, packet_id: int | None, reason: Reason) -> None:
-        if packet_id is None:
-            return
-        if reason.failed and self._mqtt.version == 4:
-            # MQTT 3.1.1 has no reason codes in PUBACK.
-            self._host.disconnect(reason, "the broker refused a message", with_will=False)
-            return
-        self._mqtt.puback(packet_id, reason)
-        self._host.flush()
-
     def _refuse(self, action: str, name: str, why: Deny) -> None:
         self._refusals += 1
         resource = f"yandex:{self._topics.kind}/{self._topics.id}"
         self._connection_log.refused(
             self._peer, self.caller, action, resource, f"{action.lower()} to {name} is not allowed: {why}"
         )
-
-    def _warn(self, event: str, topic: str) -> None:
-        self._connection_log.warn(self._peer, self.caller, event, topic=topic, client_id=self._client_id)
-
-    def _note(self, topic: str) -> bool:
-        """True if no warning about the topic was logged before."""
-        if topic in self._noted or len(self._noted) >= _MAX_NOTED:
-            return False
-        self._noted |= {topic}
-        return True

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.broker.topics import is_wildcard
+from thingmint.mqtt.client_traffic import MAX_REFUSALS, NONE, ClientTraffic
 from thingmint.mqtt.connection_log import device_caller
-from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
-from thingmint.mqtt.protocol.packets import PubAck, Publish
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.provisioning import provisioning_request
 
@@ -19,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from thingmint.access.context import Caller
-    from thingmint.mqtt.broker.interface import Link
+    from thingmint.mqtt.client_traffic import Host
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.connection import ServerConnection
-    from thingmint.mqtt.protocol.events import Event
-    from thingmint.mqtt.protocol.packets import SubscriptionRequest
+    from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
+    from thingmint.mqtt.protocol.packets import Publish, SubscriptionRequest
     from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
     from thingmint.mqtt.slices import Slices
     from thingmint.services.authentication_decisions import Accepted
@@ -32,62 +30,17 @@ if TYPE_CHECKING:
 
 
 _MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
-_MAX_REFUSALS = 100  # of one connection; then it is closed, so that no device fills the audit log with refusals
-_MAX_NOTED = 64  # topics per connection with a warning in the log: not served, not delivered
 
 # The gateway answers requests on these topics, only to the connection that asked. The broker gets no subscription.
 _OWN_TOPICS = ("$aws/certificates/", "$aws/provisioning-templates/")
 _EVENTS = "$aws/events/"
 _RESERVED = "$aws/"
 
-_NONE: frozenset[Any] = frozenset()  # shared by idle devices: an empty set takes 216 bytes
 
+class Traffic(ClientTraffic):
+    """Of a device, under the rules of AWS IoT: its policies decide."""
 
-class Host(Protocol):
-    """The session that the traffic belongs to."""
-
-    def flush(self) -> None:
-        """Sends the MQTT connection's outgoing bytes soon."""
-        ...
-
-    def disconnect(self, reason: Reason, why: str, *, with_will: bool) -> None:
-        """Ends the connection. MQTT 5 clients get ``reason``."""
-        ...
-
-    @property
-    def can_send(self) -> bool:
-        """False while the client does not read, or the session is suspended."""
-        ...
-
-    def suspend_unless_current(self) -> bool:
-        """True if the connection is suspended now, because changes were not followed since the last authentication."""
-        ...
-
-
-class Traffic:
-    """Implements Subscriber for the broker, and handles the packets of the device."""
-
-    __slots__ = (
-        "_client_id",
-        "_connection_log",
-        "_filters",
-        "_fingerprint",
-        "_host",
-        "_loop",
-        "_mqtt",
-        "_noted",
-        "_peer",
-        "_provisioning",
-        "_refusals",
-        "_settings",
-        "_withheld",
-        "link",
-        "permissions",
-        "scope",
-    )
-
-    link: Link
-    """Set once the broker has opened it."""
+    __slots__ = ("_filters", "_fingerprint", "_provisioning", "_settings", "permissions")
 
     def __init__(
         self,
@@ -99,33 +52,12 @@ class Traffic:
         connection_log: ConnectionLog,
         provisioning: ProvisioningTopics | None,
     ) -> None:
+        super().__init__(host, peer, client_id, mqtt, connection_log)
         self.take(accepted)
-        self._client_id = client_id
-        self._host = host
-        self._peer = peer
-        self._mqtt = mqtt
-        self._connection_log = connection_log
         self._provisioning = provisioning
-        self._loop = asyncio.get_running_loop()
-        self._filters: frozenset[str] = _NONE
-        self._refusals = 0
-        self._withheld: tuple[tuple[Message, int | None, bool], ...] = ()  # at most one: the link is paused then
-        self._noted: frozenset[tuple[str, str]] = _NONE
+        self._filters: frozenset[str] = NONE
 
     # From the device.
-
-    def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
-        """Returns None, or a coroutine to await before the next event."""
-        match event:
-            case Publish():
-                return self.publish(event)
-            case PubAck():
-                self.link.acknowledge(event.packet_id)
-            case SubscribeRequested():
-                return self.subscribe(event)
-            case UnsubscribeRequested():
-                return self.unsubscribe(event)
-        return None
 
     def publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
         """Returns None, or a coroutine to await before the next event."""
@@ -155,7 +87,7 @@ class Traffic:
             # AWS closes the connection, and never sends the return code 0x80.
             self._host.disconnect(refused[0], "a subscription was refused", with_will=True)
             return None
-        if self._refusals >= _MAX_REFUSALS:
+        if self._refusals >= MAX_REFUSALS:
             self._host.disconnect(Reason.NOT_AUTHORIZED, "too many requests were refused", with_will=True)
             return None
         allowed = [
@@ -197,38 +129,12 @@ class Traffic:
 
     # From the broker.
 
-    def deliver(self, message: Message, packet_id: int | None, *, again: bool) -> None:
-        if self._host.suspend_unless_current():
-            self._withheld += ((message, packet_id, again),)
-            return
-        permissions = self.permissions
-        if permissions.allows("Receive", message.topic):
-            sent = self._mqtt.publish(
-                message.topic,
-                message.payload,
-                packet_id=packet_id,
-                retain=message.retain,
-                dup=again,
-                properties=message.properties,
-            )
-            if sent:
-                self._host.flush()
-                return
-            if self._note("too large", message.topic):
-                self._warn("message_larger_than_device_takes", message.topic)
-        elif self._note("Receive", message.topic):
+    def _name_for_client(self, message: Message) -> str | None:
+        if self.permissions.allows("Receive", message.topic):
+            return message.topic
+        if self._note("Receive", message.topic):
             self._log_denial("Receive", message.topic)
-        if packet_id is not None:
-            self._loop.call_soon(self._drop, packet_id)  # not now: the broker has not finished this delivery
-
-    def deliver_withheld(self) -> None:
-        """Delivers the message that arrived when the session was suspended."""
-        withheld, self._withheld = self._withheld, ()
-        for message, packet_id, again in withheld:
-            self.deliver(message, packet_id, again=again)
-
-    def lost(self, reason: Reason) -> None:
-        self._host.disconnect(reason, "the broker ended the session", with_will=True)
+        return None
 
     # Changes of the device's permissions.
 
@@ -261,19 +167,6 @@ class Traffic:
     def caller(self) -> Caller:
         return device_caller(self.scope, self._fingerprint, self._client_id)
 
-    def _drop(self, packet_id: int) -> None:
-        self.link.acknowledge(packet_id)
-
-    def _published(self, packet_id: int | None, reason: Reason) -> None:
-        if packet_id is None:
-            return
-        if reason.failed and self._mqtt.version == 4:
-            # MQTT 3.1.1 has no reason codes in PUBACK.
-            self._host.disconnect(reason, "the broker refused a message", with_will=True)
-            return
-        self._mqtt.puback(packet_id, reason)
-        self._host.flush()
-
     def _may_publish(self, topic: str, *, retain: bool) -> bool:
         if topic[0] == "$" and (topic.startswith(_EVENTS) or not topic.startswith(_RESERVED)):
             self._refused("Publish", topic, "the topic is reserved for the service itself", tuple)
@@ -283,7 +176,7 @@ class Traffic:
     def _refuse_publish(self, packet: Publish, reason: Reason) -> None:
         # As AWS does: MQTT 3.1.1 cannot refuse a message, so the connection is closed. MQTT 5 gets PUBACK with the
         # reason, or DISCONNECT at QoS 0.
-        if self._mqtt.version == 5 and packet.packet_id is not None and self._refusals < _MAX_REFUSALS:
+        if self._mqtt.version == 5 and packet.packet_id is not None and self._refusals < MAX_REFUSALS:
             self._published(packet.packet_id, reason)
         else:
             self._host.disconnect(reason, "a message was refused", with_will=True)
@@ -334,16 +227,6 @@ class Traffic:
         self._refusals += 1
         resource = self.permissions.resource(action, name)
         self._connection_log.refused(self._peer, self.caller, action, resource, why, explain)
-
-    def _warn(self, event: str, topic: str) -> None:
-        self._connection_log.warn(self._peer, self.caller, event, topic=topic, client_id=self._client_id)
-
-    def _note(self, kind: str, topic: str) -> bool:
-        """True if this was not logged before for this connection."""
-        if (kind, topic) in self._noted or len(self._noted) >= _MAX_NOTED:
-            return False
-        self._noted |= {(kind, topic)}
-        return True
 
 
 def _plain(filter: str) -> str:
