@@ -3,7 +3,7 @@
     python scripts/check_words.py             # all files that git knows
     python scripts/check_words.py FILE ...    # some of them
 
-The words, and what to write instead, are the last table of docs/glossary.md.
+The words, and what to write instead, are in scripts/words.toml.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tokenize
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,17 +23,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 ROOT = Path(__file__).parent.parent
-GLOSSARY = ROOT / "docs" / "glossary.md"
+WORDS = ROOT / "scripts" / "words.toml"
 
 # Files in which a word is allowed, because it means something else there: the list of words, and leaves of trees.
 EXCEPTIONS: Mapping[str, frozenset[str]] = {
-    "docs/glossary.md": frozenset({"*"}),
     "src/thingmint/aws/contract/routing.py": frozenset({"leaf"}),
     "src/thingmint/yandex/contract/transcoding.py": frozenset({"leaf"}),
     "tests/unit/test_check_words.py": frozenset({"*"}),
 }
 
-_ROW = re.compile(r"^\| `([^`|]+)` \| (.+?) \| (identifiers|prose|both) \|$", re.MULTILINE)
 _YANDEX_PASSPORT = re.compile("yandex_?passport", re.IGNORECASE)  # a product of Yandex, in the name of a field
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _EVENT = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -48,12 +47,9 @@ class Words(NamedTuple):
     in_prose: Mapping[str, str]
 
     @classmethod
-    def of(cls, glossary: str) -> Words:
-        rows = _ROW.findall(glossary)
-        return cls(
-            {word: instead for word, instead, where in rows if where != "prose"},
-            {word: instead for word, instead, where in rows if where != "identifiers"},
-        )
+    def read(cls) -> Words:
+        tables = tomllib.loads(WORDS.read_text("utf-8"))
+        return cls(tables["both"] | tables["identifiers"], tables["both"] | tables["prose"])
 
 
 class Finding(NamedTuple):
@@ -131,11 +127,11 @@ def main() -> int:
         sys.argv[1:]
         or subprocess.check_output(["git", "ls-files", "--", "*.py", "*.md"], cwd=ROOT, text=True).splitlines()
     )
-    found = sorted(set(findings(paths, Words.of(GLOSSARY.read_text("utf-8")))))
+    found = sorted(set(findings(paths, Words.read())))
     for one in found:
         print(one)
     if found:
-        print(f"{len(found)} words that this project does not use. docs/glossary.md says why, and what to write.")
+        print(f"{len(found)} words of scripts/words.toml. The terms to write are in docs/glossary.md.")
     return bool(found)
 
 

@@ -1,4 +1,4 @@
-"""`scripts/check_words.py` finds the words that the glossary's last table retires, wherever a reader meets them."""
+"""`scripts/check_words.py` finds the words of `scripts/words.toml`, wherever a reader meets them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def words(script: ModuleType) -> Any:
-    return script.Words.of(script.GLOSSARY.read_text("utf-8"))
+    return script.Words.read()
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_retired_words_in_documents_are_found_outside_of_code(script: ModuleType
     assert sorted(found) == [(1, "door"), (9, "nobody"), (10, "whoever")]
 
 
-def test_each_word_of_the_glossary_is_found_where_it_is_retired(script: ModuleType, words: Any) -> None:
+def test_each_retired_word_is_found(script: ModuleType, words: Any) -> None:
     for word in words.in_identifiers:
         assert word in [finding.word for finding in script.of_python("src/x.py", f"an_{word} = 1", words)]
     for word in words.in_prose:

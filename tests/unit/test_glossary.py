@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.documents import names_in, page, plain, sections, tables
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "thingmint"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "thingmint"
+WORDS = ROOT / "scripts" / "words.toml"
 SECTIONS = sections(page("glossary"))
 CONCEPTS = {title: tables(text)[0] for title, text in SECTIONS.items() if tables(text)}
 DEFINED = {title: rows for title, rows in CONCEPTS.items() if "in the code" in rows[0]}
@@ -53,7 +56,7 @@ def test_words_with_two_meanings_are_the_only_ones_defined_twice() -> None:
 
 
 def test_definitions_do_not_use_retired_words() -> None:
-    retired = {names_in(row["not"])[0] for row in CONCEPTS["Words that this project does not use"]}
+    retired = {word for words in tomllib.loads(WORDS.read_text("utf-8")).values() for word in words}
     for rows in DEFINED.values():
         for row in rows:
             used = {word.strip('.,;:()"').lower() for word in plain(row["here"]).split()}
