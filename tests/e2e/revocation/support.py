@@ -15,6 +15,7 @@ from tests.e2e.provisioning.support import template
 from tests.e2e.yandex.clients import METHODS, done
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import httpx
@@ -63,11 +64,13 @@ class AllApis:
         policy = self.attach(self.policy(*(statements or (ALL,))), made)
         return self.connect(made, client_id, policy)
 
-    def connect(self, made: Credential, client_id: str | None = None, policy: str = "") -> Connected:
+    def connect(
+        self, made: Credential | None, client_id: str | None = None, policy: str = "", **login: Any
+    ) -> Connected:
         client_id = client_id or new_name("device")
         device = Device(self.fleet.server, made)
-        device.connect(client_id)
-        return Connected(self, made, client_id, device, policy)
+        device.connect(client_id, **login)
+        return Connected(self, made, client_id, device, policy, login)
 
     def thing(self, *groups: str, **attributes: str) -> str:
         name = new_name("thing")
@@ -117,16 +120,18 @@ class AllApis:
 
 @dataclass(frozen=True)
 class Connected:
-    """A device that is connected as ``client_id``, and its policy."""
+    """A device that is connected as ``client_id``, with a certificate or a login, and its policy."""
 
     apis: AllApis
-    made: Credential
+    made: Credential | None
     client_id: str
     device: Device
     policy: str
+    login: Mapping[str, Any]
 
     @property
     def id(self) -> str:
+        assert self.made is not None
         return self.made.fingerprint
 
     @property

@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from yandex.cloud.iot.broker.v1 import broker_service_pb2
-from yandex.cloud.iot.devices.v1 import registry_service_pb2
+from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
 from tests.e2e import material
 from tests.e2e.access.local_admin import allow, deny, document
 from tests.e2e.conftest import iot_client
+from tests.e2e.logs import check_log
 from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
 from tests.e2e.provisioning.support import Fleet
 from tests.e2e.revocation.support import ALL, AllApis, Connected, new_name
-from tests.e2e.yandex.clients import Cloud
+from tests.e2e.yandex.clients import PASSWORD, Cloud
 from tests.issuers import fingerprint, new_issuer, pem
 from thingmint.access.administration import COMMANDS
 from thingmint.aws.operations import OPERATIONS as AWS
@@ -37,6 +38,11 @@ from thingmint.yandex.operations import OPERATIONS as YANDEX
 _METADATA: dict[str, Any] = {
     "registry": registry_service_pb2.CreateRegistryMetadata,
     "broker": broker_service_pb2.CreateBrokerMetadata,
+}
+_ADDED_PASSWORD: dict[str, Any] = {
+    "device": device_service_pb2.AddDevicePasswordMetadata,
+    "registry": registry_service_pb2.AddRegistryPasswordMetadata,
+    "broker": broker_service_pb2.AddBrokerPasswordMetadata,
 }
 
 if TYPE_CHECKING:
@@ -111,8 +117,6 @@ KEEPS_ACCESS = {
     **{f"yandex:{owner}Service/AddPassword": _NEW for owner in _OWNERS},
     **{f"yandex:{owner}Service/Create": _NEW for owner in _OWNERS},
     **{f"yandex:{owner}Service/Update": "changes no credential and no state" for owner in _OWNERS},
-    # The session has no certificate: tests/e2e/yandex/test_mqtt.py has a case.
-    **{f"yandex:{owner}Service/DeletePassword": "ends the sessions that used the password" for owner in _OWNERS},
     "yandex:RegistryService/AddDataStreamExport": _OF_EXPORTS,
     "yandex:RegistryService/DeleteDataStreamExport": _OF_EXPORTS,
     "yandex:RegistryService/Enable": "lets the registry's clients connect again",
@@ -190,8 +194,7 @@ def apis(tmp_path_factory: pytest.TempPathFactory, new_store: Callable[[], dict[
         cloud = stack.enter_context(contextlib.closing(Cloud(server)))
         native = stack.enter_context(fleet.local_admin.bearer(server.token))
         yield AllApis(fleet, cloud, native, folder)
-        log = server.output.read_text(errors="replace")
-        assert "Traceback" not in log
+        check_log(server.output.read_text(errors="replace"))
 
 
 @pytest.mark.both_engines
@@ -205,7 +208,7 @@ def test_calls_that_end_access_close_the_session_before_they_return(apis: AllApi
         device.until_closed(_TRANSIT)
         assert time.monotonic() - answered < _TRANSIT
     with Device(apis.fleet.server, connected.made) as again, pytest.raises(Closed):
-        again.connect(connected.client_id)
+        again.connect(connected.client_id, **connected.login)
 
 
 # -- AWS IoT ------------------------------------------------------------------------------------------------------
@@ -459,6 +462,32 @@ def _disable_registry_of_a_device(apis: AllApis) -> Any:
     made, registry = credential(apis.folder), apis.cloud.registry()
     apis.cloud.device(registry, certificates=[{"certificate_data": made.pem}])
     return apis.connect(made), lambda: apis.operation("RegistryService/Disable", registry_id=registry)
+
+
+@ends("yandex:DeviceService/DeletePassword")
+def _delete_password_of_a_device(apis: AllApis) -> Any:
+    return _logged_in(apis, "device", apis.cloud.device())
+
+
+@ends("yandex:RegistryService/DeletePassword")
+def _delete_password_of_a_registry(apis: AllApis) -> Any:
+    return _logged_in(apis, "registry", apis.cloud.registry())
+
+
+@ends("yandex:BrokerService/DeletePassword")
+def _delete_password_of_a_broker(apis: AllApis) -> Any:
+    created = apis.operation("BrokerService/Create", folder_id=apis.cloud.folder)
+    return _logged_in(apis, "broker", _id_in(created, "broker"))
+
+
+def _logged_in(apis: AllApis, noun: str, id: str) -> Any:
+    """Returns a client that connected with a password, and the call that deletes the password."""
+    service, owner = f"{noun.title()}Service", {f"{noun}_id": id}
+    added = apis.operation(f"{service}/AddPassword", **owner, password=PASSWORD)
+    metadata = _ADDED_PASSWORD[noun]()
+    assert added.metadata.Unpack(metadata)
+    connected = apis.connect(None, username=id, password=PASSWORD.encode())
+    return connected, lambda: apis.operation(f"{service}/DeletePassword", **owner, password_id=metadata.password_id)
 
 
 # -- the native API, the commands, and devices themselves ---------------------------------------------------------

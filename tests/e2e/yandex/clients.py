@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from tests.administrator import NewAccount
     from thingmint.testing import RunningServer
 
+PASSWORD: Final = "Correct-password-1"
 DEVICES: Final = "yandex.cloud.iot.devices.v1"
 OFFICIAL_AUDIENCE: Final = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
 

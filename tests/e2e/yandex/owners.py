@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from yandex.cloud.iot.broker.v1 import broker_pb2, broker_service_pb2
 
 from tests.e2e.mqtt.devices import Closed, Device, credential
-from tests.e2e.yandex.clients import done
+from tests.e2e.yandex.clients import PASSWORD, done
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import Version
     from thingmint.mqtt.protocol.reasons import Reason
 
-PASSWORD, WRONG = "Correct-password-1", "Wrong-password-000"
+WRONG = "Wrong-password-000"
 NAMES = ("registry", "device", "other", "broker")
 
 

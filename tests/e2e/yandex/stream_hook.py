@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tests.e2e.yandex.mqtt_clients import Pair
 
 DATABASE, STREAM = "/ru-central1/b1g/etn", "telemetry"
-PASSWORD = "Correct-password-1"
 
 Mode = Literal["accept", "fail", "refuse", "redirect", "close", "hang"]
 

@@ -19,9 +19,9 @@ from yandex.cloud.iot.devices.v1 import (
 from tests.e2e.databases import metric, several
 from tests.e2e.logs import check_log
 from tests.e2e.wire import until
-from tests.e2e.yandex.clients import Account, Cloud
+from tests.e2e.yandex.clients import PASSWORD, Account, Cloud
 from tests.e2e.yandex.mqtt_clients import Client, Pair, connected
-from tests.e2e.yandex.stream_hook import PASSWORD, StreamHook, add_export, delete_export, stream_hook, waiting
+from tests.e2e.yandex.stream_hook import StreamHook, add_export, delete_export, stream_hook, waiting
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from tests.e2e.conftest import iot_client
 from tests.e2e.databases import several
 from tests.e2e.mqtt.devices import Closed, Device, credential
 from tests.e2e.test_reload import Reloads, until
-from tests.e2e.yandex.clients import Account, Cloud
+from tests.e2e.yandex.clients import PASSWORD, Account, Cloud
 from tests.e2e.yandex.mqtt_clients import Client, Pair, connected
 from thingmint.admin import AdminError
 from thingmint.mqtt.protocol.reasons import Reason
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.both_engines
 
 MQTT = "mqtt.cloud.yandex.net"
-PASSWORD = "Correct-password-1"
 
 
 class Tenant:
@@ -216,7 +215,7 @@ def test_other_processes_follow(tmp_path: Path, url: str) -> None:
         tenant = Tenant(first, tmp_path, LocalAdmin(first).ask("account.create", name="tenant"))
         assert not Client(second, tenant.pair, host=MQTT, verify=False).connect()
         LocalAdmin(first).ask("hostname.add", name=MQTT, account=tenant.id, api="yandex")
-        until(lambda: MQTT in certificate_names(second), "the other process does not follow")
+        until(lambda: all(MQTT in certificate_names(each) for each in (first, second)), "a process does not follow")
         with connected(second, tenant.pair, host=MQTT):
             pass
         LocalAdmin(second).ask("hostname.remove", name=MQTT)

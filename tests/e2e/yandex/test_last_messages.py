@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.databases import several
 from tests.e2e.upstream.brokers import mosquitto
-from tests.e2e.yandex.clients import Cloud
+from tests.e2e.yandex.clients import PASSWORD, Cloud
 from tests.e2e.yandex.mqtt_clients import connected
 from thingmint.testing import running_server
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.yandex.mqtt_clients import Client
     from thingmint.testing import RunningServer
-
-PASSWORD = "Correct-password-1"
 
 
 class Fleet(NamedTuple):

@@ -11,7 +11,7 @@ from yandex.cloud.iot.devices.v1 import device_service_pb2
 from tests.e2e.databases import several
 from tests.e2e.upstream.brokers import mosquitto
 from tests.e2e.wire import until
-from tests.e2e.yandex.clients import Cloud
+from tests.e2e.yandex.clients import PASSWORD, Cloud
 from tests.e2e.yandex.mqtt_clients import connected
 from thingmint.testing import running_server
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tests.e2e.yandex.clients import Wire
     from tests.e2e.yandex.mqtt_clients import Client
 
-PASSWORD = "Correct-password-1"
 FULL: Any = 1
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 ALWAYS = {"device_id", "registry_id", "last_auth_ip", "last_auth_time", "last_online_time"}

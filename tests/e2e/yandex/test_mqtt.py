@@ -10,7 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from yandex.cloud.iot.broker.v1 import broker_pb2, broker_service_pb2
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
-from tests.e2e.yandex.clients import done
+from tests.e2e.yandex.clients import PASSWORD, done
 from tests.e2e.yandex.mqtt_clients import Client, Pair, connected
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.e2e.yandex.clients import Cloud
 
-PASSWORD, WRONG = "Correct-password-1", "Wrong-password-000"
+WRONG = "Wrong-password-000"
 BAD_PASSWORD = 0x86  # as paho shows return code 4 of 3.1.1, too
 
 

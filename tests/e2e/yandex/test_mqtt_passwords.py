@@ -10,8 +10,8 @@ import pytest
 from tests.e2e.access.local_admin import LocalAdmin, allow, document
 from tests.e2e.conftest import iot_client
 from tests.e2e.mqtt.devices import Device, credential
-from tests.e2e.yandex.clients import Account, Cloud
-from tests.e2e.yandex.owners import NAMES, PASSWORD, WRONG, Owners
+from tests.e2e.yandex.clients import PASSWORD, Account, Cloud
+from tests.e2e.yandex.owners import NAMES, WRONG, Owners
 from thingmint.mqtt.protocol.packets import Connect
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.services.password_hashing import new_password

@@ -13,8 +13,8 @@ from tests.e2e.conftest import new_database
 from tests.e2e.databases import several
 from tests.e2e.mqtt.devices import Closed, Device
 from tests.e2e.wire import until
-from tests.e2e.yandex.clients import Cloud
-from tests.e2e.yandex.owners import PASSWORD, Owners
+from tests.e2e.yandex.clients import PASSWORD, Cloud
+from tests.e2e.yandex.owners import Owners
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:

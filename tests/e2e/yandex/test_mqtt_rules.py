@@ -12,7 +12,8 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.access.local_admin import allow, document
 from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
-from tests.e2e.yandex.owners import PASSWORD, Owners
+from tests.e2e.yandex.clients import PASSWORD
+from tests.e2e.yandex.owners import Owners
 from thingmint.domain.messages import MessageProperties
 from thingmint.mqtt.protocol.packets import Publish, Will
 

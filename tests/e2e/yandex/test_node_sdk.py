@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.e2e.mqtt.devices import Device, credential
+from tests.e2e.yandex.clients import PASSWORD
 
 if TYPE_CHECKING:
     from tests.e2e.yandex.clients import Cloud
 
 SCRIPT = Path(__file__).with_name("node_client.js")
 PACKAGE = "@yandex-cloud/nodejs-sdk"
-PASSWORD, SECOND = "Correct-password-1", "Another-password-2"
+SECOND = "Another-password-2"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("node") is None or shutil.which("npm") is None, reason="node or npm is missing"

@@ -17,7 +17,7 @@ from yandex.cloud.iot.devices.v1 import (
 
 from tests.e2e.databases import several
 from tests.e2e.upstream.brokers import mosquitto
-from tests.e2e.yandex.clients import Cloud, Refused, done
+from tests.e2e.yandex.clients import PASSWORD, Cloud, Refused, done
 from tests.e2e.yandex.mqtt_clients import connected
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from tests.e2e.yandex.clients import Wire
 
-PASSWORD = "Correct-password-1"
 LARGE = bytes(range(256)) * 1024
 
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated class RetryInterceptor:DeprecationWarning")

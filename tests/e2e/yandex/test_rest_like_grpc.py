@@ -15,7 +15,7 @@ from yandex.cloud.iot.broker.v1 import broker_pb2, broker_service_pb2
 
 from tests.e2e.access.local_admin import LocalAdmin
 from tests.e2e.yandex.certificates import certificate
-from tests.e2e.yandex.clients import METHODS, Account, Cloud, Refused, done, http_rule, refused_over_rest
+from tests.e2e.yandex.clients import METHODS, PASSWORD, Account, Cloud, Refused, done, http_rule, refused_over_rest
 from tests.e2e.yandex.generated_requests import Json, cases
 from tests.e2e.yandex.test_all_methods import is_served
 from thingmint.testing import running_server
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-PASSWORD = "Correct-password-1"
 SAMPLES: Json = {
     "device_id": "<device>",
     "registry_id": "<registry>",
