@@ -56,6 +56,7 @@ from thingmint.server.gauges import (
     watch_upstream,
     watch_work,
 )
+from thingmint.server.local_commands import local_commands
 from thingmint.server.processes import SharedStore
 from thingmint.server.reloading import Reloading, settings_changes, stop_and_reload_signals
 from thingmint.server.served_names import ServedNames
@@ -75,6 +76,7 @@ from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.export_sender import EXPORTS_LEASE, ExportSender
 from thingmint.services.exported_messages import Exports
 from thingmint.services.hooks import HookTable
+from thingmint.services.imports import forget_old_imports
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
 from thingmint.services.leases import LeasedStore, SoleHolder
@@ -305,7 +307,13 @@ async def serve(
         return result
 
     jobs_store = LeasedStore(store, holder, JOBS_LEASE)
-    hourly = [delete_unclaimed, forget_idempotency_keys, delete_expired_operations, prune_published_changes]
+    hourly = [
+        delete_unclaimed,
+        forget_idempotency_keys,
+        delete_expired_operations,
+        prune_published_changes,
+        forget_old_imports,
+    ]
     jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())
     watch_store(reports.metrics, instance)
@@ -329,7 +337,14 @@ async def serve(
         listeners=listeners,
         gateway=gateway,
         mqtt_listeners=mqtt_listeners,
-        admin=AdminSocket(instance.directory.admin_socket, {"extend": extend, "access": access_command}),
+        admin=AdminSocket(
+            instance.directory.admin_socket,
+            {
+                "extend": extend,
+                "access": access_command,
+                **local_commands(access.store, reports.trail, environment),
+            },
+        ),
         directory=access.directory,
         reports=reports,
         shared=shared,

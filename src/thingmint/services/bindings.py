@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 # Lists of certificates are not paged, so their length is limited.
-_MAX_CERTIFICATES = 50
+MAX_CERTIFICATES = 50
+"""Of one owner."""
 
 
 @record
@@ -131,8 +132,8 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     if not await BINDINGS.insert(tx, binding):
         raise AlreadyExists("certificate", fingerprint)
     await record_obstacle(tx, scope.account, submitted.obstacle)
-    if not await tx.execute(_COUNT_UP, owner.id, _MAX_CERTIFICATES):
-        raise LimitExceeded(owner.kind, owner.id, f"A {owner.kind} can have at most {_MAX_CERTIFICATES} certificates")
+    if not await tx.execute(_COUNT_UP, owner.id, MAX_CERTIFICATES):
+        raise LimitExceeded(owner.kind, owner.id, f"A {owner.kind} can have at most {MAX_CERTIFICATES} certificates")
     if current.deactivated_by is not None:
         await set_status(tx, current, Status.ACTIVE, now)
         return binding

@@ -9,6 +9,8 @@ from thingmint.domain.certificates import Certificate
 from thingmint.store.table import Fingerprint, Table, fingerprint_bytes, fingerprint_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from thingmint.store.engine import Row, Transaction
 
 CERTIFICATES = Table(
@@ -58,6 +60,11 @@ async def keep_content(tx: Transaction, id: int, certificate: Certificate) -> in
     assert found is not None, "the INSERT found a conflict"
     known: int = found[0]
     return known
+
+
+async def insert_contents(tx: Transaction, contents: Iterable[tuple[int, Certificate]]) -> None:
+    """Store certificates that are not there, with their new ids."""
+    await tx.execute_many(_INSERT, [(id, *CERTIFICATES.dump(certificate)) for id, certificate in contents])
 
 
 async def drop_content(tx: Transaction, fingerprint: str) -> None:

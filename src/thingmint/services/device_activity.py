@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from thingmint.store.key_lists import KeyList
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thingmint.store.engine import Fetcher, Transaction
-
-_READ_AT_ONCE = 100
 
 _COLUMNS = ("auth_at", "pub_at", "sub_at", "online_at", "disconnected_at")
 _NEWEST = ", ".join(
@@ -27,8 +27,7 @@ _STORE = (
     "CAST($7 AS BIGINT) FROM devices AS d WHERE d.id = $1 "
     f"ON CONFLICT (device) DO UPDATE SET auth_address = {_ADDRESS}, {_NEWEST}"
 )
-_MARKS = ", ".join(f"${number}" for number in range(1, _READ_AT_ONCE + 1))
-_READ = f"SELECT device, auth_address, {', '.join(_COLUMNS)} FROM device_activity WHERE device IN ({_MARKS})"
+_READ = KeyList(f"SELECT device, auth_address, {', '.join(_COLUMNS)} FROM device_activity WHERE device IN ({{keys}})")
 _DELETE = "DELETE FROM device_activity WHERE device = $1"
 
 
@@ -58,12 +57,7 @@ async def store_activity(tx: Transaction, activities: Mapping[str, Activity]) ->
 
 async def read_activity(fetcher: Fetcher, devices: Sequence[str]) -> dict[str, Activity]:
     """What is stored, by the devices' ids."""
-    found: dict[str, Activity] = {}
-    for first in range(0, len(devices), _READ_AT_ONCE):
-        some = list(devices[first : first + _READ_AT_ONCE])
-        rows = await fetcher.fetch_all(_READ, *some, *[""] * (_READ_AT_ONCE - len(some)))
-        found |= {device: Activity(*values) for device, *values in rows}
-    return found
+    return {device: Activity(*values) for device, *values in await _READ.fetch(fetcher, devices)}
 
 
 async def delete_activity(tx: Transaction, device: str) -> None:

@@ -19,7 +19,7 @@ from thingmint.services.pages import page_by_text
 from thingmint.store.table import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from thingmint.services.change import Query
     from thingmint.services.pages import Cursor, Page
@@ -67,14 +67,35 @@ def parse_aliases(aliases: Mapping[str, str], device: str) -> dict[str, str]:
         check_text(alias, _FIELD): check_text(target, _FIELD).replace("{id}", device)
         for alias, target in aliases.items()
     }
-    if flaw := next(_flaws(given, device), None):
+    if flaw := flaw_of(given, device):
         raise Invalid(_FIELD, flaw)
     return given
 
 
+def flaw_of(aliases: Mapping[str, str], device: str) -> str | None:
+    """What is wrong with topics by aliases that another service kept, however many they are; None if nothing is."""
+    return next(_flaws(aliases, device), None)
+
+
+async def collision_of(tx: Transaction, registry: str, aliases: Mapping[str, str]) -> str | None:
+    """Return a reason if an alias of another device is the beginning of one of these, or begins with it; else None."""
+    for alias in aliases:
+        other = await tx.fetch_one(_BEFORE, registry, alias)
+        if other is None or not alias.startswith(other[0]):
+            other = await tx.fetch_one(_AFTER, registry, alias, alias + _LAST)
+        if other is not None:
+            return f"A topic alias begins like one of device {other[1]}: none may be the beginning of another"
+    return None
+
+
+async def insert_aliases(tx: Transaction, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Store aliases that collide with none: each with its registry before it, and its device after it."""
+    await tx.execute_many(_INSERT, rows)
+
+
 async def keep_aliases(tx: Transaction, registry: str, device: str, aliases: Mapping[str, str]) -> None:
     """Store the aliases of a new device. Raises AlreadyExists if one collides with an alias of another device."""
-    if (flaw := await _collision(tx, registry, aliases)) is not None:
+    if (flaw := await collision_of(tx, registry, aliases)) is not None:
         raise AlreadyExists("topic alias", device, reason=flaw)
     for alias in aliases:
         await tx.execute(_INSERT, registry, alias, device)
@@ -122,7 +143,7 @@ async def check_old_aliases(store: Store) -> None:
     async def body(tx: Transaction) -> None:
         for device, registry, text in await tx.fetch_all(_UNCHECKED):
             aliases = json.loads(text)
-            flaw = next(_flaws(aliases, device), None) or await _collision(tx, registry, aliases)
+            flaw = flaw_of(aliases, device) or await collision_of(tx, registry, aliases)
             if flaw is not None:
                 await tx.execute(_KEEP_FLAW, device, flaw)
                 continue
@@ -133,17 +154,6 @@ async def check_old_aliases(store: Store) -> None:
         await store.write(body)
     for device, account, registry, flaw in await store.read(lambda tx: tx.fetch_all(_FLAWED)):
         _log.warning("topic_aliases_invalid", account=account, registry=registry, device=device, flaw=flaw)
-
-
-async def _collision(tx: Transaction, registry: str, aliases: Mapping[str, str]) -> str | None:
-    """Return a reason if an alias of another device is the beginning of one of these, or begins with it; else None."""
-    for alias in aliases:
-        other = await tx.fetch_one(_BEFORE, registry, alias)
-        if other is None or not alias.startswith(other[0]):
-            other = await tx.fetch_one(_AFTER, registry, alias, alias + _LAST)
-        if other is not None:
-            return f"A topic alias begins like one of device {other[1]}: none may be the beginning of another"
-    return None
 
 
 def _flaws(aliases: Mapping[str, str], device: str) -> Iterator[str]:

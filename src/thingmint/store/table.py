@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -207,8 +207,16 @@ class Table(Generic[R]):
 
     async def insert(self, tx: Transaction, record: R, *further: Value) -> bool:
         """False if a row has the same key, or conflicts in the index ``unique``."""
+        return await tx.execute(self._insert, *self._inserted((record, *further))) == 1
+
+    async def insert_many(self, tx: Transaction, rows: Iterable[tuple[R, *tuple[Value, ...]]]) -> None:
+        """Insert records, each with its ``further`` values, of which none is there yet."""
+        await tx.execute_many(self._insert, map(self._inserted, rows))
+
+    def _inserted(self, row: tuple[R, *tuple[Value, ...]]) -> Sequence[Value]:
+        record, *further = row
         values = self.dump(record)
-        return await tx.execute(self._insert, *[values[at] for at in self._stored_at], *further) == 1
+        return [*(values[at] for at in self._stored_at), *further]
 
     async def update(self, tx: Transaction, record: R) -> bool:
         """False if no row has this key."""

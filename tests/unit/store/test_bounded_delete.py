@@ -31,13 +31,14 @@ async def test_all_old_rows_are_deleted_in_bounded_steps(world: World, old: int)
 # Tables whose DELETE statements have a natural bound, with the bound. All other rows are deleted by BoundedDelete.
 _FEW = {
     "account_settings": "one row",
+    "aliases": "in the temporary file of an import, not in the store",
     "binding_counts": "one row",
     "ca_certificates": "one row",
     "ca_owners": "one row, or the rows of one key in accounts that have deleted it",
     "certificates": "one row",
     "connections": "one row for each parameter, of at most 500",
     "device_activity": "one row",
-    "device_aliases": "one row of the 5 of a device",
+    "device_aliases": "one row of the 5 of a device, or of the 200 of an imported one",
     "device_policy_attachments": "10 policies of a target",
     "device_policy_versions": "5 of a policy",
     "export_messages": "200 that a full queue drops, 10 that were sent, or 100 of a deleted export",

@@ -1,0 +1,194 @@
+"""`thingmint import`: brings a fleet in from another service."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import orjson
+import typer
+
+from thingmint.cli.directory import DataDirOption, settings_for
+from thingmint.cli.tables import console, print_rows
+from thingmint.settings import ConfigError
+
+if TYPE_CHECKING:
+    from thingmint.cli.import_runner import Summary
+    from thingmint.importing.batches import Source
+    from thingmint.settings import Settings
+
+app = typer.Typer(help="Bring a fleet in: from Yandex IoT Core, from AWS IoT, from a table.", no_args_is_help=False)
+
+Output = Annotated[Literal["table", "json"], typer.Option(help="A table for people, or JSON for scripts.")]
+AccountOption = Annotated[
+    str | None, typer.Option("--account", metavar="ID", help="The account's 12 digits (default: the first account).")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would come. Nothing is changed.")]
+AgainOption = Annotated[
+    bool, typer.Option("--again", help="Begin again, even if an earlier run was interrupted and could go on.")
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Write everything that did not come as it was to this file, a JSON line each."),
+]
+
+_SHOWN = 20  # findings
+
+
+@app.callback()
+def import_() -> None:
+    """Bring a fleet in: from Yandex IoT Core, from AWS IoT, from a table."""
+
+
+@app.command(
+    epilog="\b\nExamples:\n  thingmint import yandex iot-export-b1gmj783jarjcl4upv2j --dry-run\n"
+    "  thingmint import yandex iot-export-b1gmj783jarjcl4upv2j --new-passwords passwords.csv\n"
+    "  thingmint import yandex backup --account 123456789012 --report report.jsonl --output json"
+)
+def yandex(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The export: registries.json, devices-ID.json ...")],
+    data_dir: DataDirOption = None,
+    account: AccountOption = None,
+    dry_run: DryRunOption = False,
+    new_passwords: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Make passwords for devices without certificates, and write them to this new file."
+        ),
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take what can be read of damaged files. Else they end the import.")
+    ] = False,
+    report: ReportOption = None,
+    again: AgainOption = False,
+    output: Output = "table",
+) -> None:
+    """Import registries, devices and brokers that were exported from Yandex IoT Core.
+
+    Ids, names, labels, times, aliases and certificates stay. Nothing that is there is changed. If the import is
+    interrupted, the same command goes on.
+    """
+    from thingmint.importing.batches import SourceError
+    from thingmint.importing.sources.yandex import YandexExport
+
+    try:
+        source = YandexExport(directory, partial=partial)
+    except SourceError as error:
+        raise ConfigError("dir", str(error)) from None
+    if new_passwords is not None and dry_run:
+        raise ConfigError("new-passwords", "has nothing to do in a --dry-run")
+    run_import(source, settings_for(data_dir), account, dry_run, report, again, output, new_passwords)
+
+
+@app.command("list", epilog="\b\nExample:\n  thingmint import list --data-dir data")
+def list_(data_dir: DataDirOption = None, output: Output = "table") -> None:
+    """List imports, the newest first. What is known of them is kept for 90 days."""
+    found = _ask(settings_for(data_dir), "import.list")
+    if output == "json":
+        print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        return
+    rows = [
+        [
+            each["id"],
+            each["source"],
+            each["account"],
+            each["created_at"],
+            each["finished_at"] or "interrupted",
+            str(sum(each["counts"].values())),
+            str(each["findings"]),
+            each["origin"],
+        ]
+        for each in found
+    ]
+    print_rows(["id", "source", "account", "began", "ended", "results", "findings", "from"], rows, console())
+
+
+@app.command(epilog="\b\nExample:\n  thingmint import show 0b9c2f0e-6a43-4c52-a4c4-8f2a4f3f5d11 --data-dir data")
+def show(
+    id: Annotated[str, typer.Argument(metavar="ID", help="The import's id: thingmint import list.")],
+    data_dir: DataDirOption = None,
+    output: Output = "table",
+) -> None:
+    """Show everything of an import that did not come as it was, and what to do about it."""
+    findings = _ask_all_findings(settings_for(data_dir), id)
+    if output == "json":
+        print(orjson.dumps(findings, option=orjson.OPT_INDENT_2).decode())
+        return
+    rows = [[each["kind"], each["outcome"], each["subject"], each["reason"]] for each in findings]
+    print_rows(["kind", "outcome", "what", "why"], rows, console())
+
+
+def run_import(
+    source: Source,
+    settings: Settings,
+    account: str | None,
+    dry_run: bool,
+    report: Path | None,
+    again: bool,
+    output: str,
+    new_passwords: Path | None = None,
+) -> None:
+    """Run the import and print its report. Ends the command with status 1 if something could not come."""
+    from thingmint.cli.import_runner import Interrupted, Options, run
+    from thingmint.importing.batches import SourceError
+
+    options = Options(account or "", dry_run, report, again, new_passwords, progress=sys.stderr.isatty())
+    try:
+        summary = asyncio.run(run(source, settings, options))
+    except SourceError as error:
+        print(f"thingmint: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except Interrupted as error:
+        print(f"thingmint: {error}", file=sys.stderr)
+        print("thingmint: the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if output == "json":
+        print(orjson.dumps(summary.as_json(), option=orjson.OPT_INDENT_2).decode())
+    else:
+        _print_summary(summary)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _print_summary(summary: Summary) -> None:
+    out = console()
+    verb = "Would import" if summary.dry_run else "Imported"
+    out.print(f"{verb} from {summary.origin} into account {summary.account}", markup=False)
+    outcomes = ("new", "same", "completed", "conflict", "refused", "noted")
+    rows = [
+        [kind, *(str(summary.counts.get(f"{kind}.{outcome}", "")) for outcome in outcomes)]
+        for kind in dict.fromkeys(key.partition(".")[0] for key in summary.counts)
+    ]
+    print_rows(["", "new", "there already", "completed", "conflict", "refused", "note"], rows, out)
+    for finding in summary.findings[:_SHOWN]:
+        out.print(f"- {finding.kind} {finding.subject}: {finding.outcome}: {finding.reason}", markup=False)
+    if (more := summary.finding_count - min(len(summary.findings), _SHOWN)) > 0:
+        if summary.dry_run:
+            out.print(f"- and {more} more: --report FILE writes all of them")
+        else:
+            out.print(f"- and {more} more: thingmint import show {summary.id}")
+    for line in summary.next_steps:
+        out.print(line, markup=False)
+
+
+def _ask(settings: Settings, command: str, **arguments: Any) -> Any:
+    from thingmint.cli.reaching import reach
+
+    async def ask() -> Any:
+        async with reach(settings) as local:
+            return await local.call(command, **arguments)
+
+    return asyncio.run(ask())
+
+
+def _ask_all_findings(settings: Settings, id: str) -> list[dict[str, Any]]:
+    from thingmint.cli.import_runner import all_findings
+    from thingmint.cli.reaching import reach
+
+    async def ask() -> list[dict[str, Any]]:
+        async with reach(settings) as local:
+            return [finding async for finding in all_findings(local, id)]
+
+    return asyncio.run(ask())

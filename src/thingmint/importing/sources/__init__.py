@@ -1,0 +1,1 @@
+"""Where fleets come from."""

@@ -1,0 +1,69 @@
+"""The commands of the command line that need the whole server's parts: the same in a server and without one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from thingmint.access.audit import AuditedStore, AuditLog
+from thingmint.importing.importer import Importer
+from thingmint.instance.create import Instance, check_keys, check_master_key
+from thingmint.mqtt.broker.embedded import EmbeddedBroker
+from thingmint.mqtt.connection_index import ConnectionIndex
+from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
+from thingmint.mqtt.slices import Slices
+from thingmint.server.apis import environment_of
+from thingmint.services.certificates import utc_now
+from thingmint.services.exported_messages import Exports
+from thingmint.services.hooks import HookTable
+from thingmint.services.keypool import KeyPool
+from thingmint.services.quotas import begin_counting
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from thingmint.instance.layout import DataDirectory
+    from thingmint.services.change import Environment
+    from thingmint.settings import Settings
+
+LocalCommands = Mapping[str, Callable[..., Awaitable[Any]]]
+"""By the name that the admin socket knows. They take and return JSON, and raise DomainErrors."""
+
+
+def local_commands(store: AuditedStore, trail: AuditLog, environment: Environment) -> LocalCommands:
+    importer = Importer(store, trail, environment, utc_now)
+    return {
+        "import.start": importer.start,
+        "import.apply": importer.apply,
+        "import.finish": importer.finish,
+        "import.list": importer.all,
+        "import.findings": importer.findings,
+    }
+
+
+@asynccontextmanager
+async def without_server(
+    directory: DataDirectory, settings: Settings, passphrase: Callable[[], bytes | None]
+) -> AsyncIterator[LocalCommands]:
+    """The commands on a store that no server has open. The caller holds the directory. Raises ConfigError."""
+    instance = await Instance.open(directory, passphrase, settings.master_keys(), settings.database())
+    trail = AuditLog(instance.store, utc_now)
+    slices = Slices()
+    messages = GatewayMessages(
+        EmbeddedBroker(slices=slices), ConnectionIndex(slices), ConnectedClients(utc_now), utc_now
+    )
+    keys, hooks = KeyPool(0), HookTable(settings.hooks)
+    exports = Exports(instance.store, settings.export_hooks_in_force(), lambda: 0)
+    try:
+        await check_keys(instance.store, directory)
+        await check_master_key(instance.store, instance.vault)
+        await begin_counting(instance.store, settings.quotas_in_force())
+        environment = environment_of(instance, settings, {}, keys, hooks, messages, exports)
+        yield local_commands(AuditedStore(instance.store, utc_now), trail, environment)
+    finally:
+        await exports.close()
+        await keys.close()
+        await hooks.close()
+        await trail.close()
+        await instance.store.close()
