@@ -1,0 +1,64 @@
+"""Opens an account with the caller's own credentials."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from thingmint.importing.batches import SourceError
+from thingmint.importing.sources.aws.calls import WORKERS, Calls
+from thingmint.importing.sources.aws.source import AwsSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_CLIENT = Config(
+    retries={"mode": "standard", "total_max_attempts": 2},
+    connect_timeout=10,
+    read_timeout=60,
+    max_pool_connections=WORKERS,
+    user_agent_extra="thingmint-import",
+)
+
+
+def open_account(
+    profile: str | None = None,
+    regions: Sequence[str] = (),
+    endpoint_url: str | None = None,
+    rate: float | None = None,
+) -> AwsSource:
+    """Return the source for regions of an account; without regions, for that of the profile or the environment.
+
+    Raises SourceError.
+    """
+    session = _session(profile)
+
+    def open(region: str) -> Calls:
+        try:
+            client = session.create_client("iot", region_name=region, endpoint_url=endpoint_url, config=_CLIENT)
+        except (BotoCoreError, ValueError) as error:
+            raise SourceError(f"AWS cannot be called: {error}") from None
+        return Calls(client, rate)
+
+    return AwsSource(regions or _region_of(session), open, endpoint_url=endpoint_url, rate=rate)
+
+
+def _session(profile: str | None) -> botocore.session.Session:
+    try:
+        session = botocore.session.Session(profile=profile)
+        if session.get_credentials() is None:
+            advice = "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            raise SourceError(f"There are no credentials for AWS: {advice}, or give --profile")
+    except BotoCoreError as error:
+        raise SourceError(f"The credentials for AWS cannot be used: {error}") from None
+    return session
+
+
+def _region_of(session: botocore.session.Session) -> list[str]:
+    region = session.get_config_variable("region")
+    if region is None:
+        raise SourceError("No region is set: give --region, once for each region that has devices")
+    return [region]

@@ -1,0 +1,251 @@
+"""The source: regions one after the other, in each the sections in the order in which they refer to each other."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from thingmint.importing.batches import SourceError, in_batches
+from thingmint.importing.sources.aws import definitions, fleet
+from thingmint.importing.sources.aws.calls import GO_ON, WORKERS, CallError, Calls, Denied, NotThere, Rejected
+from thingmint.importing.sources.aws.listing import walk
+from thingmint.importing.sources.aws.permissions import documented_rate
+from thingmint.importing.sources.aws.reading import GONE, Made, Region, weight_of
+from thingmint.importing.sources.aws.unserved import endpoint, unserved
+from thingmint.services.imports import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from thingmint.importing.batches import Batch, Item, Place
+    from thingmint.importing.sources.aws.listing import Entry, Listing
+
+    _Entry = tuple[Item | None, Sequence[Result], Place, int]
+
+_SECTIONS = (
+    "endpoint",
+    "unserved",
+    "thing_types",
+    "policies",
+    "templates",
+    "ca_certificates",
+    "things",
+    "thing_groups",
+    "members",
+    "certificates",
+)
+_DONE = "done"
+
+
+class _Section(NamedTuple):
+    """``arrange`` may change what ``make`` has made of an entry, in the order of the entries."""
+
+    listing: Listing
+    kind: str
+    make: Callable[[Region, Entry], Made]
+    arrange: Callable[[Region, Entry, Made], Made] = lambda _region, _entry, made: made
+
+
+def _sections() -> dict[str, _Section]:
+    return {
+        "thing_types": _Section(definitions.THING_TYPES, "thing_type", definitions.thing_type),
+        "policies": _Section(definitions.POLICIES, "policy", definitions.policy),
+        "templates": _Section(definitions.TEMPLATES, "template", definitions.template),
+        "ca_certificates": _Section(definitions.CA_CERTIFICATES, "ca", definitions.ca_certificate),
+        "things": _Section(fleet.THINGS, "thing", fleet.thing),
+        "thing_groups": _Section(fleet.THING_GROUPS, "group", fleet.thing_group, fleet.Groups().arrange),
+        "certificates": _Section(fleet.CERTIFICATES, "certificate", fleet.certificate),
+    }
+
+
+class AwsSource:
+    """A Source. ``open`` makes the calls of a region, at ``rate`` calls a second of each operation.
+
+    A rate of None means AWS's documented rates, 0 no limit.
+    """
+
+    name = "aws"
+
+    def __init__(
+        self,
+        regions: Sequence[str],
+        open: Callable[[str], Calls],
+        *,
+        endpoint_url: str | None = None,
+        rate: float | None = None,
+    ) -> None:
+        self._regions = list(dict.fromkeys(regions))
+        self._open = open
+        self._endpoint_url = endpoint_url
+        self._rate = rate
+        self._opened: dict[str, Region] = {}
+        self._certificates: int | None = None
+        self.origin = f"{endpoint_url or 'AWS'}, {', '.join(self._regions)}"
+
+    def identity(self) -> str:
+        """Return a hash of the account, its regions and the endpoint: other credentials for them go on."""
+        account = next(filter(None, map(self._account_in, self._regions)), "")
+        return hashlib.sha256(" ".join([self._endpoint_url or "", account, *self._regions]).encode()).hexdigest()
+
+    def check(self) -> Iterator[int]:
+        """Count the certificates, for the time that the import takes. Yields now and then how many there are so far."""
+        count = 0
+        for region in self._regions:
+            marker: str | None = None
+            while True:
+                listing = fleet.CERTIFICATES
+                try:
+                    calls = self._region(region).calls
+                    entries, marker = calls.page(listing.operation, listing.key, marker, **listing.given)
+                except CallError:
+                    break  # a result will tell of it
+                count += len(entries)
+                yield count
+                if marker is None:
+                    break
+        self._certificates = count
+
+    def total(self) -> int | None:
+        """Return the number of certificates, which take nearly all of the time; None before they are counted."""
+        return self._certificates
+
+    def notice(self) -> str:
+        """Return how long the import takes, for people."""
+        count = self._certificates or 0
+        rate = documented_rate("DescribeCertificate") if self._rate is None else self._rate
+        if not rate:
+            return f"About {count:,} certificates, as fast as the server answers."
+        return f"About {count:,} certificates, {rate:g} a second: about {_duration(count / rate)}."
+
+    def batches(self, place: Place) -> Iterator[Batch]:
+        for batch in in_batches(self._entries(place)):
+            certificates = sum(item["kind"] == "certificate" for item in batch.items)
+            yield replace(batch, size=certificates)
+
+    def _entries(self, place: Place) -> Iterator[_Entry]:
+        region, section = place.get("region", self._regions[0]), place.get("section", _SECTIONS[0])
+        if region not in self._regions:
+            raise SourceError(f"The import was in region {region}, which is not among {', '.join(self._regions)}")
+        if section == _DONE:
+            return
+        with ThreadPoolExecutor(WORKERS, "thingmint-aws") as pool:
+            try:
+                for name in self._regions[self._regions.index(region) :]:
+                    sections = _SECTIONS[_SECTIONS.index(section) :] if name == region else _SECTIONS
+                    for each in sections:
+                        begin = place if (name, each) == (region, section) else {}
+                        yield from self._section(self._region(name), each, begin, pool)
+                yield None, (), {"region": self._regions[-1], "section": _DONE}, 0
+            finally:
+                for opened in self._opened.values():
+                    opened.calls.close()
+                self._opened = {}
+                pool.shutdown(cancel_futures=True)
+
+    def _section(self, region: Region, name: str, place: Place, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
+        here = {"region": region.name, "section": name}
+        if name in ("endpoint", "unserved"):
+            made = endpoint(region, self._account_in(region.name)) if name == "endpoint" else unserved(region, pool)
+            after = {**here, "section": _SECTIONS[_SECTIONS.index(name) + 1]}
+            yield from _placed(made, here, after)
+            return
+        try:
+            is_members = name == "members"
+            entries = _members(region, place) if is_members else _listed(region, _sections()[name], place, pool)
+            for item, results, within, weight in entries:
+                yield item, results, {**here, **within}, weight
+        except CallError as error:
+            # The list itself cannot be read: the rest can.
+            yield None, region.once(error, name.replace("_", " ")), here, 0
+
+    def _region(self, name: str) -> Region:
+        if name not in self._opened:
+            self._opened[name] = Region(name, self._open(name))
+        return self._opened[name]
+
+    def _account_in(self, region: str) -> str | None:
+        """Return the number of the account, which is in every ARN; None if it has nothing that is imported."""
+        calls = self._region(region).calls
+        listings = (fleet.CERTIFICATES, definitions.POLICIES, fleet.THINGS)
+        for listing, arn in zip(listings, ("certificateArn", "policyArn", "thingArn"), strict=True):
+            try:
+                entries, _ = calls.page(listing.operation, listing.key, **listing.given)
+            except CallError:
+                continue
+            if entries and len(parts := str(entries[0].get(arn)).split(":")) > 4:
+                return parts[4]
+        return None
+
+
+def _listed(region: Region, section: _Section, place: Place, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
+    before: Place = place
+    for entries in walk(region.calls, section.listing, place):
+        for entry, made in zip(entries, pool.map(partial(_make, region, section), entries), strict=True):
+            arranged = _guarded(region, section, entry, partial(section.arrange, region, entry, made))
+            yield from _placed(arranged, before, entry.place)
+            before = entry.place
+
+
+def _make(region: Region, section: _Section, entry: Entry) -> Made:
+    return _guarded(region, section, entry, partial(section.make, region, entry))
+
+
+def _guarded(region: Region, section: _Section, entry: Entry, make: Callable[[], Made]) -> Made:
+    """Return what ``make`` does, or a result if the resource is gone or cannot be read."""
+    try:
+        return make()
+    except CallError as error:
+        return Made((), [_told(region, section.kind, entry.name, error)])
+
+
+def _told(region: Region, kind: str, name: str, error: CallError) -> Result:
+    """Return the result about a resource that is gone or cannot be read. Raises SourceError."""
+    if isinstance(error, NotThere):
+        return Result(kind, "noted", region.subject(name), GONE)
+    if isinstance(error, Denied) and error.operation not in region.calls.answered:
+        # It would be the same for all others: nothing should come without what the operation returns.
+        raise SourceError(f"{error}, {GO_ON}") from None
+    return Result(kind, "refused", region.subject(name), f"not read: {error}")
+
+
+def _members(region: Region, place: Place) -> Iterator[_Entry]:
+    """Read the members of all groups. A place may be within a group: ``group`` and ``token`` say where."""
+    before: dict[str, Any] = {key: place[key] for key in ("marker", "after") if key in place}
+    begun, token = place.get("group"), place.get("token")
+    for entries in walk(region.calls, fleet.THING_GROUPS, before):
+        for entry in entries:
+            try:
+                for items, following in _pages(region, entry.name, token if entry.name == begun else None):
+                    after = entry.place if following is None else {**before, "group": entry.name, "token": following}
+                    yield from _placed(Made(items), before, after)
+            except CallError as error:
+                yield None, [_told(region, "members", entry.name, error)], entry.place, 0
+            before = dict(entry.place)
+
+
+def _pages(region: Region, group: str, token: str | None) -> Iterator[tuple[list[Item], str | None]]:
+    try:
+        yield from fleet.members_of(region, group, token)
+    except Rejected:
+        if token is None:
+            raise
+        yield from fleet.members_of(region, group, None)  # the token is too old
+
+
+def _placed(made: Made, before: Place, after: Place) -> Iterator[_Entry]:
+    """Yield the items of an entry. Only the last one has the place behind the entry."""
+    for number, item in enumerate(made.items, 1):
+        is_last = number == len(made.items)
+        yield item, made.results if is_last else (), after if is_last else before, weight_of(item)
+    if not made.items:
+        yield None, made.results, after, 0
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    if minutes < 120:
+        return f"{minutes} minute{'s' if minutes > 1 else ''}"
+    return f"{round(minutes / 60)} hours"
