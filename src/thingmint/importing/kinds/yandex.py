@@ -75,7 +75,7 @@ def _certificates(change: Change, item: Item, kind: str) -> tuple[list[DatedCert
     """The certificates that can come, and results for those that cannot."""
     good: list[DatedCertificate] = []
     results = []
-    given = item.get("certificates") or ()
+    given = item.get("certificates") or []
     if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
         raise Invalid("certificates", "must be a list of objects")
     for number, each in enumerate(given, 1):
