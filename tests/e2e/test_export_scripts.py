@@ -1,4 +1,4 @@
-"""The script of docs/moving.md that exports a fleet from Yandex IoT Core, with a stand-in for ``yc``."""
+"""The script of docs/moving-from-yandex.md that exports a fleet from Yandex IoT Core, with a stand-in for ``yc``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _FILES = [
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not there")
 def test_the_export_from_yandex_is_complete_after_a_failure(tmp_path: Path) -> None:
-    blocks = blocks_of((ROOT / "docs" / "moving.md").read_text())
+    blocks = blocks_of((ROOT / "docs" / "moving-from-yandex.md").read_text())
     script = next(block.text for block in blocks if "yc iot" in block.text)
     (tmp_path / "export-yandex.sh").write_text(script)
     yc = tmp_path / "bin" / "yc"
