@@ -56,10 +56,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs the tests of the services on both engines, which must behave the same."""
-    services = Path(__file__).parent / "unit" / "services"
+    """Runs the tests of the services and of imports on both engines, which must behave the same."""
+    unit, parents = Path(__file__).parent / "unit", metafunc.definition.path.parents
+    on_both = unit / "services" in parents or unit / "importing" in parents
     marked = metafunc.definition.get_closest_marker("sqlite") is not None
-    if "world" in metafunc.fixturenames and services in metafunc.definition.path.parents and not marked:
+    if "world" in metafunc.fixturenames and on_both and not marked:
         metafunc.parametrize("world", ["sqlite", "postgres"], indirect=True)
 
 
@@ -89,7 +90,7 @@ def postgres(postgres_database: PostgresDatabase) -> str:
 
 @pytest.fixture
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
-    """A world on SQLite. Tests of the services run on PostgreSQL too, unless they have the mark ``sqlite``."""
+    """A world on SQLite. Tests of services and imports run on PostgreSQL too, unless they have the mark ``sqlite``."""
     from tests.world import new_world  # here, because it imports most of the product
 
     postgres = request.getfixturevalue("postgres_database") if getattr(request, "param", "") == "postgres" else None

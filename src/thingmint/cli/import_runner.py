@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from thingmint.admin import AdminError
 from thingmint.cli.new_passwords import PasswordFile
 from thingmint.cli.reaching import reach
-from thingmint.importing.batches import SourceError
+from thingmint.importing.batches import SourceError, TimedSource
 from thingmint.services.imports import Result
 from thingmint.settings import ConfigError
 
@@ -93,6 +93,8 @@ async def run(source: Source, settings: Settings, options: Options) -> Summary:
     async with reach(settings) as local:
         with _progress(options) as progress:
             _check(source, progress)
+            if isinstance(source, TimedSource):
+                progress.console.print(source.notice(), markup=False)
             if options.dry_run:
                 return await _dry_run(source, local, options, progress)
             return await _import(source, local, options, progress)

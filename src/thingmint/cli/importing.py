@@ -82,6 +82,67 @@ def yandex(
     run_import(source, settings_for(data_dir), account, dry_run, report, again, output, new_passwords)
 
 
+@app.command(
+    epilog="\b\nExamples:\n  thingmint import aws --profile fleet --region eu-west-1 --dry-run\n"
+    "  thingmint import aws --profile fleet --region eu-west-1 --region us-east-1 --report report.jsonl\n"
+    "  thingmint import aws --endpoint-url https://other.example.org:8443 --rate none\n"
+    "  thingmint import aws --permissions"
+)
+def aws(
+    data_dir: DataDirOption = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The profile in AWS's own configuration (default: AWS_PROFILE).")
+    ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option(metavar="R", help="A region to read; repeatable (default: that of the profile or AWS_REGION)."),
+    ] = None,
+    endpoint_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Read another server that serves the API of AWS IoT.")
+    ] = None,
+    rate: Annotated[
+        str, typer.Option(metavar="N|none", help="Calls a second of each operation (default: what AWS allows).")
+    ] = "",
+    permissions: Annotated[
+        bool, typer.Option("--permissions", help="Print the IAM policy that the import needs, and end.")
+    ] = False,
+    account: AccountOption = None,
+    dry_run: DryRunOption = False,
+    report: ReportOption = None,
+    again: AgainOption = False,
+    output: Output = "table",
+) -> None:
+    """Import things, groups, policies, certificates and provisioning templates from AWS IoT.
+
+    The account is read over its API with your credentials for AWS, and is not changed. What is here already stays. If
+    the import is interrupted, the same command goes on.
+    """
+    from thingmint.importing.batches import SourceError
+    from thingmint.importing.sources.aws import open_account, policy_document
+
+    if permissions:
+        print(orjson.dumps(policy_document(), option=orjson.OPT_INDENT_2).decode())
+        return
+    try:
+        source = open_account(profile, region or (), endpoint_url, _rate(rate))
+    except SourceError as error:
+        raise ConfigError("aws", str(error)) from None
+    run_import(source, settings_for(data_dir), account, dry_run, report, again, output)
+
+
+def _rate(text: str) -> float | None:
+    """The calls a second, 0 for no limit, None for the default."""
+    if text in ("", "none"):
+        return 0.0 if text else None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < 1_000_000:
+        raise ConfigError("rate", "must be a number above 0, or none")
+    return rate
+
+
 @app.command("list", epilog="\b\nExample:\n  thingmint import list --data-dir data")
 def list_(data_dir: DataDirOption = None, output: Output = "table") -> None:
     """List imports, the newest first. What is known of them is kept for 90 days."""

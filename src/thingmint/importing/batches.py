@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import orjson
 
@@ -68,6 +68,13 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class TimedSource(Source, Protocol):
+    """A Source that tells beforehand, after ``check``, how long it takes."""
+
+    def notice(self) -> str: ...
+
+
 def in_batches(
     items: Iterable[tuple[Item | None, Sequence[Result], Place, int]], rows_of: Mapping[str, int] | None = None
 ) -> Generator[Batch]:
@@ -79,7 +86,7 @@ def in_batches(
     last: Place = {}
     for item, found, place, weight in items:
         length = len(orjson.dumps(item)) if item is not None else 0
-        if batch and (len(batch) >= MAX_ITEMS or size + length > MAX_BYTES or rows + weight > MAX_ROWS):
+        if (batch or results) and (len(batch) >= MAX_ITEMS or size + length > MAX_BYTES or rows + weight > MAX_ROWS):
             yield Batch(batch, last, results, done)
             batch, results, rows, size, done = [], [], 0, 0, 0
         if length > MAX_BYTES:

@@ -22,7 +22,7 @@ from thingmint.store.queries import load_queries
 from thingmint.store.table import Table, fetch_in_order, fingerprint_bytes, fingerprint_of, id_of, record, to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from thingmint.services.change import Change, Query
     from thingmint.services.page_tokens import Position
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Row, Transaction, Value
 
 # AWS's quotas.
-_MAX_ATTACHED = 10  # policies to one target
 _MAX_SIZE = 2048  # characters of a document, white space not counted
 _MAX_VERSIONS = 5
+
+MAX_ATTACHED = 10
+"""Policies that are attached to one target."""
 
 _MAX_SHOWN = 10  # of the keys in a warning
 
@@ -255,8 +257,8 @@ async def attach_policy(tx: Transaction, scope: Scope, name: str, target: Target
     await check_target(tx, scope, target)
     if not await tx.execute(_ATTACH, *scope, *target.key, name, to_micros(now)):
         return
-    if await count_attachments(tx, scope, target) > _MAX_ATTACHED:
-        raise LimitExceeded(target.noun, target.name, f"A {target.noun} can have at most {_MAX_ATTACHED} policies")
+    if await count_attachments(tx, scope, target) > MAX_ATTACHED:
+        raise LimitExceeded(target.noun, target.name, f"A {target.noun} can have at most {MAX_ATTACHED} policies")
     await _publish_attachment(tx, scope, name, target, now)
 
 
@@ -277,6 +279,18 @@ async def count_attachments(tx: Transaction, scope: Scope, target: Target) -> in
     """Return the number of policies attached to the target itself."""
     row = await tx.fetch_one(f"SELECT count(*) {_OF_TARGET}", *scope, *target.key)
     return int(row[0]) if row else 0
+
+
+async def attached_policies(tx: Transaction, scope: Scope, target: Target) -> set[str]:
+    """Return the names of the policies attached to the target itself. They are few."""
+    return {row[0] for row in await tx.fetch_all(f"SELECT policy {_OF_TARGET}", *scope, *target.key)}
+
+
+async def attach_to_new(tx: Transaction, scope: Scope, pairs: Iterable[tuple[str, str]], now: datetime) -> None:
+    """Attach policies to certificates that were registered in this transaction: pairs of a fingerprint and a policy."""
+    at = to_micros(now)
+    rows = [(*scope, fingerprint_bytes(fingerprint), "", policy, at) for fingerprint, policy in pairs]
+    await tx.execute_many(_ATTACH, rows)
 
 
 async def list_attached(

@@ -155,7 +155,7 @@ async def create_version(
     tx: Transaction, change: Change, template: ProvisioningTemplate, body: str, *, default: bool
 ) -> ProvisioningTemplate:
     """Create a version. Returns the changed template, whose last version it is. Raises LimitExceeded."""
-    if len(await _list_versions(tx, template.scope, template.name)) >= _MAX_VERSIONS:
+    if len(await all_versions(tx, template.scope, template.name)) >= _MAX_VERSIONS:
         reason = f"Template {template.name} has {_MAX_VERSIONS} versions already"
         raise LimitExceeded(_VERSION, template.name, reason)
     number = template.last_version + 1
@@ -182,7 +182,7 @@ async def list_versions(
     """Return a template and a page of its versions, the newest first. Raises NotFound and Invalid."""
 
     async def fetch(before: Position | None, limit: int) -> list[TemplateVersion]:
-        versions = await _list_versions(tx, query.scope, name)
+        versions = await all_versions(tx, query.scope, name)
         return [version for version in versions if before is None or version.version < before[0]][:limit]
 
     listing = f"versions of provisioning template {name}"
@@ -205,7 +205,7 @@ def _check_hook(template: ProvisioningTemplate) -> None:
         raise Invalid("preProvisioningHook", f"is only for templates of the type {Kind.FLEET}")
 
 
-async def _list_versions(tx: Transaction, scope: Scope, name: str) -> list[TemplateVersion]:
-    """Return all versions, which are few, the newest first."""
+async def all_versions(tx: Transaction, scope: Scope, name: str) -> list[TemplateVersion]:
+    """Return all versions of a template, which are few, the newest first."""
     rows = await tx.fetch_all(f"{VERSIONS.select}{_OF_TEMPLATE} ORDER BY version DESC", *scope, name)
     return VERSIONS.load_all(rows)

@@ -78,7 +78,7 @@ class Member:
 
 
 THING_GROUPS = Table(ThingGroup, "thing_groups", "thing group")
-_MEMBERS = Table(
+MEMBERS = Table(
     Member,
     "thing_group_members",
     "member",
@@ -288,25 +288,29 @@ async def update_groups(
     member = await THINGS.get(tx, *scope, thing)
     for name in remove:
         group = await THING_GROUPS.get(tx, *scope, name)
-        if await _MEMBERS.delete(tx, *scope, group.id, thing):
+        if await MEMBERS.delete(tx, *scope, group.id, thing):
             await _changed(tx, member, group, now)
     for name in add:
         group = await THING_GROUPS.get(tx, *scope, name)
         known = await groups_of(tx, scope, thing)
         if all(one.name != name for one in known):
-            _check_addable(thing, group, known)
-            await _MEMBERS.insert(tx, Member(scope, group.id, thing, now))
+            if (refusal := refusal_of_member(thing, group, known)) is not None:
+                raise Disallowed("thing", thing, refusal)
+            await MEMBERS.insert(tx, Member(scope, group.id, thing, now))
             await _changed(tx, member, group, now)
 
 
-def _check_addable(thing: str, group: ThingGroup, known: Sequence[ThingGroup]) -> None:
-    """Raise Disallowed if the thing cannot join the group. AWS's guide: at most 10 groups, and one per hierarchy."""
+def refusal_of_member(thing: str, group: ThingGroup, known: Sequence[ThingGroup]) -> str | None:
+    """Return why a thing of the groups ``known`` cannot join the group, or None.
+
+    AWS's guide: at most 10 groups, and one per hierarchy.
+    """
     for one in known:
         if one.root == group.root:
-            reason = f"Thing {thing} is in thing group {one.name}, which is in the same hierarchy as {group.name}"
-            raise Disallowed("thing", thing, reason)
+            return f"Thing {thing} is in thing group {one.name}, which is in the same hierarchy as {group.name}"
     if len(known) >= _MAX_GROUPS:
-        raise Disallowed("thing", thing, f"Thing {thing} is in {_MAX_GROUPS} thing groups already")
+        return f"Thing {thing} is in {_MAX_GROUPS} thing groups already"
+    return None
 
 
 async def _count_children(tx: Transaction, scope: Scope, name: str) -> int:

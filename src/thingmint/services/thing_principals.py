@@ -42,15 +42,16 @@ class Attachment:
         return "EXCLUSIVE_THING" if self.exclusive else "NON_EXCLUSIVE_THING"
 
 
-_ATTACHMENTS = Table(Attachment, "thing_principals", "principal", key=("account", "region", "thing", "fingerprint"))
+ATTACHMENTS = Table(Attachment, "thing_principals", "principal", key=("account", "region", "thing", "fingerprint"))
 
-_PAGE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND exclusive IN ($6, $7) "
+_PAGE = f"{ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND exclusive IN ($6, $7) "
 _OF_THING = f"{_PAGE}AND thing = $3 AND certificate > $4 ORDER BY certificate LIMIT $5"
 _OF_CERTIFICATE = f"{_PAGE}AND certificate = {id_of('$3')} AND thing > $4 ORDER BY thing LIMIT $5"
-_ONE_OF_CERTIFICATE = f"{_ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} LIMIT 1"
+_ONE_OF_CERTIFICATE = f"{ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} LIMIT 1"
 _OTHER = (
     "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND certificate = $3 AND thing <> $4 LIMIT 1"
 )
+_ONE_EXCLUSIVE = _ONE_OF_CERTIFICATE.replace("LIMIT", "AND exclusive = 1 LIMIT")
 _OTHER_EXCLUSIVE = _OTHER.replace("LIMIT", "AND exclusive = 1 LIMIT")
 _EXCLUSIVE = {None: (0, 1), "EXCLUSIVE_THING": (1, 1), "NON_EXCLUSIVE_THING": (0, 0)}
 
@@ -73,8 +74,8 @@ async def attach_to_known(
     """Do the same for a thing that this transaction has read or created. Raises NotFound and Disallowed."""
     registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
     new = Attachment(scope, thing, registration.certificate, fingerprint, type == "EXCLUSIVE_THING", now)
-    if not await _ATTACHMENTS.insert(tx, new):
-        known = await _ATTACHMENTS.get(tx, *scope, thing, fingerprint)
+    if not await ATTACHMENTS.insert(tx, new):
+        known = await ATTACHMENTS.get(tx, *scope, thing, fingerprint)
         if type in (None, known.type):
             return
         # AWS does not document this. Ignoring it could leave a certificate less exclusive than its owner expects.
@@ -88,7 +89,7 @@ async def attach_to_known(
 async def detach_principal(tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime) -> None:
     """Detach a certificate from a thing. Raises NotFound, also if it is not attached."""
     await THINGS.get(tx, *scope, thing)
-    if not await _ATTACHMENTS.delete(tx, *scope, thing, fingerprint):
+    if not await ATTACHMENTS.delete(tx, *scope, thing, fingerprint):
         raise NotFound("principal", fingerprint)
     await _changed(tx, scope, thing, fingerprint, now)
 
@@ -96,6 +97,11 @@ async def detach_principal(tx: Transaction, scope: Scope, thing: str, fingerprin
 async def is_attached(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
     """True if the certificate is attached to a thing."""
     return await tx.fetch_one(_ONE_OF_CERTIFICATE, *scope, fingerprint_bytes(fingerprint)) is not None
+
+
+async def is_exclusive(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
+    """True if the certificate is attached to a thing exclusively."""
+    return await tx.fetch_one(_ONE_EXCLUSIVE, *scope, fingerprint_bytes(fingerprint)) is not None
 
 
 async def list_thing_principals(
@@ -106,7 +112,7 @@ async def list_thing_principals(
     async def fetch(after: str, limit: int) -> list[Attachment]:
         await THINGS.get(tx, *query.scope, thing)
         found = await tx.fetch_all(_OF_THING, *query.scope, thing, int(after or 0), limit, *_EXCLUSIVE[type])
-        return _ATTACHMENTS.load_all(found)
+        return ATTACHMENTS.load_all(found)
 
     listing = f"thing-principals {thing} {type}"
     return await page_by_text(query, cursor, listing, fetch, lambda found: str(found.certificate))
@@ -121,7 +127,7 @@ async def list_principal_things(
         await REGISTRATIONS.get(tx, *query.scope, fingerprint)
         key = fingerprint_bytes(fingerprint)
         found = await tx.fetch_all(_OF_CERTIFICATE, *query.scope, key, after, limit, *_EXCLUSIVE[type])
-        return _ATTACHMENTS.load_all(found)
+        return ATTACHMENTS.load_all(found)
 
     return await page_by_text(query, cursor, f"principal-things {fingerprint} {type}", fetch, lambda found: found.thing)
 

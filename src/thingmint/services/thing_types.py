@@ -64,7 +64,7 @@ async def create_thing_type(
 
     Raises Invalid and AlreadyExists.
     """
-    new = ThingType(change.scope, name, change.new_id(), description, _check_searchable(searchable), None, change.now)
+    new = ThingType(change.scope, name, change.new_id(), description, check_searchable(searchable), None, change.now)
     if await THING_TYPES.insert(tx, new):
         await put_tags(tx, change.scope, new.resource, tags)
         tx.audit_resources.append(new.arn)
@@ -92,7 +92,7 @@ async def update_thing_type(
     tx: Transaction, change: Change, name: str, description: str | None, searchable: Sequence[str] | None
 ) -> None:
     """Change a type. None keeps a property. Raises Invalid and NotFound."""
-    checked = None if searchable is None else _check_searchable(searchable)
+    checked = None if searchable is None else check_searchable(searchable)
     type = await THING_TYPES.get(tx, *change.scope, name)
     changed = replace(
         type,
@@ -147,7 +147,8 @@ async def _update(tx: Transaction, before: ThingType, after: ThingType) -> None:
         tx.audit_resources.append(after.arn)
 
 
-def _check_searchable(attributes: Sequence[str]) -> tuple[str, ...]:
+def check_searchable(attributes: Sequence[str]) -> tuple[str, ...]:
+    """Return the searchable attributes of a type. Raises Invalid."""
     if len(attributes) > _MAX_SEARCHABLE:
         raise Invalid(_SEARCHABLE, f"must have at most {_MAX_SEARCHABLE} entries")
     if len(set(attributes)) < len(attributes):

@@ -7,7 +7,7 @@ Queries look up prefixes as ranges, so text must sort by its bytes, as in SQLite
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -119,7 +119,7 @@ async def insert_thing(tx: Transaction, thing: Thing, allow: Callable[[], None] 
     refusal = await refusal_of_type(tx, thing.scope, thing.type) if thing.type is not None else None
     if refusal is None and await THINGS.insert(tx, thing):
         allow()
-        await _insert_attributes(tx, thing)
+        await insert_attributes(tx, [thing])
         tx.audit_resources.append(thing.arn)
         return None
     existing = await THINGS.find(tx, *thing.scope, thing.name)
@@ -163,7 +163,7 @@ async def update_thing(
     changed = replace(changed, version=thing.version + 1)
     await THINGS.update(tx, changed)
     await tx.execute(_DELETE_ATTRIBUTES, *scope, name)
-    await _insert_attributes(tx, changed)
+    await insert_attributes(tx, [changed])
     await publish_change(tx, scope, "thing", name, now)
     tx.audit_resources.append(changed.arn)
     return changed
@@ -256,7 +256,8 @@ def _check(thing: Thing) -> Thing:
     return thing
 
 
-async def _insert_attributes(tx: Transaction, thing: Thing) -> None:
-    rows = [(*thing.scope, thing.name, name, value) for name, value in thing.attributes.items()]
+async def insert_attributes(tx: Transaction, things: Iterable[Thing]) -> None:
+    """Store the attributes of things, which have none in the store yet."""
+    rows = [(*thing.scope, thing.name, name, value) for thing in things for name, value in thing.attributes.items()]
     if rows:
         await tx.execute_many(_INSERT_ATTRIBUTES, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import botocore.session
@@ -58,7 +59,7 @@ def _session(profile: str | None) -> botocore.session.Session:
 
 
 def _region_of(session: botocore.session.Session) -> list[str]:
-    region = session.get_config_variable("region")
+    region = session.get_config_variable("region") or os.environ.get("AWS_REGION")  # which other SDKs read
     if region is None:
         raise SourceError("No region is set: give --region, once for each region that has devices")
     return [region]

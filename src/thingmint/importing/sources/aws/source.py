@@ -18,7 +18,7 @@ from thingmint.importing.sources.aws.unserved import endpoint, unserved
 from thingmint.services.imports import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from thingmint.importing.batches import Batch, Item, Place
     from thingmint.importing.sources.aws.listing import Entry, Listing
@@ -120,7 +120,7 @@ class AwsSource:
             return f"About {count:,} certificates, as fast as the server answers."
         return f"About {count:,} certificates, {rate:g} a second: about {_duration(count / rate)}."
 
-    def batches(self, place: Place) -> Iterator[Batch]:
+    def batches(self, place: Place) -> Generator[Batch]:
         for batch in in_batches(self._entries(place)):
             certificates = sum(item["kind"] == "certificate" for item in batch.items)
             yield replace(batch, size=certificates)
