@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from thingmint.testing import ServerFailed, running_server
-from tour import StepFailed, Tour, access, aws, devices, native, processes, server, yandex, yandex_devices
+from tour import StepFailed, Tour, access, aws, devices, moving, native, processes, server, yandex, yandex_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ STAGES: Sequence[Callable[[Tour], None]] = (
     access.users_and_audit,
     devices.mqtt_gateway,
     yandex_devices.messages,
+    moving.from_yandex,
     processes.sharing_a_database,
     server.stopping,
 )

@@ -37,14 +37,18 @@ from tour.yandex import wait
 if TYPE_CHECKING:
     from tour import Tour
 
-__all__ = ["messages"]
+__all__ = ["SECONDS", "YandexClient", "expired_certificate", "messages"]
 
-_SECONDS = 20
+SECONDS = 20
 _PASSWORD = "A-password-of-1-registry"
 
 
-class _Client:
-    def __init__(self, tour: Tour, name: str, files: tuple[Path, Path] | None, login: tuple[str, str] | None) -> None:
+class YandexClient:
+    """A connection with a certificate and its key, or with an id and a password. ``name`` is its client id."""
+
+    def __init__(
+        self, tour: Tour, name: str, files: tuple[Path, Path] | None = None, login: tuple[str, str] | None = None
+    ) -> None:
         self.client = mqtt.Client(CallbackAPIVersion.VERSION2, name)
         context = ssl.create_default_context(cafile=tour.server.ca)
         if files is not None:
@@ -70,11 +74,12 @@ class _Client:
 def messages(tour: Tour) -> None:
     tour.stage("Devices of Yandex IoT Core, with paho-mqtt (no policy is attached)")
     with tempfile.TemporaryDirectory(prefix="thingmint-tour-") as folder:
-        _messages(tour, *_expired_certificate(Path(folder)))
+        _messages(tour, expired_certificate(Path(folder), "boiler"))
 
 
-def _messages(tour: Tour, pem: str, files: tuple[Path, Path]) -> None:
-    clients: list[_Client] = []
+def _messages(tour: Tour, files: tuple[Path, Path]) -> None:
+    clients: list[YandexClient] = []
+    pem = files[0].read_text()
     environment = tour.server.environment("yandex")
     sdk = SDK(
         endpoint=environment["THINGMINT_YC_ENDPOINT"],
@@ -83,8 +88,8 @@ def _messages(tour: Tour, pem: str, files: tuple[Path, Path]) -> None:
     )
     registries, devices = sdk.client(RegistryServiceStub), sdk.client(DeviceServiceStub)
 
-    def client(name: str, files: tuple[Path, Path] | None = None, login: tuple[str, str] | None = None) -> _Client:
-        clients.append(_Client(tour, name, files, login))
+    def client(name: str, files: tuple[Path, Path] | None = None, login: tuple[str, str] | None = None) -> YandexClient:
+        clients.append(YandexClient(tour, name, files, login))
         return clients[-1]
 
     try:
@@ -103,38 +108,37 @@ def _messages(tour: Tour, pem: str, files: tuple[Path, Path]) -> None:
         with tour.step("The device by its certificate, the registry by its password") as step:
             boiler, listener = client("boiler", files), client("listener", login=(registry.id, _PASSWORD))
             for each in (boiler, listener):
-                require(each.connected.get(timeout=_SECONDS), "refused the connection")
+                require(each.connected.get(timeout=SECONDS), "refused the connection")
             step.result = "accepted both connections"
         with tour.step("The device publishes to boiler/temperature, an alias") as step:
             listener.client.subscribe("$devices/+/events/#", qos=1)
-            require(listener.subscribed.wait(_SECONDS), "did not answer the subscription")
+            require(listener.subscribed.wait(SECONDS), "did not answer the subscription")
             boiler.client.publish("boiler/temperature", b"65", qos=1)
-            got = listener.messages.get(timeout=_SECONDS)
+            got = listener.messages.get(timeout=SECONDS)
             require(got == (f"$devices/{device.id}/events/temperature", b"65"), f"delivered {got}")
             step.result = f"the registry received 65 on {got[0]}"
         with tour.step("The certificate of the device, and a wrong password") as step:
             refused = client("refused", files, (device.id, "not-The-password-1"))
-            require(not refused.connected.get(timeout=_SECONDS), "accepted the connection")
+            require(not refused.connected.get(timeout=SECONDS), "accepted the connection")
             step.result = "refused: where both are given, the password decides"
         with tour.step("RegistryService.Disable") as step:
             disable = registries.Disable(DisableRegistryRequest(registry_id=registry.id))
             wait(sdk, disable, Registry, DisableRegistryMetadata)
             for each in (boiler, listener):
-                require(each.ended.wait(_SECONDS), "left a connection open")
+                require(each.ended.wait(SECONDS), "left a connection open")
             step.result = "closed the connections of the registry and of its device"
     finally:
         for each in clients:
             each.close()
 
 
-def _expired_certificate(folder: Path) -> tuple[str, tuple[Path, Path]]:
-    """Self-signed, of CN=localhost as Yandex's guide has it, and expired: the PEM, and the files of it and its key."""
+def expired_certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """Self-signed, of CN=localhost as Yandex's guide has it, and expired: the files of it and its key."""
     key, begins = ec.generate_private_key(ec.SECP256R1()), datetime(2020, 1, 1, tzinfo=UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    builder: Any = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    builder: Any = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
     certificate = builder.not_valid_before(begins).not_valid_after(begins + timedelta(days=400))
-    pem = certificate.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
-    files = folder / "boiler.pem", folder / "boiler.key"
-    files[0].write_text(pem)
+    files = folder / f"{name}.pem", folder / f"{name}.key"
+    files[0].write_bytes(certificate.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return pem, files
+    return files

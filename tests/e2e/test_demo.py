@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.commands import bare_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,10 +40,11 @@ def _run(arguments: list[str], **variables: str) -> subprocess.CompletedProcess[
         capture_output=True,
         check=False,
         encoding="utf-8",
-        timeout=100,
+        timeout=300,
     )
 
 
+@pytest.mark.timeout(300)
 def test_every_step_passes(tmp_path: Path) -> None:
     # Without a terminal, in an ASCII locale, and with an AWS account and a proxy in the environment.
     done = _run(
@@ -84,6 +87,11 @@ def test_every_step_passes(tmp_path: Path) -> None:
         "thingmint access policy attach --policy thingmint/ReadOnly: allows ListCertificates immediately",
         "thingmint audit verify: ",
         "thingmint audit verify, after that refusal was changed to a success in a copy of the database: detected it: ",
+        "thingmint import yandex --dry-run: two devices would come",
+        "thingmint import yandex --new-passwords, while the server runs: imported all with their ids",
+        "The registry and the device, with their old certificates: the device published to its alias",
+        "The other device, with its new password: accepted",
+        "thingmint import yandex again: everything is there already",
         "thingmint bundle, thingmint join: created a second data directory with the same keys",
         "CreateKeysAndCertificate, CreatePolicy and AttachPolicy at the first process: the second process immediately",
         "The device connects to the second process over MQTT 5: accepted",
