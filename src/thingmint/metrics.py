@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    Samples = Iterable[tuple[Sequence[str], float]]
+    """The labels' values, and the number."""
 
 
 class ConnectionCounts(Protocol):
@@ -73,6 +76,10 @@ class Metrics:
     def gauge(self, name: str, description: str, read: Callable[[], float]) -> None:
         Gauge(f"thingmint_{name}", description, registry=self._registry).set_function(read)
 
+    def gauges(self, name: str, description: str, labels: Sequence[str], read: Callable[[], Samples]) -> None:
+        """Adds a gauge with labels."""
+        self._registry.register(_Gauges(f"thingmint_{name}", description, labels, read))
+
     def count(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Adds a counter whose value is kept elsewhere; its name will end in ``_total``."""
         self._registry.register(_Count(f"thingmint_{name}", description, read))
@@ -88,3 +95,16 @@ class _Count(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         yield CounterMetricFamily(*self._described, value=self._read())
+
+
+class _Gauges(Collector):
+    def __init__(self, name: str, description: str, labels: Sequence[str], read: Callable[[], Samples]) -> None:
+        self._described = (name, description)
+        self._labels = labels
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        family = GaugeMetricFamily(*self._described, labels=self._labels)
+        for values, number in self._read():
+            family.add_metric(values, number)
+        yield family

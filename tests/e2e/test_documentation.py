@@ -72,6 +72,8 @@ class Session:
         for name in flags[1:]:
             port = own[name] or _PORTS[name]
             assert port not in self.ports, f"{name} {port} is another server's of this document"
+        if config := _popped(arguments, "--config"):
+            arguments.append(f"--config={self.folder / config}")
         data_dir = self.folder / (own["--data-dir"] or "data")
         server: RunningServer = self.servers.enter_context(running_server(data_dir, arguments=arguments))
         for name in flags[1:]:
@@ -236,8 +238,8 @@ def test_the_table_of_bounds_matches_the_code() -> None:
 def test_the_table_of_files_matches_a_data_directory(server: RunningServer) -> None:
     documented = {name for row in _rows(ROOT / "docs" / "files.md") for name in re.findall(r"`([^`]+)`", row[0])}
     found = {str(path.relative_to(server.data_dir)) for path in server.data_dir.rglob("*") if not path.is_dir()}
-    # Once something was recorded; with PostgreSQL; when the audit key was replaced.
-    later = {"audit-checkpoints.jsonl", "database-timelines.json", "audit-keys.jsonl"}
+    # Once something was recorded; with PostgreSQL; when the audit key was replaced; with a certificate for a host name.
+    later = {"audit-checkpoints.jsonl", "database-timelines.json", "audit-keys.jsonl", "grpc-1.sock"}
     assert found | later == documented
     for path in [server.data_dir, *server.data_dir.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path

@@ -27,7 +27,13 @@ SECTIONS = sections(page("errors"))
 # What only connections to an external broker answer; devices see what the gateway makes of it.
 _TOWARDS_A_BROKER = {"client.py", "publisher.py"}
 # Where an instance is opened, and what reads the settings for it.
-_AT_START = ["cli/main.py", "instance", "server", "settings/loading.py", "settings/settings.py"]
+_AT_START = [
+    "cli/main.py",
+    "instance",
+    "server",
+    "tls",
+    *(f"settings/{name}.py" for name in ("loading", "settings", "values")),
+]
 
 
 def rows(section: str) -> list[dict[str, str]]:
@@ -129,7 +135,7 @@ def test_exit_statuses() -> None:
 
 
 def test_messages_at_start_are_those_of_the_code() -> None:
-    known = texts("cli", "instance", "server", "settings", "store", "domain")
+    known = texts("cli", "instance", "server", "settings", "store", "domain", "tls")
     for row in rows("The server does not start"):
         # What the server fills in, and where it joins two texts.
         for piece in re.split(r"…|; |UTC|\((?:Address|Permission).*\)", row["message"]):

@@ -83,6 +83,9 @@ class TestPrecedence:
             "ca_passphrase_file": None,
             "master_key": None,
             "master_key_file": None,
+            "server_certificate": None,
+            "server_key": None,
+            "server_certificates": {},
             "listener_certificate_lifetime": timedelta(days=90),
             "reinstate_revoked": False,
             "limits": "generous",
@@ -164,7 +167,7 @@ class TestMistakes:
             ("key_pol = 1", "key_pol: is not a setting; did you mean key_pool?"),
             ('api-port = "1"', "api-port: is not a setting; did you mean api_port?"),
             ("zzz = 1", "zzz: is not a setting"),
-            ("[server]\nhost = 'a'", "server: is not a setting"),
+            ("[httpd]\nhost = 'a'", "httpd: is not a setting"),
         ],
     )
     def test_an_unknown_key_is_named(self, folder: Path, line: str, message: str) -> None:

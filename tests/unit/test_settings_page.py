@@ -22,6 +22,7 @@ from thingmint.settings.tables import (
     ListenerLimits,
     QuotaSettings,
     RateSettings,
+    ServerCertificateSettings,
     TlsProfileSettings,
 )
 
@@ -36,6 +37,7 @@ TABLES: list[type[BaseModel]] = [
     ListenerLimits,
     QuotaSettings,
     RateSettings,
+    ServerCertificateSettings,
     TlsProfileSettings,
 ]
 
@@ -72,7 +74,7 @@ def test_the_table_of_a_group(group: str) -> None:
 
 def test_sighup_puts_in_force_what_the_page_marks() -> None:
     nothing: Any = None
-    changes = settings_changes(nothing, nothing, nothing, nothing, nothing, nothing)
+    changes = settings_changes(nothing, nothing, nothing, nothing, nothing, nothing, nothing)
     assert {name for names in changes for name in names} == RELOADED
 
 
@@ -80,6 +82,7 @@ def test_sighup_puts_in_force_what_the_page_marks() -> None:
     ("section", "at", "model"),
     [
         ("TLS", 1, TlsProfileSettings),
+        ("Your own server certificates", 0, ServerCertificateSettings),
         ("Endpoints", 0, Endpoint),
         ("Export hooks", 0, ExportHookSettings),
         ("Rates of devices", 0, RateSettings),

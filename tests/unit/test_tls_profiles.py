@@ -13,8 +13,9 @@ from OpenSSL import SSL
 
 from tests.unit import vectors
 from thingmint.domain.certificate_profiles import listener_profile
+from thingmint.domain.server_certificates import ServerCertificate
 from thingmint.domain.tls_profiles import TLS_PROFILES, TlsProfileName
-from thingmint.mqtt.tls.contexts import Contexts, Negotiation, ServerIdentity, build_context
+from thingmint.mqtt.tls.contexts import Contexts, Negotiation, build_context
 from thingmint.settings import ConfigError, load
 from thingmint.settings.tables import TlsProfileSettings
 from thingmint.tls import ListenerTLS
@@ -86,8 +87,8 @@ class OnDevicesPort:
         self._context = build_context(*identities, profile=TLS_PROFILES[profile])
 
     @staticmethod
-    def _identity(key: CertificateIssuerPrivateKeyTypes) -> ServerIdentity:
-        return ServerIdentity(vectors.certificate(key.public_key()), key)  # type: ignore[arg-type]  # EC or RSA
+    def _identity(key: CertificateIssuerPrivateKeyTypes) -> ServerCertificate:
+        return ServerCertificate(vectors.certificate(key.public_key()), key)  # type: ignore[arg-type]  # EC or RSA
 
     def takes(self, suite: str) -> bool:
         server = SSL.Connection(self._context, None)
@@ -115,7 +116,7 @@ class OnHttpsPort:
 
     def takes(self, suite: str) -> bool:
         upwards, downwards = ssl.MemoryBIO(), ssl.MemoryBIO()
-        server = self._tls.context.wrap_bio(upwards, downwards, server_side=True)
+        server = self._tls.context().wrap_bio(upwards, downwards, server_side=True)
         asking = client(suite)
         try:
             for _ in range(4):
@@ -152,12 +153,9 @@ def test_the_rsa_certificate_allows_key_encipherment(tmp_path: Path) -> None:
     authority = vectors.authority(profile=listener_profile(timedelta(days=90)))
     tls = ListenerTLS(authority, tmp_path, vectors.FakeClock())
     tls.renew(["localhost"])
-    material = tls.follow()()
-    assert material is not None
-    usages = [
-        x509.load_pem_x509_certificate(pem).extensions.get_extension_for_class(x509.KeyUsage).value
-        for _, pem in material
-    ]
+    shown = tls.follow("mqtt")()
+    assert shown is not None
+    usages = [each.certificate.extensions.get_extension_for_class(x509.KeyUsage).value for each in shown.default]
     assert [usage.key_encipherment for usage in usages] == [False, True]
     assert all(usage.digital_signature for usage in usages)
 

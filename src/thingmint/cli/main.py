@@ -348,6 +348,9 @@ def _print_welcome(directory: DataDirectory, ready: Ready, *, dev: bool) -> None
     api = f"https://{authority_of(ready.hostname, ready.ports['api'])}"
     http = f"http://127.0.0.1:{ready.ports['http']}"
     authorization = "" if dev else f' -H "authorization: Bearer $(cat {directory.token})"'
+    certificates = "".join(f"\n{line}," for line in ready.certificates)
+    if certificates:
+        certificates += f"\nnot {directory.ca}. AWS_CA_BUNDLE and the like in clients/ stay as you set them.\n"
     _out.print(f"""
 Thingmint listens on {authority_of(ready.host, ready.ports["api"])} with HTTPS, on port {ready.ports["grpc"]} with gRPC,
 on port {ready.ports["mqtt"]} with MQTT for devices,
@@ -359,6 +362,6 @@ and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, always for this machine 
                             the service account's key is {directory.yandex_service_account}
   curl                      curl -X POST{authorization} {http}/keys-and-certificate
   the native API's schema   {api}/openapi.json   (trust {directory.ca})
-
+{certificates}
 Ctrl-C stops it; the data stays in {directory.root}.
 """)

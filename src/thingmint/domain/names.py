@@ -60,3 +60,10 @@ def _version(host: str) -> int | None:
         return ipaddress.ip_address(host).version
     except ValueError:
         return None
+
+
+def server_name(raw: bytes | None) -> str | None:
+    """Returns a server name (RFC 6066, section 3) as text. Bytes that are not ASCII are escaped, and match no name."""
+    if not raw:
+        return None
+    return raw.decode("ascii", "backslashreplace").lower().removesuffix(".") or None

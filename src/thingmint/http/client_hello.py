@@ -1,6 +1,8 @@
-"""Reads which application protocols a TLS client offers (ALPN, RFC 7301), and leaves its message in the socket.
+"""Reads a TLS client's first message, and leaves it in the socket.
 
-So two servers that both terminate TLS can share a port: whichever serves the connection reads the message again.
+It has the application protocols that the client offers (ALPN, RFC 7301), and the host name that it asks for (SNI, RFC
+6066 3). So two servers that both terminate TLS can share a port: whichever serves the connection reads the message
+again.
 """
 
 from __future__ import annotations
@@ -8,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from thingmint.domain.names import server_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +22,9 @@ MAX_HELLO = 16 * 1024  # bytes; TLS itself allows more, which no client sends
 _RECORD_HEADER = 5  # bytes: type, version, length (RFC 8446 5.1)
 _MAX_RECORD = 2**14  # bytes (RFC 8446 5.1)
 _HANDSHAKE_HEADER = 4  # bytes: type, length
-_HANDSHAKE, _CLIENT_HELLO, _ALPN = 22, 1, 16
+_HANDSHAKE, _CLIENT_HELLO = 22, 1
+_SERVER_NAME, _ALPN = 0, 16  # extensions
+_HOST_NAME = 0  # a type of server name
 _VERSION_AND_RANDOM = 2 + 32  # bytes
 
 
@@ -49,18 +56,29 @@ class _Reader:
         return self._at == len(self._data)
 
 
-def offered_protocols(data: bytes) -> Sequence[bytes] | None:
-    """The protocols that a connection which begins with ``data`` offers; None if that needs more data.
+@dataclass(slots=True)
+class ClientHello:
+    """``server_name`` is in lower case, without a trailing dot."""
 
-    Empty if the client offers none, or if the data is not a ClientHello.
+    protocols: Sequence[bytes] = ()
+    server_name: str | None = None
+
+
+def read_hello(data: bytes) -> ClientHello | None:
+    """What a connection that begins with ``data`` asks for; None if that needs more data.
+
+    It is empty if the data is not a ClientHello, and incomplete if the message is damaged or too long.
     """
     message, goes_on = _handshake(data)
+    found = ClientHello()
     try:
-        return _of_hello(_Reader(message))
+        _read_hello(_Reader(message), found)
     except _Truncated:
         header = message[:_HANDSHAKE_HEADER]
         is_whole = len(header) == _HANDSHAKE_HEADER and len(message) >= len(header) + int.from_bytes(header[1:])
-        return None if goes_on and not is_whole and len(data) < MAX_HELLO else ()
+        if goes_on and not is_whole and len(data) < MAX_HELLO:
+            return None
+    return found
 
 
 def _handshake(data: bytes) -> tuple[bytes, bool]:
@@ -78,10 +96,10 @@ def _handshake(data: bytes) -> tuple[bytes, bool]:
     return b"".join(records), True
 
 
-def _of_hello(message: _Reader) -> Sequence[bytes]:
+def _read_hello(message: _Reader, found: ClientHello) -> None:
     """Raises _Truncated."""
     if message.number(1) != _CLIENT_HELLO:
-        return ()
+        return
     message.take(_HANDSHAKE_HEADER - 1)
     message.take(_VERSION_AND_RANDOM)
     message.vector(1)  # session id
@@ -91,25 +109,35 @@ def _of_hello(message: _Reader) -> Sequence[bytes]:
     while end > 0:
         kind, size = message.number(2), message.number(2)
         extension = message.take(size)
-        if kind == _ALPN:
-            return _of_extension(extension)
+        with contextlib.suppress(_Truncated):  # of the extension itself
+            if kind == _ALPN:
+                found.protocols = _protocols(_Reader(extension))
+            elif kind == _SERVER_NAME:
+                found.server_name = _host_name(_Reader(extension))
         end -= 4 + size
-    return ()
 
 
-def _of_extension(extension: bytes) -> Sequence[bytes]:
+def _protocols(extension: _Reader) -> Sequence[bytes]:
+    """Raises _Truncated."""
     found = []
-    try:
-        names = _Reader(_Reader(extension).vector(2))
-        while not names.is_empty:
-            found.append(names.vector(1))
-    except _Truncated:
-        return ()
+    names = _Reader(extension.vector(2))
+    while not names.is_empty:
+        found.append(names.vector(1))
     return found
 
 
-async def peek_protocols(connection: socket.socket) -> Sequence[bytes]:
-    """What ``offered_protocols`` finds in the data that the client sends first, which stays in the socket.
+def _host_name(extension: _Reader) -> str | None:
+    """Raises _Truncated."""
+    names = _Reader(extension.vector(2))
+    while not names.is_empty:
+        kind, name = names.number(1), names.vector(2)
+        if kind == _HOST_NAME:
+            return server_name(name)
+    return None
+
+
+async def peek_hello(connection: socket.socket) -> ClientHello:
+    """What ``read_hello`` finds in the data that the client sends first, which stays in the socket.
 
     Empty if the client closes the connection, or if its message does not fit into the kernel's buffer.
     """
@@ -121,16 +149,16 @@ async def peek_protocols(connection: socket.socket) -> Sequence[bytes]:
                 data = connection.recv(MAX_HELLO, socket.MSG_PEEK)
             except (BlockingIOError, InterruptedError):
                 continue
-            found = offered_protocols(data)
+            found = read_hello(data)
             if found is not None:
                 return found
             if len(data) <= seen:  # the client closed, or the kernel's buffer is full
-                return ()
+                return ClientHello()
             seen = len(data)
             # Without it the socket would stay readable, and this loop would run all the time.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, seen + 1)
     except OSError:  # the client reset the connection
-        return ()
+        return ClientHello()
     finally:
         if seen:
             with contextlib.suppress(OSError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from thingmint.http.client_hello import peek_protocols
+from thingmint.http.client_hello import ClientHello, peek_hello
 from thingmint.http.connection_limits import Acceptor
 from thingmint.http.protocol import HEAD_TIMEOUT, RECEIVE_BUFFER, SEND_BUFFER, LimitedProtocol
 
@@ -46,13 +46,14 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-Take = Callable[[socket.socket, "Place", str], Coroutine[None, None, None]]
-"""Takes over an accepted connection with its place, and the client's address."""
+Take = Callable[[socket.socket, "Place", str, str | None], Coroutine[None, None, None]]
+"""Takes over an accepted connection with its place, the client's address, and the host name that it asks for."""
 
 
 class HttpListener(uvicorn.Server):
     """uvicorn with other code to accept connections, and without its signal handlers: the server has its own.
 
+    ``tls`` returns the context for the host name that a client asks for, if any; without it HTTP is not encrypted.
     ``http2`` gets the connections of TLS clients that offer HTTP/2 and no HTTP/1.1, as gRPC's clients do.
     """
 
@@ -63,7 +64,7 @@ class HttpListener(uvicorn.Server):
         limits: AddressLimits,
         refusals: RefusalLog,
         memory: RequestMemory,
-        tls: ssl.SSLContext | None = None,
+        tls: Callable[[str | None], ssl.SSLContext] | None = None,
         http2: Take | None = None,
     ) -> None:
         config = uvicorn.Config(
@@ -128,16 +129,20 @@ class HttpListener(uvicorn.Server):
         """Returns after the TLS handshake. From then on the protocol is responsible for the place."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + HEAD_TIMEOUT
-        if self._http2 is not None and await self._is_http2(connection, place):
-            await self._http2(connection, place, address)
-            return
+        context = None
+        if self._tls is not None:
+            hello = await self._hello(connection, place)
+            if self._http2 is not None and b"h2" in hello.protocols and b"http/1.1" not in hello.protocols:
+                await self._http2(connection, place, address, hello.server_name)
+                return
+            context = self._tls(hello.server_name)
         try:
             await loop.connect_accepted_socket(
                 lambda: LimitedProtocol(self.config, self.server_state, self._memory, place),
                 connection,
-                ssl=self._tls,
-                ssl_handshake_timeout=max(ends - loop.time(), _SHORTEST) if self._tls else None,
-                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT if self._tls else None,
+                ssl=context,
+                ssl_handshake_timeout=max(ends - loop.time(), _SHORTEST) if context else None,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT if context else None,
             )
         except OSError:  # the handshake failed, or took too long
             place.closed()
@@ -145,15 +150,14 @@ class HttpListener(uvicorn.Server):
             place.closed()
             raise
 
-    async def _is_http2(self, connection: socket.socket, place: Place) -> bool:
-        """False after the time-out: what is left of the handshake's time then ends the connection."""
+    async def _hello(self, connection: socket.socket, place: Place) -> ClientHello:
+        """Empty after the time-out: what is left of the handshake's time then ends the connection."""
         try:
             async with asyncio.timeout(HEAD_TIMEOUT):
-                offered = await peek_protocols(connection)
+                return await peek_hello(connection)
         except TimeoutError:
-            return False
+            return ClientHello()
         except asyncio.CancelledError:
             connection.close()
             place.closed()
             raise
-        return b"h2" in offered and b"http/1.1" not in offered

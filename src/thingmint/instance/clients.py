@@ -53,9 +53,25 @@ def write_client_files(target: DataDirectory, final: DataDirectory, new: Secrets
     write_private(target.yandex_service_account, orjson.dumps(new["authorized_key"], option=orjson.OPT_INDENT_2))
 
 
-def update_endpoints(directory: DataDirectory, hostname: str, *, api_port: int, grpc_port: int) -> None:
-    """Rewrites the lines with this server's addresses and root certificate. Other lines stay unchanged."""
-    values = {"AWS_CA_BUNDLE": str(directory.ca), "THINGMINT_YC_ROOT_CERTIFICATES": str(directory.ca)}
+def update_endpoints(
+    directory: DataDirectory,
+    hostname: str,
+    *,
+    api_port: int,
+    grpc_port: int,
+    own_root_on_api: bool = True,
+    own_root_on_grpc: bool = True,
+) -> None:
+    """Rewrites the lines with this server's addresses and root certificate. Other lines stay unchanged.
+
+    The line with the root certificate stays too if a listener shows a certificate of another CA: only its user knows
+    the file with that CA's root.
+    """
+    values = {}
+    if own_root_on_api:
+        values["AWS_CA_BUNDLE"] = str(directory.ca)
+    if own_root_on_grpc:
+        values["THINGMINT_YC_ROOT_CERTIFICATES"] = str(directory.ca)
     if api_port:  # 0 is not known before the server listens
         values["AWS_ENDPOINT_URL_IOT"] = f"https://{authority_of(hostname, api_port)}"
     if grpc_port:

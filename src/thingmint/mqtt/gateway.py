@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import structlog
+
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.connection_limits import AddressLimits, Limits
 from thingmint.mqtt.connection_monitor import ConnectionMonitor
@@ -14,15 +16,16 @@ from thingmint.mqtt.protocol.limits import AWS_LIMITS
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.rates import RateLimit, Rates
 from thingmint.mqtt.sessions import Session
-from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
+from thingmint.mqtt.tls.contexts import Contexts, build_context
 from thingmint.mqtt.wills import Wills
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from OpenSSL import SSL
 
+    from thingmint.domain.server_certificates import ShownCertificates
     from thingmint.domain.tls_profiles import TlsProfile
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection import Connection
@@ -40,11 +43,13 @@ if TYPE_CHECKING:
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
 
-_RENEWAL_CHECK_EVERY = 1.0  # seconds
+_CERTIFICATE_CHECK_EVERY = 1.0  # seconds
+
+_log = structlog.get_logger("thingmint.mqtt")
 
 
 class Gateway:
-    """``renewed`` returns the listeners' keys and certificates in PEM, then None until they are renewed.
+    """``certificates`` returns what the listeners show, then None until it changes.
 
     ``takeovers`` is None if no other process uses the store. ``outage_grace``: for how many seconds connections stay
     open while changes cannot be followed.
@@ -59,7 +64,7 @@ class Gateway:
         clients: ConnectedClients,
         feed: ChangeFeed,
         *,
-        renewed: Callable[[], Sequence[tuple[bytes, bytes]] | None],
+        certificates: Callable[[], ShownCertificates | None],
         limits: AddressLimits | None = None,
         rates: Rates | None = None,
         clock: Callable[[], datetime],
@@ -71,11 +76,11 @@ class Gateway:
         kept_messages: KeptMessages | None = None,
         monitor: DeviceMonitor | None = None,
     ) -> None:
-        self._renewed = renewed
-        material = renewed()
-        assert material is not None, "the listeners' certificate is issued first"
+        self._certificates = certificates
+        shown = certificates()
+        assert shown is not None, "the first call returns the certificates"
         self._tls_profile = tls_profile
-        self._contexts = Contexts(_context(material, tls_profile))
+        self._contexts = Contexts(*_contexts(shown, tls_profile))
         self._address_limits = limits or AddressLimits(Limits())
         self._services = Services(
             authenticator=authenticator,
@@ -119,7 +124,7 @@ class Gateway:
     async def start(self, listeners: Sequence[MqttListener]) -> None:
         await self._services.broker.start()
         await self._services.feed.poll()
-        self._chores = [asyncio.create_task(self._monitor.run()), asyncio.create_task(self._follow_renewals())]
+        self._chores = [asyncio.create_task(self._monitor.run()), asyncio.create_task(self._follow_certificates())]
         monitor = self._services.monitor
         if monitor is not None:
             self._chores.append(asyncio.create_task(monitor.run()))
@@ -150,14 +155,23 @@ class Gateway:
     def _connection(self, peer: Peer) -> Connection:
         return Session(self._services, peer).connection
 
-    async def _follow_renewals(self) -> None:
+    async def _follow_certificates(self) -> None:
+        waiting: ShownCertificates | None = None
         while True:
-            await asyncio.sleep(_RENEWAL_CHECK_EVERY)
-            material = self._renewed()
-            if material is not None:
-                self._contexts.replace(_context(material, self._tls_profile))
+            await asyncio.sleep(_CERTIFICATE_CHECK_EVERY)
+            shown = self._certificates() or waiting
+            if shown is None:
+                continue
+            try:
+                self._contexts.replace(*_contexts(shown, self._tls_profile))
+                waiting = None
+            except (OSError, ValueError) as error:  # a chain needs a file in the directory for temporary files
+                if waiting is None:
+                    _log.error("listener_certificate_not_shown", why=str(error))
+                waiting = shown
 
 
-def _context(material: Sequence[tuple[bytes, bytes]], profile: TlsProfile) -> SSL.Context:
-    identities = [ServerIdentity.from_pem(key, certificate) for key, certificate in material]
-    return build_context(*identities, profile=profile)
+def _contexts(shown: ShownCertificates, profile: TlsProfile) -> tuple[SSL.Context, Mapping[str, SSL.Context]]:
+    """The default context, and those by host name."""
+    by_name = {name: build_context(*certificates, profile=profile) for name, certificates in shown.by_name.items()}
+    return build_context(*shown.default, profile=profile), by_name

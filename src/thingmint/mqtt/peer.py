@@ -58,10 +58,3 @@ def remote_address(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
     if isinstance(name, tuple):
         return plain_address(name[0]), name[1]
     return None if name is None else ("", 0)
-
-
-def server_name(raw: bytes | None) -> str | None:
-    """Returns a server name (RFC 6066, section 3) as text. Bytes that are not ASCII are escaped, and match no name."""
-    if not raw:
-        return None
-    return raw.decode("ascii", "backslashreplace").lower().removesuffix(".") or None

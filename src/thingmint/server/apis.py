@@ -222,7 +222,7 @@ def gateway_of(
         connections,
         clients,
         feed,
-        renewed=tls.follow(),
+        certificates=tls.follow("mqtt"),
         limits=limits,
         rates=settings.rates_in_force(),
         clock=utc_now,
@@ -247,4 +247,4 @@ def grpc_listener(
     tls: ListenerTLS,
 ) -> GrpcListener:
     parts = GrpcParts(api, request_log, access.failures, access.memory, lambda: instance.store.ready)
-    return GrpcListener(parts, sock, instance.directory.grpc_socket, limits, refusals, tls.follow())
+    return GrpcListener(parts, sock, instance.directory.grpc_socket, limits, refusals, tls.follow("grpc"))

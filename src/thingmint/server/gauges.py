@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from thingmint.services.exported_messages import Exports
     from thingmint.services.jobs import JobRunner
     from thingmint.services.leases import Holder
+    from thingmint.tls import ListenerTLS
 
 
 def watch_store(metrics: Metrics, instance: Instance) -> None:
@@ -56,6 +57,15 @@ def watch_issuing(metrics: Metrics, environment: Environment) -> None:
         "certificates_discarded",
         "Certificates that were signed but not registered, since the start.",
         lambda: counts["certificates_discarded"],
+    )
+
+
+def watch_certificates(metrics: Metrics, tls: ListenerTLS) -> None:
+    metrics.gauges(
+        "server_certificate_expiry_timestamp_seconds",
+        "When the certificate that a listener shows for a host name ends, in Unix time.",
+        ["listener", "name"],
+        lambda: [((listener, name), end.timestamp()) for listener, name, end in tls.ends()],
     )
 
 

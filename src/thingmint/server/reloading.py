@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thingmint.services.exported_messages import Exports
     from thingmint.services.hooks import HookTable
     from thingmint.settings import Listener, Settings
+    from thingmint.tls import ServerCertificateFiles
 
 
 _log = structlog.get_logger("thingmint.server")
@@ -35,12 +36,14 @@ class Reloading:
     def __init__(
         self,
         names: ServedNames,
+        certificates: ServerCertificateFiles,
         ports: Mapping[str, int],
         reread: Callable[[], Settings],
         changes: Mapping[tuple[str, ...], Callable[[Settings], None]],
         asked: asyncio.Event,
     ) -> None:
         self._names = names
+        self._certificates = certificates
         self._ports = ports
         self._reread = reread
         self._changes = changes
@@ -69,6 +72,7 @@ class Reloading:
                 applied |= changed & set(names)
         self._in_force = self._in_force.model_copy(update={name: getattr(new, name) for name in applied})
         self._names.use(self._in_force)
+        self._certificates.follow(at_once=True)
         await self._names.refresh(self._ports)
         _log.info("reloaded", changed=sorted(applied))
         if waiting := sorted(changed - applied):
@@ -105,6 +109,7 @@ def _has_terminal() -> bool:
 def settings_changes(
     hooks: HookTable,
     exports: Exports,
+    certificates: ServerCertificateFiles,
     limits: Mapping[Listener, AddressLimits],
     gateway: Gateway,
     access: Access,
@@ -112,13 +117,18 @@ def settings_changes(
 ) -> dict[tuple[str, ...], Callable[[Settings], None]]:
     """The functions that apply changed settings in a running server, by the settings' names."""
 
+    def files(new: Settings) -> None:
+        export_hooks, prepared = new.export_hooks_in_force(), certificates.prepare(new)
+        exports.replace_hooks(export_hooks)
+        certificates.use(prepared)
+
     def connections(new: Settings) -> None:
         for listener, each in connection_limits(new).items():
             limits[listener].replace(each)
 
     return {
         # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.
-        ("export_hooks",): lambda new: exports.replace_hooks(new.export_hooks_in_force()),
+        ("export_hooks", "server_certificate", "server_key", "server_certificates"): files,
         ("endpoints",): lambda new: None,  # the names follow each reload anyway
         ("hooks",): lambda new: hooks.replace(new.hooks),
         ("connections",): connections,

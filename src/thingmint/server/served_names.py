@@ -91,7 +91,15 @@ class ServedNames:
         self._tell()
 
     def write_endpoints(self, ports: Mapping[str, int]) -> None:
-        update_endpoints(self.directory, self.hostnames[0], api_port=ports["api"], grpc_port=ports["grpc"])
+        name = self.hostnames[0]
+        update_endpoints(
+            self.directory,
+            name,
+            api_port=ports["api"],
+            grpc_port=ports["grpc"],
+            own_root_on_api=self.tls.shows_own("api", name),
+            own_root_on_grpc=self.tls.shows_own("grpc", name),
+        )
 
     def _take(self, stored: _Stored) -> None:
         self.hostnames, self._of_accounts = stored

@@ -46,6 +46,7 @@ from thingmint.server.apis import (
 )
 from thingmint.server.gauges import (
     watch_audit,
+    watch_certificates,
     watch_changes,
     watch_devices,
     watch_exports,
@@ -86,7 +87,7 @@ from thingmint.services.quotas import begin_counting
 from thingmint.services.topic_aliases import check_old_aliases
 from thingmint.settings import ConfigError
 from thingmint.store.outbox import prune_published_changes
-from thingmint.tls import ListenerTLS
+from thingmint.tls import ListenerTLS, ServerCertificateFiles
 from thingmint.yandex.rest import YandexRest
 
 if TYPE_CHECKING:
@@ -113,11 +114,15 @@ _log = structlog.get_logger("thingmint.server")
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The addresses where a started server listens. ``ports`` are by listener, as in listeners.json."""
+    """The addresses where a started server listens. ``ports`` are by listener, as in listeners.json.
+
+    ``certificates`` describe those that settings name.
+    """
 
     hostname: str
     host: str
     ports: Mapping[str, int]
+    certificates: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +254,8 @@ async def serve(
     )
     names = ServedNames(instance.store, instance.directory, tls, settings)
     await names.load()
+    certificates = ServerCertificateFiles(tls, utc_now)
+    certificates.use(certificates.prepare(settings))
     connections, clients = ConnectionIndex(slices), ConnectedClients(utc_now)
     shared = SharedStore.of(instance.store, clients)
     holder = shared.leases if shared is not None else SoleHolder()
@@ -318,6 +325,7 @@ async def serve(
     stalls = StallWatch(asyncio.get_running_loop())
     watch_store(reports.metrics, instance)
     watch_issuing(reports.metrics, environment)
+    watch_certificates(reports.metrics, tls)
     watch_memory(reports.metrics, access.memory)
     watch_audit(reports.metrics, reports.trail, reports.sealer)
     watch_work(reports.metrics, jobs, stalls)
@@ -328,12 +336,12 @@ async def serve(
     watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
-    changes = settings_changes(hooks, exports, limits, gateway, access, reports.sealer)
+    changes = settings_changes(hooks, exports, certificates, limits, gateway, access, reports.sealer)
     server = _Server(
         instance=instance,
         settings=settings,
         names=names,
-        ready=Ready(names.hostnames[0], settings.host, ports),
+        ready=Ready(names.hostnames[0], settings.host, ports, certificates.describe()),
         listeners=listeners,
         gateway=gateway,
         mqtt_listeners=mqtt_listeners,
@@ -355,13 +363,14 @@ async def serve(
         stalls=stalls,
         chores=[
             partial(tls.keep_renewed, names.all),
+            certificates.run,
             reports.trail.run,
             reports.sealer.run,
             partial(_note_use, access.directory),
             jobs.run,
             sender.run,
             feed.run,
-            Reloading(names, ports, reread or (lambda: settings), changes, reloading).run,
+            Reloading(names, certificates, ports, reread or (lambda: settings), changes, reloading).run,
             partial(names.run, ports),
             *(shared.chores(jobs_store) if shared is not None else ()),
         ],

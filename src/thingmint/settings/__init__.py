@@ -2,6 +2,7 @@
 
 from thingmint.settings.loading import load
 from thingmint.settings.settings import Settings
-from thingmint.settings.tables import LISTENERS, BrokerSettings, ConfigError, ConnectionSettings, Listener
+from thingmint.settings.tables import LISTENERS, BrokerSettings, ConnectionSettings, Listener
+from thingmint.settings.values import ConfigError
 
 __all__ = ["LISTENERS", "BrokerSettings", "ConfigError", "ConnectionSettings", "Listener", "Settings", "load"]

@@ -17,14 +17,15 @@ from thingmint.settings.settings import PREFIX, Settings
 from thingmint.settings.tables import (
     NOT_A_SWITCH,
     BrokerSettings,
-    ConfigError,
     ConnectionSettings,
     Endpoint,
     ListenerLimits,
     QuotaSettings,
     RateSettings,
+    ServerCertificateSettings,
     TlsProfileSettings,
 )
+from thingmint.settings.values import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,6 +107,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "endpoints": Endpoint,
     "mqtt_rates": RateSettings,
     "quotas": QuotaSettings,
+    "server_certificates": ServerCertificateSettings,
     "tls_profile": TlsProfileSettings,
 }
 """The settings that are tables with keys of their own."""

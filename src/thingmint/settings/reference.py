@@ -33,6 +33,9 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
     ),
     "TLS, certificates and keys": (
         "tls_profile",
+        "server_certificate",
+        "server_key",
+        "server_certificates",
         "listener_certificate_lifetime",
         "ca_key",
         "ca_passphrase",
@@ -74,6 +77,9 @@ RELOADED: Final = frozenset(
         "hooks",
         "listener_certificate_lifetime",
         "mqtt_rates",
+        "server_certificate",
+        "server_certificates",
+        "server_key",
         "unauthenticated_rate",
     }
 )

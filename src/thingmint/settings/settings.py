@@ -6,32 +6,38 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from thingmint.access.audit_sealer import Kept
 from thingmint.access.throttle import FailureThrottle, LimitsProfile, Rate
-from thingmint.access.vault import MASTER_KEY_BYTES
 from thingmint.domain.issuing_ca import RootKeyType
-from thingmint.domain.names import is_hostname
 from thingmint.http.memory import MIB
 from thingmint.logs import LogFormat
 from thingmint.mqtt.rates import NO_RATES, Rates
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.settings.tables import (
     BrokerSettings,
-    ConfigError,
     ConnectionSettings,
-    Duration,
     Endpoint,
     ExportHookSettings,
     Listener,
     QuotaSettings,
     RateSettings,
+    ServerCertificateSettings,
     TlsProfileSettings,
     check_form,
+)
+from thingmint.settings.values import (
+    ConfigError,
+    Duration,
+    Port,
+    endpoint_name,
+    hex_keys,
+    hook_target,
+    not_empty,
+    store_url,
 )
 from thingmint.store.database import Database, parse_store_url
 
@@ -49,31 +55,6 @@ _UNAUTHENTICATED_BURST = 20  # seconds of the rate
 _AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
 
 
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-def _endpoint_name(name: str) -> str:
-    name = name.lower().removesuffix(".")
-    if not is_hostname(name):
-        raise ValueError("must be named by host names, such as iot.example.org")
-    return name
-
-
-def _store_url(url: SecretStr) -> SecretStr:
-    parse_store_url(url.get_secret_value())
-    return url
-
-
-def _hook_target(url: str) -> str:
-    scheme, separator, rest = url.partition(":")
-    if scheme == "entry-point" and rest:
-        return url
-    parts = urlsplit(url)
-    if not separator or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must map ARNs to http or https URLs, or to entry-point:NAME")
-    return url
-
-
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
 
@@ -82,7 +63,7 @@ class Settings(BaseSettings):
         description="The data directory, relative to the working directory.",
         examples=["/var/lib/thingmint"],
     )
-    store: Annotated[SecretStr, AfterValidator(_store_url)] | None = Field(
+    store: Annotated[SecretStr, AfterValidator(store_url)] | None = Field(
         None,
         description="The database for records: sqlite: (a file in the data directory) or "
         "postgresql://USER@HOST/DATABASE.",
@@ -134,6 +115,24 @@ class Settings(BaseSettings):
         description="The TLS versions and cipher suites that the listeners offer.",
         examples=['{mqtt = "compatible"}'],
     )
+    server_certificate: Path | None = Field(
+        None,
+        description="A server certificate of your own for all listeners, followed by those of the CAs that signed it, "
+        "in PEM. It needs server_key.",
+        examples=["/etc/thingmint/fullchain.pem"],
+    )
+    server_key: Path | None = Field(
+        None,
+        description="Its private key, in PEM and not encrypted.",
+        examples=["/etc/thingmint/privkey.pem"],
+    )
+    server_certificates: dict[str, ServerCertificateSettings] = Field(
+        {},
+        description="Server certificates of your own for some listeners or host names, by names of your choice.",
+        examples=[
+            '{fleet = {certificate = "/etc/thingmint/mqtt.pem", key = "/etc/thingmint/mqtt.key", listeners = ["mqtt"]}}'
+        ],
+    )
     listener_certificate_lifetime: Duration = Field(
         timedelta(days=90),
         ge=timedelta(seconds=2),
@@ -167,7 +166,7 @@ class Settings(BaseSettings):
         32, ge=0, le=4096, description="The number of RSA key pairs that the server prepares in memory."
     )
     reinstate_revoked: bool = Field(False, description="Allow a REVOKED certificate to be activated again.")
-    endpoints: dict[Annotated[str, AfterValidator(_endpoint_name)], Endpoint] = Field(
+    endpoints: dict[Annotated[str, AfterValidator(endpoint_name)], Endpoint] = Field(
         {},
         description="Host names by which devices choose an account and a region.",
         examples=['{"iot.example.org" = {account = "123456789012", region = "us-east-1"}}'],
@@ -178,7 +177,7 @@ class Settings(BaseSettings):
         "12 digits, or none. Without it, the first account.",
         examples=["123456789012"],
     )
-    hooks: dict[str, Annotated[str, AfterValidator(_hook_target)]] = Field(
+    hooks: dict[str, Annotated[str, AfterValidator(hook_target)]] = Field(
         {},
         description="The URL or Python function to call for each pre-provisioning hook's ARN.",
         examples=[
@@ -311,10 +310,10 @@ class Settings(BaseSettings):
     def master_keys(self) -> list[bytes] | None:
         """The master keys, the one in force first; None if the key is in the data directory. Raises ConfigError."""
         if self.master_key is not None:
-            return _hex_keys("master-key", self.master_key.get_secret_value())
+            return hex_keys("master-key", self.master_key.get_secret_value())
         if self.master_key_file is not None:
             try:
-                return _hex_keys("master-key-file", self.master_key_file.read_text())
+                return hex_keys("master-key-file", self.master_key_file.read_text())
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError("master-key-file", f"cannot be read: {error}") from None
         return None
@@ -337,6 +336,17 @@ class Settings(BaseSettings):
     def export_hooks_in_force(self) -> Hooks:
         """By database and stream. Raises ConfigError."""
         return {(each.database, each.stream): each.hook() for each in self.export_hooks.values()}
+
+    def server_certificates_in_force(self) -> dict[str, ServerCertificateSettings]:
+        """By the name of the setting. Raises ConfigError if a certificate or a key is missing."""
+        found = {f"server-certificates.{name}": each for name, each in self.server_certificates.items()}
+        if (self.server_certificate is None) != (self.server_key is None):
+            missing = "server-key" if self.server_key is None else "server-certificate"
+            raise ConfigError(missing, "is missing: server_certificate and server_key need each other")
+        if self.server_certificate is not None and self.server_key is not None:
+            pair = ServerCertificateSettings(certificate=self.server_certificate, key=self.server_key)
+            found = {"server-certificate": pair, **found}
+        return found
 
     def connection_limits(self, listener: Listener) -> Limits:
         return (self.connections or ConnectionSettings()).limits(listener)
@@ -366,26 +376,10 @@ class Settings(BaseSettings):
     def passphrase(self) -> bytes | None:
         """The CA keys' passphrase; None if none is set. Raises ConfigError for an empty one."""
         if self.ca_passphrase is not None:
-            return _not_empty("ca-passphrase", self.ca_passphrase.get_secret_value().encode())
+            return not_empty("ca-passphrase", self.ca_passphrase.get_secret_value().encode())
         if self.ca_passphrase_file is not None:
             try:
-                return _not_empty("ca-passphrase-file", self.ca_passphrase_file.read_bytes().strip())
+                return not_empty("ca-passphrase-file", self.ca_passphrase_file.read_bytes().strip())
             except OSError as error:
                 raise ConfigError("ca-passphrase-file", f"cannot be read: {error.strerror}") from None
         return None
-
-
-def _hex_keys(setting: str, text: str) -> list[bytes]:
-    try:
-        keys = [bytes.fromhex(line) for line in text.split()]
-    except ValueError:
-        keys = []
-    if not keys or any(len(key) != MASTER_KEY_BYTES for key in keys):
-        raise ConfigError(setting, "must be 64 hexadecimal digits")
-    return keys
-
-
-def _not_empty(setting: str, passphrase: bytes) -> bytes:
-    if not passphrase:
-        raise ConfigError(setting, "is empty: leave it out to keep the keys unencrypted")
-    return passphrase

@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from thingmint.domain.durations import parse_duration
+from thingmint.domain.server_certificates import TLS_LISTENERS, TlsListenerName
 from thingmint.domain.tls_profiles import TlsProfileName
 from thingmint.http.connection_limits import Limits
 from thingmint.http.memory import MIB
 from thingmint.mqtt.broker.upstream import RABBITMQ, STANDARD, Login, Target, Upstream, tls_context
 from thingmint.services.export_hooks import ExportHook, check_files
 from thingmint.services.quotas import MAX_PROBED
-
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+from thingmint.settings.values import ConfigError, Duration, shown_name
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class ConfigError(Exception):
-    """A setting is wrong. ``setting`` is spelled as the flag is, without dashes in front."""
-
-    def __init__(self, setting: str, message: str) -> None:
-        super().__init__(f"{setting}: {message}")
-        self.setting = setting
 
 
 NOT_A_SWITCH = "must not be true or false"
@@ -141,6 +141,33 @@ class TlsProfileSettings(Table):
 
     api: TlsProfileName = Field(default="default", description="HTTPS.")
     mqtt: TlsProfileName = Field(default="default", description="All listeners for devices that use TLS.")
+
+
+class ServerCertificateSettings(Table):
+    """A certificate that some listeners show, or that is shown under some host names."""
+
+    certificate: Path = Field(
+        description="The certificate, followed by those of the CAs that signed it, in PEM.",
+        examples=["/etc/thingmint/mqtt-fullchain.pem"],
+    )
+    key: Path = Field(
+        description="Its private key, in PEM and not encrypted.", examples=["/etc/thingmint/mqtt-privkey.pem"]
+    )
+    listeners: list[TlsListenerName] = Field(
+        default=list(TLS_LISTENERS),
+        min_length=1,
+        description="The listeners that show it: api, grpc and mqtt, or some of them.",
+        examples=[["mqtt"]],
+    )
+    names: list[Annotated[str, AfterValidator(shown_name)]] = Field(
+        default=[],
+        description="The host names (SNI) for which it is shown, such as mqtt.example.org or *.example.org. Without "
+        "them, all that have no certificate of their own.",
+        examples=[["mqtt.example.org"]],
+    )
+    check_names: bool = Field(
+        default=True, description="Refuse a certificate that does not cover these names. false is for old devices."
+    )
 
 
 class RateSettings(Table):

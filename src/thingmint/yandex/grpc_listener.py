@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import socket
@@ -12,15 +13,18 @@ import grpc
 import grpc.aio
 
 from thingmint.domain.names import source_of
+from thingmint.domain.server_certificates import name_in
+from thingmint.http.client_hello import peek_hello
 from thingmint.http.connection_limits import Acceptor, TooMany
 from thingmint.yandex.grpc import Handlers
 from thingmint.yandex.grpc_services import StandardServices
 from thingmint.yandex.relay import HANDSHAKE_TIMEOUT, Places, Relay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from thingmint.access.request_log import RefusalLog
+    from thingmint.domain.server_certificates import ServerCertificate, ShownCertificates
     from thingmint.http.connection_limits import AddressLimits, Place
     from thingmint.yandex.grpc import GrpcParts
 
@@ -47,10 +51,11 @@ _GRACE = 30.0  # seconds, for calls in flight when the server stops
 
 
 class GrpcListener:
-    """``certificates`` returns pairs of (key, chain) in PEM if they changed since its last call, else None.
+    """``certificates`` returns what the listener shows if it changed since the last call, else None.
 
-    The first pair is used. grpcio cannot limit connections, so it listens on a Unix socket at ``path``, in a private
-    folder, and the connections of the port are relayed to it.
+    grpcio cannot limit connections, so it listens on a Unix socket at ``path``, in a private folder, and the
+    connections of the port are relayed to it. It has one server, and socket, for each host name with a certificate of
+    its own: a server of grpcio shows one certificate only.
     """
 
     def __init__(
@@ -60,34 +65,30 @@ class GrpcListener:
         path: Path,
         limits: AddressLimits,
         refusals: RefusalLog,
-        certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None],
+        certificates: Callable[[], ShownCertificates | None],
     ) -> None:
         self.port: int = sock.getsockname()[1]
         self._sock = sock
         self._limits = limits
         self._refusals = refusals
         self._path = path
-        path.unlink(missing_ok=True)
-        self._folder, target = _short(path)
-        self._relay = Relay(target)
+        self._folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._relay = Relay()
         # It logs a traceback for each answer that its client did not read. Handlers logs the errors in calls.
         logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL)
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
         standard = StandardServices(parts.api.contract, self._relay, parts.is_ready)
-        self._server.add_generic_rpc_handlers((Handlers(parts, self.port, self._relay), standard))
-        mask = os.umask(0o177)
-        try:
-            self._server.add_secure_port(f"unix:{target}", _credentials(certificates))
-        finally:
-            os.umask(mask)
+        self._handlers = (Handlers(parts, self.port, self._relay), standard)
+        self._shown = _Shown(certificates)
+        self._default = self._server_for(None)
+        self._by_name: dict[str, _Server] = {}
         self._acceptor: Acceptor | None = None
 
     async def start(self) -> None:
-        await self._server.start()
-        self._acceptor = Acceptor(self._sock, self._limits, self._refusals, self._relay.connect)
+        await self._default.server.start()
+        self._acceptor = Acceptor(self._sock, self._limits, self._refusals, self._connect)
         self._acceptor.start()
 
-    async def take(self, connection: socket.socket, place: Place, address: str) -> None:
+    async def take(self, connection: socket.socket, place: Place, address: str, name: str | None) -> None:
         """Serves a connection that another listener has accepted. It counts for the limits of both."""
         own = self._limits.admit(address)
         if isinstance(own, TooMany):
@@ -96,34 +97,121 @@ class GrpcListener:
             place.closed()
             return
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        await self._relay.connect(connection, Places(place, own), address)
+        await self._serve(connection, Places(place, own), address, name)
 
     async def stop(self) -> None:
         """Stops accepting connections, and returns when the calls in progress are answered."""
         if self._acceptor is not None:
             self._acceptor.close()
-        await self._server.stop(_GRACE)
+        servers = [self._default, *self._by_name.values()]
+        await asyncio.gather(*(each.server.stop(_GRACE) for each in servers))
         self._relay.close()
-        self._path.unlink(missing_ok=True)
+        for each in servers:
+            each.path.unlink(missing_ok=True)
         os.close(self._folder)
 
+    async def _connect(self, connection: socket.socket, place: Place, address: str) -> None:
+        name = None
+        if self._shown.now().by_name:
+            try:
+                async with asyncio.timeout(HANDSHAKE_TIMEOUT):
+                    name = (await peek_hello(connection)).server_name
+            except (TimeoutError, asyncio.CancelledError) as error:
+                connection.close()
+                place.closed()
+                if not isinstance(error, TimeoutError):
+                    raise
+                return
+        await self._serve(connection, place, address, name)
 
-def _short(path: Path) -> tuple[int, str]:
-    """The open folder of ``path``, and a name of ``path`` in it that fits into the 108 bytes of sockaddr_un."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    async def _serve(self, connection: socket.socket, place: Place | Places, address: str, name: str | None) -> None:
+        try:
+            server = await self._server(name)
+        except BaseException:
+            connection.close()
+            place.closed()
+            raise
+        await self._relay.connect(connection, place, address, server.target)
+
+    async def _server(self, name: str | None) -> _Server:
+        """The started server that shows the certificate for a host name."""
+        entry = name_in(self._shown.now().by_name, name)
+        if entry is None:
+            return self._default
+        if entry not in self._by_name:
+            self._by_name[entry] = self._server_for(entry)
+        await self._by_name[entry].start()
+        return self._by_name[entry]
+
+    def _server_for(self, entry: str | None) -> _Server:
+        """A new server that shows the certificate for a host name or a wildcard; for None, the default one."""
+        number = "" if entry is None else f"-{len(self._by_name) + 1}"
+        path = self._path.with_name(f"{self._path.stem}{number}{self._path.suffix}")
+        path.unlink(missing_ok=True)  # left by a server that was killed
+        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MAX_CONCURRENT_RPCS)
+        server.add_generic_rpc_handlers(self._handlers)
+        target = _short(path, self._folder)
+        mask = os.umask(0o177)
+        try:
+            server.add_secure_port(f"unix:{target}", self._shown.credentials(entry))
+        finally:
+            os.umask(mask)
+        return _Server(server, path, target)
+
+
+class _Server:
+    def __init__(self, server: grpc.aio.Server, path: Path, target: str) -> None:
+        self.server = server
+        self.path = path
+        self.target = target
+        self._starting: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Starts it at the first call; later calls wait until it is started."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self.server.start())
+        await asyncio.shield(self._starting)
+
+
+class _Shown:
+    """The certificates as they are now. grpcio asks for them in other threads, before each handshake."""
+
+    def __init__(self, certificates: Callable[[], ShownCertificates | None]) -> None:
+        self._changed = certificates
+        shown = certificates()
+        assert shown is not None, "the first call returns the certificates"
+        self._shown = shown
+
+    def now(self) -> ShownCertificates:
+        if (shown := self._changed()) is not None:
+            self._shown = shown
+        return self._shown
+
+    def credentials(self, entry: str | None) -> grpc.ServerCredentials:
+        """The credentials of a server for a host name or a wildcard. They follow changes."""
+        current = self._at(entry)
+
+        def fetch() -> Any:
+            nonlocal current
+            certificate = self._at(entry)
+            if certificate is current:
+                return None
+            current = certificate
+            return _configuration(certificate)
+
+        return grpc.dynamic_ssl_server_credentials(_configuration(current), fetch, require_client_authentication=False)
+
+    def _at(self, entry: str | None) -> ServerCertificate:
+        shown = self.now()
+        return shown.by_name.get(entry, shown.default)[0] if entry is not None else shown.default[0]
+
+
+def _configuration(certificate: ServerCertificate) -> Any:
+    return grpc.ssl_server_certificate_configuration([(certificate.key_pem, certificate.chain_pem)])
+
+
+def _short(path: Path, folder: int) -> str:
+    """A name of ``path``, in the open ``folder``, that fits into the 108 bytes of sockaddr_un."""
     if len(os.fsencode(path)) < _MAX_SOCKET_PATH or not Path("/proc/self/fd").is_dir():
-        return folder, str(path)
-    return folder, f"/proc/self/fd/{folder}/{path.name}"
-
-
-def _credentials(certificates: Callable[[], Sequence[tuple[bytes, bytes]] | None]) -> grpc.ServerCredentials:
-    initial = certificates()
-    assert initial is not None, "the first call returns the certificates"
-
-    def fetch() -> Any:
-        changed = certificates()
-        return grpc.ssl_server_certificate_configuration([changed[0]]) if changed else None
-
-    return grpc.dynamic_ssl_server_credentials(
-        grpc.ssl_server_certificate_configuration([initial[0]]), fetch, require_client_authentication=False
-    )
+        return str(path)
+    return f"/proc/self/fd/{folder}/{path.name}"

@@ -27,10 +27,7 @@ _APPLICATION_DATA = 23
 
 
 class Relay:
-    """``target`` is the path of the Unix socket that grpcio listens on."""
-
-    def __init__(self, target: str) -> None:
-        self._target = target
+    def __init__(self) -> None:
         self._numbers = itertools.count()
         self._connections: dict[str, Connection] = {}
 
@@ -53,8 +50,8 @@ class Relay:
     def _connection_of(self, peer: str) -> Connection | None:
         return self._connections.get(peer.rpartition("-")[2])
 
-    async def connect(self, client: socket.socket, place: Place | Places, address: str) -> None:
-        """Relays an accepted connection."""
+    async def connect(self, client: socket.socket, place: Place | Places, address: str, target: str) -> None:
+        """Relays an accepted connection to ``target``, the path of a Unix socket that grpcio listens on."""
         loop = asyncio.get_running_loop()
         number = str(next(self._numbers))
         server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -62,8 +59,8 @@ class Relay:
         connection = Connection(address, port, place, lambda: self._connections.pop(number, None))
         try:
             server.setblocking(False)
-            self._name(server, number)
-            await loop.sock_connect(server, self._target)
+            self._name(server, number, target)
+            await loop.sock_connect(server, target)
             self._connections[number] = connection
             await loop.create_unix_connection(lambda: connection.server, sock=server)
             await loop.connect_accepted_socket(lambda: connection.client, client)
@@ -74,12 +71,12 @@ class Relay:
             if not isinstance(error, OSError):
                 raise
 
-    def _name(self, server: socket.socket, number: str) -> None:
+    def _name(self, server: socket.socket, number: str, target: str) -> None:
         """Gives a relay's socket the name that grpcio sees."""
         if sys.platform == "linux":
             server.bind(f"\0thingmint-{os.getpid()}-{id(self)}-{number}")  # abstract: no file is made
         else:
-            path = f"{self._target}-{number}"
+            path = f"{target}-{number}"
             server.bind(path)
             os.unlink(path)  # noqa: PTH108 - only the name is needed
 

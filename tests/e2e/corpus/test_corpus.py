@@ -29,7 +29,8 @@ from thingmint.domain.errors import InvalidCertificate, InvalidSigningRequest
 from thingmint.domain.issuing_ca import CertificateRequest
 from thingmint.domain.keys import CSR_KEYS, FLEET_KEYS
 from thingmint.domain.policies.device_keys import certificate_context
-from thingmint.mqtt.tls.contexts import Contexts, Negotiation, ServerIdentity, build_context
+from thingmint.domain.server_certificates import ServerCertificate
+from thingmint.mqtt.tls.contexts import Contexts, Negotiation, build_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +49,7 @@ _REASONS = (
     "contains a certificate",
 )
 
-_SERVER = build_context(ServerIdentity(vectors.certificate(vectors.ec_key().public_key()), vectors.ec_key()))
+_SERVER = build_context(ServerCertificate(vectors.certificate(vectors.ec_key().public_key()), vectors.ec_key()))
 _AUTHORITY = vectors.authority()
 
 

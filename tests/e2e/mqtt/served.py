@@ -13,7 +13,8 @@ import uvloop
 from OpenSSL import SSL
 
 from tests.e2e import material
-from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
+from thingmint.domain.server_certificates import ServerCertificate
+from thingmint.mqtt.tls.contexts import Contexts, build_context
 from thingmint.mqtt.tls.listener import TlsListener
 
 if TYPE_CHECKING:
@@ -149,11 +150,11 @@ def served(
     assert bool(server.accidents) == expect_accidents, server.accidents
 
 
-def identity(kind: str = "secp256r1", name: str = "localhost") -> ServerIdentity:
-    return ServerIdentity(material.self_signed(kind, name), material.key(kind))
+def identity(kind: str = "secp256r1", name: str = "localhost") -> ServerCertificate:
+    return ServerCertificate(material.self_signed(kind, name), material.key(kind))
 
 
-def contexts(**by_name: ServerIdentity) -> Contexts:
+def contexts(**by_name: ServerCertificate) -> Contexts:
     return Contexts(build_context(identity()), {name: build_context(each) for name, each in by_name.items()})
 
 

@@ -30,8 +30,9 @@ from tests.e2e.mqtt.served import (
 )
 from thingmint.access.request_log import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
+from thingmint.domain.server_certificates import ServerCertificate
 from thingmint.http.connection_limits import AddressLimits, Limits
-from thingmint.mqtt.tls.contexts import Contexts, ServerIdentity, build_context
+from thingmint.mqtt.tls.contexts import Contexts, build_context
 from thingmint.mqtt.tls.listener import TlsListener, fingerprint_check
 
 if TYPE_CHECKING:
@@ -294,7 +295,7 @@ def test_a_renewed_certificate_is_served() -> None:
 def test_the_server_sends_its_chain() -> None:
     """Sent in several pieces."""
     chain = tuple(material.self_signed("rsa2048") for _ in range(20))
-    long = Contexts(build_context(ServerIdentity(material.self_signed(), material.key("secp256r1"), chain)))
+    long = Contexts(build_context(ServerCertificate(material.self_signed(), material.key("secp256r1"), chain)))
     with served(lambda server: TlsListener(long, server.inner)) as server, tls_client(server) as client:
         shown = client.get_peer_cert_chain(as_cryptography=True)
         assert shown is not None

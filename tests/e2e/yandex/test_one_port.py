@@ -18,11 +18,11 @@ from yandexcloud import SDK  # type: ignore[attr-defined]  # re-exported without
 from tests.e2e.databases import metric
 from tests.e2e.test_reload import until
 from tests.e2e.yandex.clients import Cloud, GrpcWire, open_channel
-from thingmint.http.client_hello import offered_protocols, peek_protocols
+from thingmint.http.client_hello import ClientHello, peek_hello, read_hello
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine
 
     import grpc
 
@@ -190,7 +190,7 @@ def test_the_message_stays_in_the_socket() -> None:
     async def test() -> None:
         with Pair() as pair:
             pair.client.sendall(sent)
-            assert await peek_protocols(pair.server) == [b"h2"]
+            assert await peek_hello(pair.server) == ClientHello([b"h2"], "localhost")
             assert pair.server.recv(65536) == sent
 
     sent = hello()
@@ -201,23 +201,23 @@ def test_pieces_are_waited_for_without_a_busy_loop(monkeypatch: pytest.MonkeyPat
     looks, sent = 0, hello()
     pieces = [sent[at : at + 50] for at in range(0, len(sent), 50)]
 
-    def counted(data: bytes) -> Sequence[bytes] | None:
+    def counted(data: bytes) -> ClientHello | None:
         nonlocal looks
         looks += 1
-        return offered_protocols(data)
+        return read_hello(data)
 
     async def test() -> None:
         with Pair() as pair:
-            found = asyncio.create_task(peek_protocols(pair.server))
+            found = asyncio.create_task(peek_hello(pair.server))
             for piece in pieces:
                 pair.client.sendall(piece)
                 await asyncio.sleep(0.02)
-            assert await found == [b"h2"]
+            assert await found == ClientHello([b"h2"], "localhost")
             assert looks <= len(pieces)
             assert pair.server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
             assert pair.server.recv(65536) == sent
 
-    monkeypatch.setattr("thingmint.http.client_hello.offered_protocols", counted)
+    monkeypatch.setattr("thingmint.http.client_hello.read_hello", counted)
     run(test())
 
 
@@ -225,11 +225,11 @@ def test_pieces_are_waited_for_without_a_busy_loop(monkeypatch: pytest.MonkeyPat
 def test_a_client_that_closes_ends_the_wait(size: int) -> None:
     async def test() -> None:
         with Pair() as pair:
-            found = asyncio.create_task(peek_protocols(pair.server))
+            found = asyncio.create_task(peek_hello(pair.server))
             pair.client.sendall(hello()[:size])
             await asyncio.sleep(0.02)
             pair.client.close()
-            assert await found == ()
+            assert await found == ClientHello()
 
     run(test())
 
@@ -244,7 +244,7 @@ def test_a_message_larger_than_the_kernels_buffer_ends_the_wait() -> None:
             message = b"\x01" + len(body).to_bytes(3) + body
             data = b"\x16\x03\x01" + len(message).to_bytes(2) + message
             sending = asyncio.create_task(asyncio.get_running_loop().sock_sendall(pair.client, data * 100))
-            assert await peek_protocols(pair.server) == ()
+            assert await peek_hello(pair.server) == ClientHello()
             sending.cancel()
 
     run(test())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from thingmint.http.client_hello import MAX_HELLO, offered_protocols
+from thingmint.http.client_hello import MAX_HELLO, ClientHello, read_hello
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,17 +38,27 @@ def in_records(sent: bytes, size: int) -> bytes:
 def test_the_protocols_are_read_in_any_records(protocols: tuple[str, ...], size: int) -> None:
     sent = in_records(hello(protocols), size)
     for data in (sent, sent + b"further data"):
-        found = offered_protocols(data)
-        assert found is not None
-        assert list(found) == [protocol.encode() for protocol in protocols]
+        assert read_hello(data) == ClientHello([protocol.encode() for protocol in protocols] or (), "localhost")
 
 
 def test_a_message_that_goes_on_needs_more_data() -> None:
     sent = hello(["h2"])
-    answers = [offered_protocols(sent[:end]) for end in range(len(sent) + 1)]
-    known = answers.index([b"h2"])
-    assert answers[:known] == [None] * known
-    assert answers[known:] == [[b"h2"]] * (len(answers) - known)
+    assert [read_hello(sent[:end]) for end in range(len(sent))] == [None] * len(sent)
+    assert read_hello(sent) == ClientHello([b"h2"], "localhost")
+
+
+@pytest.mark.parametrize("name", ["iot.example.org", "IOT.Example.ORG", "xn--e1afmkfd.example"])
+def test_the_server_name_is_read(name: str) -> None:
+    assert read_hello(hello(name=name)) == ClientHello((), name.lower())
+
+
+def test_a_client_may_ask_for_no_name() -> None:
+    assert read_hello(hello(name="127.0.0.1")) == ClientHello()
+
+
+def test_names_that_are_not_ascii_are_escaped() -> None:
+    sent = hello(name="localhost").replace(b"localhost", b"l\xf6calhost")
+    assert read_hello(sent) == ClientHello((), "l\\xf6calhost")
 
 
 @pytest.mark.parametrize(
@@ -64,14 +74,14 @@ def test_a_message_that_goes_on_needs_more_data() -> None:
     ],
 )
 def test_other_data_offers_nothing(data: bytes) -> None:
-    assert offered_protocols(data + b"\x00" * 1000) == ()
+    assert read_hello(data + b"\x00" * 1000) == ClientHello()
 
 
 def test_a_whole_message_with_wrong_lengths_offers_nothing() -> None:
     sent = bytearray(hello(["h2"]))
     at = 5 + 4 + 34
     sent[at] = 255  # the length of the session id
-    assert offered_protocols(bytes(sent)) == ()
+    assert read_hello(bytes(sent)) == ClientHello()
 
 
 def test_damaged_messages_are_answered_at_once() -> None:
@@ -81,12 +91,12 @@ def test_damaged_messages_are_answered_at_once() -> None:
         damaged = bytearray(sent)
         for _ in range(chance.randrange(1, 4)):
             damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-        found = offered_protocols(bytes(damaged))
-        assert found is None or all(isinstance(each, bytes) for each in found)
+        found = read_hello(bytes(damaged))
+        assert found is None or all(isinstance(each, bytes) for each in found.protocols)
 
 
 def test_a_message_without_end_is_bounded() -> None:
     header = b"\x16\x03\x01\x40\x00" + b"\x01\xff\xff\xff" + b"\x03\x03" + b"\x00" * 36
     endless = header + b"\xff\xff" + b"\x00\x15\xff\xff" + b"\x00" * 200_000  # one extension of padding
-    assert offered_protocols(endless[: MAX_HELLO - 1]) is None
-    assert offered_protocols(endless[:MAX_HELLO]) == ()
+    assert read_hello(endless[: MAX_HELLO - 1]) is None
+    assert read_hello(endless[:MAX_HELLO]) == ClientHello()

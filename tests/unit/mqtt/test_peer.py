@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from thingmint.mqtt.peer import remote_address, server_name
+from thingmint.domain.names import server_name
+from thingmint.mqtt.peer import remote_address
 
 if TYPE_CHECKING:
     import asyncio

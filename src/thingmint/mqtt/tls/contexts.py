@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import tempfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 
+from thingmint.domain.names import server_name
+from thingmint.domain.server_certificates import at_name
 from thingmint.domain.tls_profiles import TLS13_SUITES, TLS_PROFILES
-from thingmint.mqtt.peer import server_name
+from thingmint.mqtt.tls.transport import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.domain.keys import SigningKey
+    from thingmint.domain.server_certificates import ServerCertificate
     from thingmint.domain.tls_profiles import TlsProfile
 
 
@@ -24,24 +24,6 @@ if TYPE_CHECKING:
 MQTT_ALPN = ("x-amzn-mqtt-ca", "mqtt")
 
 _OPTIONS = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE
-
-
-@dataclass(frozen=True, slots=True)
-class ServerIdentity:
-    """A server's certificate and its key. ``chain``: further certificates to send; the root is not needed."""
-
-    certificate: x509.Certificate
-    key: SigningKey = field(repr=False)
-    chain: tuple[x509.Certificate, ...] = ()
-
-    @classmethod
-    def from_pem(cls, key: bytes, certificates: bytes) -> ServerIdentity:
-        """Reads an unencrypted key, and the certificate followed by its chain. Raises ValueError."""
-        private_key = load_pem_private_key(key, None)
-        if not isinstance(private_key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
-            raise ValueError("a server's key must be an elliptic curve or an RSA key")  # noqa: TRY004 - of the PEM
-        certificate, *chain = x509.load_pem_x509_certificates(certificates)
-        return cls(certificate, private_key, tuple(chain))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +42,8 @@ class NoCommonProtocol(Exception):
 class Contexts:
     """Chooses a connection's context by the client's server name (SNI), else the default.
 
-    Names are in lower case, without wildcards. Several listeners may share an instance. ``replace`` does not affect
-    open connections.
+    Names are in lower case; a wildcard such as ``*.example.org`` is for one label. Several listeners may share an
+    instance. ``replace`` does not affect open connections.
     """
 
     def __init__(self, default: SSL.Context, by_name: Mapping[str, SSL.Context] | None = None) -> None:
@@ -73,7 +55,7 @@ class Contexts:
 
     def of(self, name: str | None) -> SSL.Context:
         default, by_name = self._current
-        return by_name.get(name, default) if name else default
+        return at_name(by_name, name) or default
 
     def replace(self, default: SSL.Context, by_name: Mapping[str, SSL.Context] | None = None) -> None:
         """Sets the contexts of new handshakes."""
@@ -81,12 +63,12 @@ class Contexts:
 
 
 def build_context(
-    identity: ServerIdentity, *more: ServerIdentity, profile: TlsProfile = TLS_PROFILES["default"]
+    first: ServerCertificate, *more: ServerCertificate, profile: TlsProfile = TLS_PROFILES["default"]
 ) -> SSL.Context:
     """Returns a server's context. It requests a client certificate, and accepts any, or none, if the key is proven.
 
     ``more``: certificates with other kinds of keys, for clients that cannot use the first (RSA in addition to P-256).
-    At most one of each kind, all with the same chain. Raises ValueError.
+    At most one of each kind. Raises ValueError.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION if profile.tls12 is None else SSL.TLS1_2_VERSION)
@@ -104,20 +86,30 @@ def build_context(
     context.set_verify(SSL.VERIFY_PEER, _take_any_certificate)
     context.set_tlsext_servername_callback(_choose_context)
     context.set_alpn_select_callback(_choose_protocol)
-    identities = (identity, *more)
-    if len({type(each.key) for each in identities}) < len(identities):
+    certificates = (first, *more)
+    if len({each.key_type for each in certificates}) < len(certificates):
         raise ValueError("a context has room for one certificate of each kind of key")
-    if any(each.chain != identity.chain for each in more):
-        raise ValueError("the certificates of a context must share their chain")
+    for each in certificates:
+        _load(context, each)
+    return context
+
+
+def _load(context: SSL.Context, certificate: ServerCertificate) -> None:
     try:
-        for each in identities:
-            context.use_certificate(each.certificate)
-            context.use_privatekey(each.key)
+        if certificate.chain:
+            # pyOpenSSL can load a chain for one of a context's certificates from a file only.
+            with tempfile.NamedTemporaryFile(prefix="thingmint-") as file:
+                file.write(certificate.chain_pem)
+                file.flush()
+                context.use_certificate_chain_file(file.name)
+        else:
+            context.use_certificate(certificate.certificate)
+    except SSL.Error as error:
+        raise ValueError(f"OpenSSL refuses the certificate: {reason_of(error)}") from None
+    try:
+        context.use_privatekey(certificate.key)
     except SSL.Error:
         raise ValueError("the private key does not belong to the certificate") from None
-    for certificate in identity.chain:
-        context.add_extra_chain_cert(certificate)
-    return context
 
 
 def _take_any_certificate(connection: SSL.Connection, certificate: object, error: int, depth: int, ok: int) -> bool:

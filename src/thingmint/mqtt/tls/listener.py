@@ -15,9 +15,9 @@ from OpenSSL.crypto import FILETYPE_ASN1, dump_certificate
 
 from thingmint.access.request_log import RefusalLog
 from thingmint.domain.certificates import fingerprint_of
-from thingmint.domain.names import source_of
+from thingmint.domain.names import server_name, source_of
 from thingmint.http.connection_limits import AddressLimits, Limits, TooMany
-from thingmint.mqtt.peer import Peer, remote_address, server_name
+from thingmint.mqtt.peer import Peer, remote_address
 from thingmint.mqtt.tls.contexts import MQTT_ALPN, Negotiation, NoCommonProtocol
 from thingmint.mqtt.tls.transport import PIECE, TlsTransport, end_writing, flush, reason_of
 

@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from thingmint.domain.certificates import fingerprint_of
-from thingmint.domain.names import plain_address
-from thingmint.mqtt.peer import Peer, server_name
+from thingmint.domain.names import plain_address, server_name
+from thingmint.mqtt.peer import Peer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
