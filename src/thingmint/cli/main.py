@@ -20,6 +20,7 @@ from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
 from thingmint.cli.bundle import bundle, join
 from thingmint.cli.directory import DataDirOption, passphrase_for
+from thingmint.cli.fleet import app as fleet_app
 from thingmint.cli.importing import app as import_app
 from thingmint.cli.store import app as store_app
 from thingmint.settings import ConfigError, Settings, load
@@ -92,6 +93,7 @@ def _version(asked: bool) -> None:
 app.add_typer(access_app, name="access")
 app.add_typer(audit_app, name="audit")
 app.add_typer(import_app, name="import")
+app.add_typer(fleet_app, name="fleet")
 app.add_typer(store_app, name="store")
 app.command(epilog=_examples("thingmint bundle keys.bundle --data-dir data"))(bundle)
 app.command(epilog=_examples("thingmint join keys.bundle --data-dir /var/lib/thingmint"))(join)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.audit import AuditedStore, AuditLog
+from thingmint.fleet.production import Production
 from thingmint.importing.importer import Importer
 from thingmint.instance.create import Instance, check_keys, check_master_key
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
@@ -33,7 +34,13 @@ LocalCommands = Mapping[str, Callable[..., Awaitable[Any]]]
 
 def local_commands(store: AuditedStore, trail: AuditLog, environment: Environment) -> LocalCommands:
     importer = Importer(store, trail, environment, utc_now)
+    production = Production(store, trail, environment, utc_now)
     return {
+        "fleet.look": production.look,
+        "fleet.check": production.check,
+        "fleet.begin": production.begin,
+        "fleet.register": production.register,
+        "fleet.finish": production.finish,
         "import.start": importer.start,
         "import.apply": importer.apply,
         "import.finish": importer.finish,

@@ -76,6 +76,7 @@ from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.export_sender import EXPORTS_LEASE, ExportSender
 from thingmint.services.exported_messages import Exports
+from thingmint.services.fleet_runs import forget_old_fleet_runs
 from thingmint.services.hooks import HookTable
 from thingmint.services.imports import forget_old_imports
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
@@ -320,6 +321,7 @@ async def serve(
         delete_expired_operations,
         prune_published_changes,
         forget_old_imports,
+        forget_old_fleet_runs,
     ]
     jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())

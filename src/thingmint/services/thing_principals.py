@@ -48,6 +48,7 @@ _PAGE = f"{ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND exclusive I
 _OF_THING = f"{_PAGE}AND thing = $3 AND certificate > $4 ORDER BY certificate LIMIT $5"
 _OF_CERTIFICATE = f"{_PAGE}AND certificate = {id_of('$3')} AND thing > $4 ORDER BY thing LIMIT $5"
 _ONE_OF_CERTIFICATE = f"{ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} LIMIT 1"
+_ONE_OF_THING = "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND thing = $3 LIMIT 1"
 _OTHER = (
     "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND certificate = $3 AND thing <> $4 LIMIT 1"
 )
@@ -102,6 +103,11 @@ async def is_attached(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
 async def is_exclusive(tx: Transaction, scope: Scope, fingerprint: str) -> bool:
     """True if the certificate is attached to a thing exclusively."""
     return await tx.fetch_one(_ONE_EXCLUSIVE, *scope, fingerprint_bytes(fingerprint)) is not None
+
+
+async def has_principals(tx: Transaction, scope: Scope, thing: str) -> bool:
+    """True if the thing exists and a certificate is attached to it."""
+    return await tx.fetch_one(_ONE_OF_THING, *scope, thing) is not None
 
 
 async def list_thing_principals(

@@ -43,6 +43,7 @@ _FEW = {
     "device_policy_versions": "5 of a policy",
     "export_messages": "200 that a full queue drops, 10 that were sent, or 100 of a deleted export",
     "export_queues": "one row",
+    "fleet_run_devices": "100: the devices of two requests",
     "hostnames": "the host names of the instance, which its operator configures",
     "instance_keys": "one row",
     "last_messages": "100 rows, of up to 256 KB each",
