@@ -463,14 +463,14 @@ async def test_a_certificate_that_is_there_is_completed_or_stays(world: World, i
 async def test_only_a_customers_ca_in_default_mode_here_has_default_certificates(
     world: World, imports: Imports
 ) -> None:
-    issuer, stranger = new_issuer(now=vectors.NOW), new_issuer(now=vectors.NOW)
+    issuer, unknown = new_issuer(now=vectors.NOW), new_issuer(now=vectors.NOW)
     await imports.add(ca_item(issuer))
-    pems = [pem_of(issuer.sign()), pem_of(issuer.sign()), pem_of(stranger.sign()), pem_of(issuer.sign())]
+    pems = [pem_of(issuer.sign()), pem_of(issuer.sign()), pem_of(unknown.sign()), pem_of(issuer.sign())]
     results = await imports.add(
         certificate(pems[0], ca=issuer.fingerprint),
         certificate(pems[1], ca=issuer.fingerprint, mode="SNI_ONLY"),
         certificate(pems[2], ca=issuer.fingerprint),
-        certificate(pems[3], ca=stranger.fingerprint),
+        certificate(pems[3], ca=unknown.fingerprint),
     )
     assert outcomes(results) == [
         ("certificate", "new"),
