@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from thingmint.importing.batches import Item
     from thingmint.importing.sources.aws.calls import CallError, Calls
 
+_SLOW = 12
+"""The weight of a signature that is verified, and of a group, whose ancestors are looked at."""
 GONE = "it was deleted while the account was read"
 
 
@@ -68,8 +70,9 @@ def micros(time: datetime | None) -> int | None:
 
 
 def weight_of(item: Item) -> int:
-    """Return about how many rows an item becomes. A signature that is verified takes as long as some rows."""
-    return 3 + sum(_length(value) for value in item.values()) + (5 if item.get("ca") else 0)
+    """Return about how many rows an item becomes, or could become in the time that it takes."""
+    slow = _SLOW if item["kind"] == "group" or item.get("ca") else 0
+    return 3 + sum(_length(value) for value in item.values()) + slow
 
 
 def _length(value: object) -> int:
