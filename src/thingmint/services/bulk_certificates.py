@@ -94,7 +94,9 @@ async def add_certificates(
             reason = f"devices cannot connect with it: {obstacle.reason}"
             found.append(Result("certificate", "noted", each.about, reason))
         made[fingerprint] = each.wanted.status
-        if not dry_run:
+        if dry_run:
+            found += _fitting(each.things, {thing.name for thing in each.things}, each.about)[1]
+        else:
             registration = await issuers.placed(tx, each, found)
             id = entry.id if entry is not None else change.new_certificate_id()
             new.append((each, replace(registration, certificate=id, generation=change.new_id()), found))

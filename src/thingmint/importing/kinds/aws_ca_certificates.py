@@ -84,7 +84,7 @@ def _prepare(change: Change, item: Item) -> _PreparedCa:
     )
     mode: Literal["DEFAULT", "SNI_ONLY"] = "SNI_ONLY" if item.get("mode") == "SNI_ONLY" else "DEFAULT"
     created_at = time_in(item, "created_at", change.now)
-    modified_at = time_in(item, "modified_at", created_at if item.get("modified_at") is None else change.now)
+    modified_at = time_in(item, "modified_at", change.now, created_at)
     body, name, role = (config.template_body, config.template_name, config.role_arn) if config else (None, None, None)
     status = CaStatus.ACTIVE if item.get("status") == "ACTIVE" else CaStatus.INACTIVE
     kept = (scope, 0, fingerprint, ca.subject, status, mode, automatic, body, name, role)

@@ -125,10 +125,10 @@ def _prepare_policy(change: Change, item: Item) -> _Prepared:
         document = text_in(each, "document", 100_000)
         check_document(scope, name, document)
         results.extend(_foreign(change, "policy", f"{subject(item)}, version {number}", document))
-        return PolicyVersion(scope, name, number, document, "", time_in(each, "created_at", created_at))
+        return PolicyVersion(scope, name, number, document, "", time_in(each, "created_at", change.now, created_at))
 
     versions, default = _versions_in(item, "policy", version, results)
-    modified_at = time_in(item, "modified_at", created_at if item.get("modified_at") is None else change.now)
+    modified_at = time_in(item, "modified_at", change.now, created_at)
     last = max(each.number for each in versions)
     new = DevicePolicy(scope, name, default, last, "", created_at, modified_at)
     return _Prepared(new, subject(item), tags, versions, results)
@@ -242,14 +242,14 @@ def _prepare_template(change: Change, item: Item) -> _Prepared:
     tags, results = tags_in(item, "template")
     new = replace(
         _template(change, item, scope, name, created_at, results),
-        modified_at=time_in(item, "modified_at", created_at if item.get("modified_at") is None else change.now),
+        modified_at=time_in(item, "modified_at", change.now, created_at),
     )
 
     def version(number: int, each: Mapping[str, Any]) -> TemplateVersion:
         body = text_in(each, "body", 100_000)
         check_template(new, body)
         results.extend(_foreign(change, "template", f"{subject(item)}, version {number}", body))
-        return TemplateVersion(scope, name, number, body, time_in(each, "created_at", created_at))
+        return TemplateVersion(scope, name, number, body, time_in(each, "created_at", change.now, created_at))
 
     versions, default = _versions_in(item, "template", version, results)
     new = replace(new, default_version=default, last_version=max(each.version for each in versions))

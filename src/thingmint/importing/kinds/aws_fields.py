@@ -60,14 +60,17 @@ def region_in(item: Item) -> str:
     return region
 
 
-def time_in(item: Mapping[str, Any], name: str, default: datetime) -> datetime:
-    """Return a time that the item has in microseconds, at most ``default``, the present. Raises Invalid."""
+def time_in(item: Mapping[str, Any], name: str, now: datetime, default: datetime | None = None) -> datetime:
+    """Return a time that the item has in microseconds, or ``default``, or the present. Raises Invalid.
+
+    Times in the future become the present.
+    """
     value = item.get(name)
     if value is None:
-        return default
+        return default or now
     if not isinstance(value, int) or not 0 <= value <= _MAX_TIME:
         raise Invalid(name, "must be microseconds since 1970")
-    return min(from_micros(value), default)
+    return min(from_micros(value), now)
 
 
 def names_in(item: Item, name: str, most: int) -> list[str]:

@@ -191,7 +191,7 @@ def _prepare_certificate(change: Change, item: Item) -> ImportedCertificate:
     ca = text_in(item, "ca") or None
     mode: Literal["DEFAULT", "SNI_ONLY"] = "DEFAULT" if item.get("mode") == "DEFAULT" else "SNI_ONLY"
     created_at = time_in(item, "created_at", change.now)
-    modified_at = time_in(item, "modified_at", created_at if item.get("modified_at") is None else change.now)
+    modified_at = time_in(item, "modified_at", change.now, created_at)
     wanted = Registration(
         scope,
         0,

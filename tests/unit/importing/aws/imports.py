@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore, AuditLog
+from thingmint.domain.certificates import parse_certificate
+from thingmint.domain.keys import FLEET_KEYS
 from thingmint.importing.importer import Importer
 from thingmint.services.imports import Result
 
@@ -84,7 +87,7 @@ def policy(name: str, versions: Mapping[str, str], default: str, **further: Any)
         "kind": "policy",
         "region": OURS.region,
         "name": name,
-        "versions": [{"id": id, "document": text, "created_at": CREATED} for id, text in versions.items()],
+        "versions": [{"id": id, "document": text, "created_at": MODIFIED} for id, text in versions.items()],
         "default": default,
         "created_at": CREATED,
         "modified_at": MODIFIED,
@@ -106,5 +109,69 @@ def certificate(pem: str, id: str | None = None, **further: Any) -> dict[str, An
         "modified_at": MODIFIED,
         "policies": [],
         "things": [],
+        **further,
+    }
+
+
+def document(action: str = "iot:Connect", resource: str = "*") -> str:
+    statement = {"Effect": "Allow", "Action": action, "Resource": resource}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def fingerprint_of(pem: str) -> str:
+    return parse_certificate(pem, "pem", FLEET_KEYS)[0].fingerprint
+
+
+async def one(imports: Imports, item: dict[str, Any], **options: Any) -> Result:
+    (result,) = await imports.add(item, **options)
+    return result
+
+
+LAMP = {
+    "kind": "thing_type",
+    "region": OURS.region,
+    "name": "lamp",
+    "description": "gives light",
+    "searchable_attributes": ["room"],
+    "deprecated_at": None,
+    "created_at": CREATED,
+    "tags": {"team": "light"},
+}
+BODY = json.dumps({"Resources": {"certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}}}})  # fmt: skip  # noqa: E501
+ROLE = f"arn:aws:iam::{OURS.account}:role/provision"
+
+
+def template(**further: Any) -> dict[str, Any]:
+    return {
+        "kind": "template",
+        "region": OURS.region,
+        "name": "line",
+        "description": "the production line",
+        "type": "FLEET_PROVISIONING",
+        "enabled": True,
+        "role_arn": ROLE,
+        "hook": {"target_arn": "arn:aws:lambda:us-east-1:111111111111:function:ask", "payload_version": "2020-04-01"},
+        "versions": [{"id": 2, "body": BODY, "created_at": CREATED}, {"id": 3, "body": f"{BODY} "}],
+        "default": 2,
+        "created_at": CREATED,
+        "modified_at": MODIFIED,
+        "tags": {"team": "light"},
+        **further,
+    }
+
+
+def ca_item(issuer: Any, **further: Any) -> dict[str, Any]:
+    return {
+        "kind": "ca",
+        "region": OURS.region,
+        "id": issuer.fingerprint,
+        "pem": issuer.pem,
+        "status": "ACTIVE",
+        "auto_registration": True,
+        "mode": "DEFAULT",
+        "registration_config": None,
+        "created_at": CREATED,
+        "modified_at": MODIFIED,
+        "tags": {},
         **further,
     }
