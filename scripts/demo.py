@@ -24,6 +24,7 @@ STAGES: Sequence[Callable[[Tour], None]] = (
     devices.mqtt_gateway,
     yandex_devices.messages,
     moving.from_yandex,
+    moving.from_aws,
     processes.sharing_a_database,
     server.stopping,
 )
