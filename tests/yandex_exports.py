@@ -41,6 +41,7 @@ def certificate_row(pem: str, **owner: str) -> Row:
     return {
         **owner,
         "fingerprint": hashlib.sha1(der).hexdigest(),
+        "sha256": hashlib.sha256(der).hexdigest(),
         "certificate_data": pem,
         "created_at": "2021-03-04T05:06:07.891Z",
     }
@@ -117,4 +118,5 @@ class Export:
 
 
 def _write(path: Path, rows: list[Row]) -> None:
-    path.write_text(json.dumps(rows))
+    exported = [{key: value for key, value in row.items() if key != "sha256"} for row in rows]
+    path.write_text(json.dumps(exported))

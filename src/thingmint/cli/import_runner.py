@@ -147,14 +147,18 @@ async def _import(source: Source, local: Reached, options: Options, progress: Pr
     )
     id, place = begun["id"], begun["place"]
     summary = Summary(source.name, source.origin, begun["account"], dry_run=False, id=id)
-    passwords = PasswordFile(options.new_passwords, place.get("passwords", 0)) if options.new_passwords else None
-    task = progress.add_task("importing", total=source.total(), completed=place.get("done", 0))
+    passwords = PasswordFile(options.new_passwords, place.get("passwords")) if options.new_passwords else None
     done = place.get("done", 0)
+    task = progress.add_task("importing", total=source.total(), completed=done)
     try:
+        if passwords is not None and "passwords" not in place:
+            # From now on the file is known to be this import's.
+            after, place = place, {**place, "passwords": passwords.size}
+            await local.call("import.apply", id=id, after=after, place=place, items=[])
         async for batch in _ahead(source.batches(place)):
             items = batch.items if passwords is None else await passwords.give(local, batch.items, begun["account"])
             done += batch.size
-            after, place = place, {**batch.place, "done": done}
+            after, place = place, {**place, **batch.place, "done": done}
             if passwords is not None:
                 place["passwords"] = passwords.size
             await local.call(
@@ -167,6 +171,8 @@ async def _import(source: Source, local: Reached, options: Options, progress: Pr
             )
             progress.advance(task, batch.size)
         ended = await local.call("import.finish", id=id)
+        if passwords is not None:
+            summary.next_steps.append(f"{passwords.count()} devices have new passwords: {options.new_passwords}")
     except AdminError as error:
         raise Interrupted(f"the import stopped after {done} of {source.total() or 'the'} items: {error}") from None
     finally:
@@ -175,8 +181,6 @@ async def _import(source: Source, local: Reached, options: Options, progress: Pr
     summary.counts.update(ended["counts"])
     await _gather(local, summary, options.report)
     summary.finding_count = ended["findings"]
-    if passwords is not None:
-        summary.next_steps.append(f"{passwords.made} devices have new passwords: {options.new_passwords}")
     return summary
 
 

@@ -21,27 +21,30 @@ _HEAD = b"device,password\n"
 class PasswordFile:
     """A line for each device. A line is durable before its password is; ``size`` is the size with the lines so far.
 
-    ``kept`` is the size that the import's place has: lines behind it are of a batch that did not come.
+    ``kept`` is the size that the import's place has: lines behind it are of a batch that did not come. None for a new
+    file: one that exists must have no password.
     """
 
-    def __init__(self, path: Path, kept: int) -> None:
-        self.made = 0
+    def __init__(self, path: Path, kept: int | None) -> None:
         try:
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (0 if kept else os.O_EXCL)
-            self._file = os.fdopen(os.open(path, flags, 0o600), "r+b")
-        except FileExistsError:
-            reason = f"{path} exists: give the name of a new file, so that no password is lost"
-            raise ConfigError("new-passwords", reason) from None
+            self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
         except OSError as error:
             raise ConfigError("new-passwords", f"{path} cannot be written: {error.strerror}") from None
         self._path = path
-        if kept and os.fstat(self._file.fileno()).st_size < kept:
-            self._file.close()
+        begins_as_ours = _HEAD.startswith(self._file.read(len(_HEAD)))
+        size = os.fstat(self._file.fileno()).st_size
+        reason = None
+        if kept is None and (size > len(_HEAD) or not begins_as_ours):
+            reason = f"{path} exists: give the name of a new file, so that no password is lost"
+        elif kept is not None and (size < kept or not begins_as_ours):
             reason = f"{path} is not the file of the interrupted import: give that one, or begin again with --again"
+        if reason is not None:
+            self._file.close()
             raise ConfigError("new-passwords", reason)
-        self._file.truncate(kept)
-        self._file.seek(kept)
-        if not kept:
+        os.fchmod(self._file.fileno(), 0o600)
+        self._file.truncate(kept or 0)
+        self._file.seek(kept or 0)
+        if kept is None:
             self._file.write(_HEAD)
         self._keep()
 
@@ -57,7 +60,6 @@ class PasswordFile:
         passwords = {item["id"]: new_password() for item in without if item["id"] in new}
         self._file.writelines(f"{device},{password}\n".encode() for device, password in passwords.items())
         self._keep()
-        self.made += len(passwords)
         return [{**item, "password": passwords[item["id"]]} if item.get("id") in passwords else item for item in items]
 
     def _keep(self) -> None:
@@ -67,6 +69,12 @@ class PasswordFile:
         except OSError as error:
             raise ConfigError("new-passwords", f"{self._path} cannot be written: {error.strerror}") from None
         self.size = self._file.tell()
+
+    def count(self) -> int:
+        """How many devices have passwords in the file."""
+        self._file.seek(0)
+        lines = sum(1 for _ in self._file)
+        return lines - 1
 
     def close(self) -> None:
         self._file.close()

@@ -28,7 +28,7 @@ from thingmint.services.imports import (
 from thingmint.store.engine import KeyTaken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from thingmint.access.audit import AuditedStore, AuditLog
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 _MAX_DRAWS = 3  # attempts with new ids
 _MAX_LISTED = 1000
-_NO_PLACE: Mapping[str, Any] = {}
 
 Json = dict[str, Any]
 
@@ -57,24 +56,24 @@ class Importer:
 
     async def start(self, *, source: str, origin: str, identity: str, account: str = "", again: bool = False) -> Json:
         """Begin an import, or go on with the one of the same things that was interrupted unless ``again``."""
-        now = self.clock()
-        context = local_request("StartImport", now)
-        id = new_uuid()
-
-        async def body(tx: Transaction) -> tuple[Import, bool]:
-            known = None if again else await find_unfinished(tx, chosen, source, identity)
+        account = await self._account(account)
+        if not again:
+            known = await self.store.read(lambda tx: find_unfinished(tx, account, source, identity))
             if known is not None:
-                return known, True
-            new = Import(id, chosen, source, origin, identity, _NO_PLACE, _NO_PLACE, 0, now, now)
-            await IMPORTS.insert(tx, new)
-            tx.audit_details["import"] = id
-            return new, False
+                return {**_shown(known), "continued": True}
+        now = self.clock()
+        new = Import(new_uuid(), account, source, origin, identity, {}, {}, 0, now, now)
 
-        chosen = await self._account(account)
-        context = replace(context, account=chosen, parameters={"source": source, "origin": origin})
+        async def body(tx: Transaction) -> None:
+            await IMPORTS.insert(tx, new)
+            tx.audit_details["import"] = new.id
+
+        context = replace(
+            local_request("StartImport", now), account=account, parameters={"source": source, "origin": origin}
+        )
         with recorded(context, self.trail) as outcome:
-            found, continued = await self.store.of(context, outcome).write(body)
-        return {**_shown(found), "continued": continued}
+            await self.store.of(context, outcome).write(body)
+        return {**_shown(new), "continued": False}
 
     async def apply(
         self,

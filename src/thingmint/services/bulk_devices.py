@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 _DEVICES = KeyList(f"{DEVICES.select}WHERE id IN ({{keys}})")
 _REGISTRIES = KeyList(f"{REGISTRIES.select}WHERE id IN ({{keys}})")
-_NAMES = KeyList(f"SELECT name, id FROM devices WHERE registry = ${FIRST_FURTHER} AND name IN ({{keys}})")
+_NAMES = KeyList(
+    f"SELECT name, id FROM devices WHERE registry = ${FIRST_FURTHER} AND name <> '' AND name IN ({{keys}})"
+)
 _ANYWHERE: Mapping[Table[Any], str] = {
     table: f"{table.select}WHERE id = $1" for table in (FOLDERS, REGISTRIES, BROKERS)
 }
@@ -171,7 +173,7 @@ class _Places:
         self._registries = {registry.id: registry for registry in found if registry.account == self._account}
         for registry, of_devices in names.items():
             rows = await _NAMES.fetch(tx, of_devices, registry)
-            self._named |= {(registry, name): id for name, id in rows if name}
+            self._named |= {(registry, name): id for name, id in rows}
 
     def folder_of(self, device: Device) -> str:
         registry = self._registries.get(device.registry)

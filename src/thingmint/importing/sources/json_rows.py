@@ -22,6 +22,7 @@ Row = dict[str, Any]
 
 _MAX_SMALL = 4 * 1024 * 1024  # bytes of a file that is read at once
 _CHUNK = 65_536
+_DEEPEST = 20  # lists and objects within each other
 _CAPITAL = re.compile("[A-Z]")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d:?\d\d)?")
 # PowerShell writes UTF-16 where other shells write UTF-8.
@@ -66,10 +67,10 @@ def rows_of(path: Path, name: str) -> Iterator[Row]:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise Damaged(f"{path} is not text in {error.encoding.upper()}") from None
-    except ijson.IncompleteJSONError:
-        raise Damaged(f"{path} ends in the middle: it was cut off") from None
-    except (ijson.JSONError, ValueError):
-        raise Damaged(f"{path} is not JSON") from None
+    except (ijson.JSONError, ValueError) as error:
+        # The parser's own text quotes the file.
+        flaw = "ends in the middle: it was cut off" if "premature EOF" in str(error) else "is not a list in JSON"
+        raise Damaged(f"{path} {flaw}") from None
 
 
 def _rows(file: BinaryIO, name: str) -> Iterator[Row]:
@@ -87,11 +88,37 @@ def _rows(file: BinaryIO, name: str) -> Iterator[Row]:
         if content.read().strip() not in (b"", b"null"):
             raise ValueError
         return
-    prefix = "item" if first == b"[" else f"{name}.item"
-    for row in ijson.items(content, prefix, use_float=True, multiple_values=True):
-        if not isinstance(row, dict):
-            raise ValueError  # noqa: TRY004 - the file is not what it should be
-        yield in_snake_case(row)
+    if first not in (b"[", b"{"):
+        raise ValueError
+    yield from _built(ijson.basic_parse(content, use_float=True, multiple_values=True), None if first == b"[" else name)
+
+
+def _built(events: Iterator[tuple[str, Any]], name: str | None) -> Iterator[Row]:
+    """The objects of the lists in a stream of events; with a name, of the list that an object has by that name.
+
+    ijson's own ``items`` takes memory with the square of the depth. Raises ValueError.
+    """
+    depth, at, within = 0, 1 if name is None else 2, name is None
+    builder: ijson.ObjectBuilder | None = None
+    for event, value in events:
+        closes = event in ("end_map", "end_array")
+        depth -= closes
+        if builder is not None:
+            builder.event(event, value)
+            if depth == at:
+                yield in_snake_case(builder.value)
+                builder = None
+        elif name is not None and depth == 1 and event == "map_key":
+            within = value == name
+        elif within and not closes:
+            if event != ("start_map" if depth == at else "start_array") and (depth == at or event != "null"):
+                raise ValueError
+            if depth == at:
+                builder = ijson.ObjectBuilder()
+                builder.event(event, value)
+        depth += event in ("start_map", "start_array")
+        if depth > _DEEPEST:
+            raise ValueError
 
 
 class _Peeked:

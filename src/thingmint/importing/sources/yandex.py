@@ -139,7 +139,7 @@ class YandexExport:
             return None, [refusal]
         certificates, results = self._certificates_in(scratch, noun, str(id))
         status = str(row.get("status", "ACTIVE")).upper()
-        if status == "DELETING":
+        if status in ("DELETING", "3"):
             return None, [*results, Result(noun, "refused", str(id), "it was being deleted when it was exported")]
         item = {
             "kind": noun,
@@ -149,7 +149,7 @@ class YandexExport:
             "certificates": certificates,
         }
         if noun == "registry":
-            item["disabled"] = status in ("DISABLED", "3")
+            item["disabled"] = status in ("DISABLED", "4")
         return item, results
 
     def _certificates_in(self, scratch: Scratch, noun: str, id: str) -> tuple[list[Row], list[Result]]:
@@ -188,6 +188,7 @@ class YandexExport:
         if refusal is not None:
             return None, [refusal]
         id = str(row["id"])
+        listed = scratch.take_aliases(id)
         results: list[Result] = []
         try:
             given = self._device_certificates(registry, id, results)
@@ -206,23 +207,9 @@ class YandexExport:
             "kind": "device",
             **_common(row, results, "device"),
             "registry": own or registry,
-            "topic_aliases": self._aliases(scratch, id, row, results),
+            "topic_aliases": _aliases(id, row, listed, results),
             "certificates": certificates,
         }, [*results, *refused]
-
-    def _aliases(self, scratch: Scratch, id: str, row: Row, results: list[Result]) -> Any:
-        """The aliases of the device's own row, and those of the list of aliases."""
-        own = row.get("topic_aliases") or {}
-        listed = scratch.take_aliases(id)
-        if not isinstance(own, dict):
-            return own  # the importer refuses it
-        merged = dict(own)
-        for alias, target in listed:
-            known = merged.setdefault(alias, target)
-            if known != target:
-                reason = "the list of aliases has another topic for it than the device: that of the device was taken"
-                results.append(Result("alias", "noted", f"device {id}: {alias[:100]}", reason))
-        return merged
 
     def _device_certificates(self, registry: str, id: str, results: list[Result]) -> list[Row]:
         """Raises Damaged."""
@@ -301,6 +288,20 @@ def _common(row: Row, results: list[Result], noun: str) -> dict[str, Any]:
         "labels": row.get("labels"),
         "created_at": created_at,
     }
+
+
+def _aliases(id: str, row: Row, listed: Sequence[tuple[str, str]], results: list[Result]) -> Any:
+    """The aliases of the device's own row, and those of the list of aliases."""
+    own = row.get("topic_aliases") or {}
+    if not isinstance(own, dict):
+        return own  # the importer refuses it
+    merged = dict(own)
+    for alias, target in listed:
+        known = merged.setdefault(alias, target)
+        if known != target:
+            reason = "the list of aliases has another topic for it than the device: that of the device was taken"
+            results.append(Result("alias", "noted", f"device {id}: {alias[:100]}", reason))
+    return merged
 
 
 def _alias_rows(rows: Iterator[Row]) -> Iterator[tuple[str, str, str]]:
