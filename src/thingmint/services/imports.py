@@ -69,9 +69,9 @@ _FINDINGS = (
     "ORDER BY number LIMIT $3"
 )
 _OLD_FINDINGS = BoundedDelete(
-    "import_findings", ("import", "number"), "import IN (SELECT id FROM imports WHERE modified_at < $1)"
+    "import_findings", ("import", "number"), "import IN (SELECT id FROM imports WHERE created_at < $1)"
 )
-_OLD = BoundedDelete("imports", ("id",), "modified_at < $1")
+_OLD = BoundedDelete("imports", ("id",), "created_at < $1")
 
 
 async def find_unfinished(tx: Transaction, account: str, source: str, identity: str) -> Import | None:
@@ -134,7 +134,7 @@ async def findings_after(tx: Transaction, id: str, number: int, limit: int) -> l
 
 
 async def forget_old_imports(store: Store, now: datetime) -> None:
-    """Delete what is known of imports that ended, or were interrupted, long ago."""
+    """Delete what is known of imports that began long ago."""
     before = to_micros(now - _KEEP)
     await _OLD_FINDINGS.run(store, before)
     await _OLD.run(store, before)
