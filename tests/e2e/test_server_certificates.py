@@ -26,6 +26,8 @@ from tests.e2e import wire
 from tests.e2e.company import Company, Pair
 from tests.e2e.mqtt.devices import credential
 from tests.e2e.mqtt.test_proxied import header
+from thingmint.domain.errors import Invalid
+from thingmint.domain.server_certificates import read_server_certificate
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.packets import ConnAck, Connect
@@ -425,6 +427,16 @@ def test_a_name_that_is_added_at_sighup_is_served_by_grpc(tmp_path: Path, compan
         assert serial(served.server, "grpc", "iot.example.org", company.root) is None
 
 
+def test_a_host_name_can_be_the_name_of_a_table(tmp_path: Path, company: Company) -> None:
+    pair, wild = company.pair("mqtt.example.org"), company.pair("*.example.org")
+    tables = f'[server_certificates."MQTT.example.org"]\n{pair.toml}[server_certificates."*.example.org"]\n{wild.toml}'
+    with serving(tmp_path, tables) as served:
+        for listener in LISTENERS:
+            assert serial(served.server, listener, "mqtt.example.org", company.root) == pair.serial
+            assert serial(served.server, listener, "other.example.org", company.root) == wild.serial
+            assert serial(served.server, listener, "localhost", company.root) is None
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -450,6 +462,27 @@ def test_unusable_files_are_refused_at_start(tmp_path: Path, company: Company, t
     [line] = [line for line in str(caught.value).splitlines() if line.startswith("thingmint: ")]
     assert line.startswith("thingmint: server-certificates.fleet: ")
     assert message.format(**facts) in line
+
+
+def test_old_signatures_are_refused_except_that_of_a_root(tmp_path: Path) -> None:
+    """Made with openssl, as the library of these tests makes no signatures with SHA-1."""
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=tmp_path, capture_output=True, check=True)
+
+    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout")
+    openssl("req", "-x509", *new_key, "root.key", "-sha1", "-days", "9", "-subj", "/CN=Old Root", "-out", "root.pem")
+    (tmp_path / "names").write_text("subjectAltName = DNS:localhost\n")
+    openssl("req", *new_key, "key", "-subj", "/CN=localhost", "-out", "csr")
+    sign = ("x509", "-req", "-in", "csr", "-CA", "root.pem", "-CAkey", "root.key", "-extfile", "names", "-days", "9")
+    for digest in ("sha256", "sha1"):
+        openssl(*sign, f"-{digest}", "-out", digest)
+    root, key = (tmp_path / "root.pem").read_bytes(), (tmp_path / "key").read_bytes()
+    found = read_server_certificate((tmp_path / "sha256").read_bytes() + root, key, datetime.now(UTC))
+    assert found.root == "CN=Old Root"
+    for chain in ((tmp_path / "sha1").read_bytes(), (tmp_path / "sha1").read_bytes() + root):
+        with pytest.raises(Invalid, match=r"has a signature with SHA-1 or MD5 \(localhost\)"):
+            read_server_certificate(chain, key, datetime.now(UTC))
 
 
 def test_names_that_a_certificate_does_not_cover_can_be_allowed(tmp_path: Path, company: Company) -> None:

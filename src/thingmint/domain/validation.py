@@ -50,7 +50,7 @@ def described(error: Mapping[str, Any]) -> str:
             return f"must be {context['expected'].replace(chr(39), '')}"
         case "string_pattern_mismatch":
             return _PATTERNS.get(context["pattern"], f"must have the form {context['pattern']}")
-        case "string_too_short":
+        case "string_too_short" | "too_short":
             return "must not be empty"
         case "string_too_long":
             return f"must have at most {context['max_length']} characters"

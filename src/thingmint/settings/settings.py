@@ -339,7 +339,7 @@ class Settings(BaseSettings):
 
     def server_certificates_in_force(self) -> dict[str, ServerCertificateSettings]:
         """By the name of the setting. Raises ConfigError if a certificate or a key is missing."""
-        found = {f"server-certificates.{name}": each for name, each in self.server_certificates.items()}
+        found = {f"server-certificates.{name}": each.named(name) for name, each in self.server_certificates.items()}
         if (self.server_certificate is None) != (self.server_key is None):
             missing = "server-key" if self.server_key is None else "server-certificate"
             raise ConfigError(missing, "is missing: server_certificate and server_key need each other")

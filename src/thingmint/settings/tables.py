@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from thingmint.domain.names import is_hostname
 from thingmint.domain.server_certificates import TLS_LISTENERS, TlsListenerName
 from thingmint.domain.tls_profiles import TlsProfileName
 from thingmint.http.connection_limits import Limits
@@ -168,6 +169,12 @@ class ServerCertificateSettings(Table):
     check_names: bool = Field(
         default=True, description="Refuse a certificate that does not cover these names. false is for old devices."
     )
+
+    def named(self, table: str) -> ServerCertificateSettings:
+        """The settings of the table with this name. A host name or a wildcard stands for ``names``."""
+        if self.names or "." not in table or not is_hostname(table.removeprefix("*.")):
+            return self
+        return self.model_copy(update={"names": [shown_name(table)]})
 
 
 class RateSettings(Table):

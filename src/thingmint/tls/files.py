@@ -6,6 +6,7 @@ import asyncio
 import math
 import stat
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from thingmint.tls.listener import ListenerTLS
 
 _POLL_EVERY = 2.0  # seconds
-_RETRY_AFTER = 60.0  # seconds, for files that did not change: a certificate may become valid
+_RETRY_AFTER = timedelta(minutes=1)  # for files that did not change: a certificate may become valid
 _WARN_AT = (21, 7, 1, 0)  # days before the end
 _DAY = 86400.0  # seconds
 _OTHERS = stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP  # a group may read a key: many systems have one for that
@@ -46,7 +47,7 @@ class _Source:
     state: _State
     changing: _State | None = None
     refused: str | None = None
-    tried_at: float = 0.0
+    tried_at: datetime | None = None
     warned: tuple[datetime, int] | None = None
 
 
@@ -109,19 +110,24 @@ class ServerCertificateFiles:
         With ``at_once`` it reads all files now.
         """
         for source in self._sources.values():
-            state, now = _state(source.settings), asyncio.get_running_loop().time()
-            if not at_once:
-                if state == source.state and (source.refused is None or now < source.tried_at + _RETRY_AFTER):
-                    source.changing = None
-                    continue
-                if state not in (source.state, source.changing):
-                    source.changing = state
-                    continue
-            else:
+            if at_once:
                 source.refused = None  # to be logged again
-            source.changing, source.tried_at = None, now
+            elif not self._is_due(source):
+                continue
+            source.changing, source.tried_at = None, self._clock()
             self._replace(source)
         self._warn_of_ends()
+
+    def _is_due(self, source: _Source) -> bool:
+        state = _state(source.settings)
+        if state == source.state:
+            source.changing = None
+            waited = source.tried_at is None or self._clock() - source.tried_at >= _RETRY_AFTER
+            return source.refused is not None and waited
+        if state != source.changing:
+            source.changing = state
+            return False
+        return True
 
     def _replace(self, source: _Source) -> None:
         name = source.placed.setting
