@@ -23,6 +23,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e import wire
+from tests.e2e.commands import in_process
 from tests.e2e.company import Company, Pair
 from tests.e2e.mqtt.devices import credential
 from tests.e2e.mqtt.test_proxied import header
@@ -512,7 +513,10 @@ def test_client_files_keep_the_root_that_their_user_set(tmp_path: Path, company:
     for name in ("aws.env", "yandex.env"):
         text = (folder / name).read_text()
         (folder / name).write_text(text.replace(str(ca), str(company.root)))
-    with serving(tmp_path, pair.toml_of_all) as served:
+    done = in_process("access", "hostname", "first", "127.0.0.1", "--data-dir", folder.parent)
+    assert done.returncode == 0, done.stderr
+    with serving(tmp_path, company.pair("127.0.0.1").toml_of_all) as served:
+        assert served.server.environment()["AWS_ENDPOINT_URL_IOT"].startswith("https://127.0.0.1:")
         assert served.server.environment()["AWS_CA_BUNDLE"] == str(company.root)
         assert served.server.environment("yandex")["THINGMINT_YC_ROOT_CERTIFICATES"] == str(company.root)
         assert boto3.client("iot", **served.server.boto3_arguments()).list_things()["things"] == []

@@ -137,7 +137,9 @@ def choose_shown(
     default = _at(here, None, listener) or own
     by_name = {name: _at(here, name, listener) for each in here for name in each.names}
     if default is not own:
-        for name in map(str.lower, filter(is_hostname, hostnames)):  # clients do not ask for addresses
+        for name in map(str.lower, hostnames):
+            if not is_hostname(name.removeprefix("*.")):
+                continue  # clients do not ask for addresses
             if name_in(by_name, name) is None and not any(each.covers(name) for each in default):
                 by_name[name] = own
     return ShownCertificates(default, by_name)

@@ -80,14 +80,21 @@ def update_endpoints(
 
 
 def move_endpoints(directory: DataDirectory, hostname: str) -> None:
-    """Changes the host name while no server is running, and keeps the ports."""
+    """Changes the host name while no server is running. The ports and the root stay: a start sets the root."""
     ports = {"AWS_ENDPOINT_URL_IOT": 0, "THINGMINT_YC_ENDPOINT": 0}
     for path in directory.clients.glob("*.env"):
         for name in ports:
             if match := re.search(rf"^{name}=.*:(\d+)'?$", path.read_text(), re.MULTILINE):
                 ports[name] = int(match[1])
     api_port, grpc_port = ports.values()
-    update_endpoints(directory, hostname, api_port=api_port, grpc_port=grpc_port)
+    update_endpoints(
+        directory,
+        hostname,
+        api_port=api_port,
+        grpc_port=grpc_port,
+        own_root_on_api=False,
+        own_root_on_grpc=False,
+    )
 
 
 def _rewrite(directory: DataDirectory, values: Mapping[str, str]) -> None:

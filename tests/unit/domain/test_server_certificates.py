@@ -262,6 +262,8 @@ def placed(setting: str, *shown_names: str, on: Any = TLS_LISTENERS, covers: str
         ("api", "a.test", "all"),
         ("api", "mine.test", "own"),
         ("api", "mine.wild.test", "wild"),
+        ("api", "x.mine.test", "own"),
+        ("api", "127.0.0.1", "all"),
     ],
 )
 def test_the_closest_place_is_chosen(listener: str, name: str | None, expected: str) -> None:
@@ -272,7 +274,7 @@ def test_the_closest_place_is_chosen(listener: str, name: str | None, expected: 
         placed("named-mqtt", "named.test", on=["mqtt"]),
         placed("wild", "*.wild.test"),
         placed("exact", "named.wild.test"),
-        hostnames=["Mine.test", "mine.wild.test", "a.test", "named.test", "127.0.0.1"],
+        hostnames=["Mine.test", "*.mine.test", "mine.wild.test", "a.test", "named.test", "127.0.0.1"],
     )
     assert places.at(listener, name) == expected
 
