@@ -15,6 +15,7 @@ from benchmarks.bare import bare_generation
 from benchmarks.engines import ENGINES, ENGINES_STEPS, engines
 from benchmarks.figures import Budget, Figure
 from benchmarks.hostile import HOSTILE_STEPS, hostile
+from benchmarks.imports import IMPORTS_STEPS, imports
 from benchmarks.lint import lint_cost
 from benchmarks.load import Load
 from benchmarks.machine import resident_bytes, sync_time
@@ -231,5 +232,6 @@ CASES = (
     Case("mqtt", MQTT_STEPS, mqtt_gateway),
     Case("yandex-mqtt", YANDEX_MQTT_STEPS, yandex_mqtt),
     Case("provisioning", PROVISIONING_STEPS, provisioning),
+    Case("imports", IMPORTS_STEPS, imports),
     Case("hostile", HOSTILE_STEPS, hostile),
 )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from benchmarks.yandex import Wire
     from thingmint.testing import RunningServer
 
-__all__ = ["ENGINES", "ENGINES_STEPS", "engines"]
+__all__ = ["DURABLE", "ENGINES", "ENGINES_STEPS", "engines", "new_database"]
 
 ENGINES = "engines"
 _WRITERS = (16, 64)
@@ -44,7 +44,7 @@ _READ = 64  # certificates for which DescribeCertificate asks in turn
 _MET = Budget(5, at_most=True)
 _RETRIES = re.compile(r"^thingmint_store_retries_total (\S+)$", re.MULTILINE)
 _WITH_QUOTA = {"THINGMINT_QUOTAS__CERTIFICATES": "10000000"}
-_DURABLE = {"max_connections": "200"}  # otherwise PostgreSQL's defaults, by which every answered write is on disk
+DURABLE = {"max_connections": "200"}  # otherwise PostgreSQL's defaults, by which every answered write is on disk
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def engines(bench: Bench) -> list[Figure]:
     figures: list[Figure] = []
     for engine in ("SQLite", "PostgreSQL"):
         with contextlib.ExitStack() as stack:
-            postgres = stack.enter_context(Postgres(_DURABLE)) if engine == "PostgreSQL" else None
+            postgres = stack.enter_context(Postgres(DURABLE)) if engine == "PostgreSQL" else None
             for settings, rows in (({}, _ROWS), (_WITH_QUOTA, _QUOTA_ROWS)):
                 figures += _measure_all(bench, engine, postgres, settings, rows)
     return figures
@@ -122,12 +122,12 @@ def _server(postgres: Postgres | None, settings: Mapping[str, str], checkout: Pa
         environment["PYTHONPATH"] = str(checkout / "src")
     with tempfile.TemporaryDirectory(prefix="engines-", dir=SCRATCH) as folder:
         if postgres is not None:
-            environment["THINGMINT_STORE"] = asyncio.run(_new_database(postgres))
+            environment["THINGMINT_STORE"] = asyncio.run(new_database(postgres))
         with running_server(Path(folder) / "data", arguments=SERVE, environment=environment) as server:
             yield server
 
 
-async def _new_database(postgres: Postgres) -> str:
+async def new_database(postgres: Postgres) -> str:
     name = f"bench_{secrets.token_hex(4)}"
     connection: Any = await asyncpg.connect(postgres.url())
     await connection.execute(f"CREATE DATABASE {name}")

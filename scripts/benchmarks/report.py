@@ -45,6 +45,10 @@ on the same cores. Authentication, authorization, the audit log and the request 
   receives counts when it is acknowledged to the device and received by the subscriber: the registry, or one AWS device
   with a wildcard. A message to `$me/device/state` is acknowledged when it is on disk as the last one of its topic.
 - A provisioning is a connection with a claim certificate, two requests, and a connection with the new certificate.
+- An import of a fleet is measured as a command, without the time that a command takes to start. Each device has a
+  certificate, and every tenth an alias. For comparison, the rows that the import made are inserted into an empty
+  database by Python's `sqlite3` alone, in as many durable transactions: the ratio is that time over the import's. The
+  rest of the import is reading and checking: it parses each certificate, and looks for everything before it adds it.
 
 In the table, "server CPU" and "client CPU" are the CPU time of one request on each side. "Per server core" is the
 number of requests that one CPU-second of the server answers; it depends least on other load. p50 and p99 are latencies
