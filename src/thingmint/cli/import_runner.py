@@ -17,16 +17,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from thingmint.admin import AdminError
 from thingmint.cli.new_passwords import PasswordFile
 from thingmint.cli.reaching import reach
-from thingmint.importing.batches import SourceError, TimedSource
+from thingmint.importing.batches import SlowSource, SourceError
 from thingmint.services.imports import Result
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from thingmint.cli.reaching import Reached
-    from thingmint.importing.batches import Batch, Source
+    from thingmint.importing.batches import Batch, Place, Source
     from thingmint.settings import Settings
 
 _KEPT = 1000  # findings in memory, for the report on the screen
@@ -92,8 +92,8 @@ async def run(source: Source, settings: Settings, options: Options) -> Summary:
     """Import everything. Raises SourceError, Interrupted and ConfigError."""
     async with reach(settings) as local:
         with _progress(options) as progress:
-            _check(source, progress)
-            if isinstance(source, TimedSource):
+            await _check(source, progress)
+            if isinstance(source, SlowSource):
                 progress.console.print(source.notice(), markup=False)
             if options.dry_run:
                 return await _dry_run(source, local, options, progress)
@@ -105,18 +105,34 @@ def _progress(options: Options) -> Progress:
     return Progress(*columns, console=Console(stderr=True), disable=not options.progress)
 
 
-def _check(source: Source, progress: Progress) -> None:
+async def _check(source: Source, progress: Progress) -> None:
     task = progress.add_task("reading", total=None)
-    for rows in source.check():
-        progress.update(task, completed=rows)
+
+    def check() -> None:
+        for rows in source.check():
+            progress.update(task, completed=rows)
+
+    with _stopped_early(source):
+        await asyncio.to_thread(check)
     progress.remove_task(task)
+
+
+@contextlib.contextmanager
+def _stopped_early(source: Source) -> Iterator[None]:
+    """Tells a slow source that the block has ended early: the thread that reads it would take long to end."""
+    try:
+        yield
+    except BaseException:
+        if isinstance(source, SlowSource):
+            source.stop()
+        raise
 
 
 async def _dry_run(source: Source, local: Reached, options: Options, progress: Progress) -> Summary:
     summary = Summary(source.name, source.origin, options.account, dry_run=True)
     task = progress.add_task("comparing", total=source.total())
     with _report_file(options.report) as report:
-        async for batch in _ahead(source.batches({})):
+        async for batch in _ahead(source, {}):
             answer = await local.call(
                 "import.apply",
                 id="",
@@ -155,7 +171,7 @@ async def _import(source: Source, local: Reached, options: Options, progress: Pr
             # From now on the file is known to be this import's.
             after, place = place, {**place, "passwords": passwords.size}
             await local.call("import.apply", id=id, after=after, place=place, items=[])
-        async for batch in _ahead(source.batches(place)):
+        async for batch in _ahead(source, place):
             items = batch.items if passwords is None else await passwords.give(local, batch.items, begun["account"])
             done += batch.size
             after, place = place, {**place, **batch.place, "done": done}
@@ -205,15 +221,17 @@ async def all_findings(local: Reached, id: str) -> AsyncIterator[dict[str, Any]]
             yield finding
 
 
-async def _ahead(batches: Generator[Batch]) -> AsyncIterator[Batch]:
+async def _ahead(source: Source, place: Place) -> AsyncIterator[Batch]:
     """The batches, each of which is read in a thread while the one before is imported."""
     loop = asyncio.get_running_loop()
+    batches = source.batches(place)
     with ThreadPoolExecutor(1, thread_name_prefix="source") as thread:
         coming = loop.run_in_executor(thread, next, batches, None)
         try:
-            while (batch := await coming) is not None:
-                coming = loop.run_in_executor(thread, next, batches, None)
-                yield batch
+            with _stopped_early(source):
+                while (batch := await coming) is not None:
+                    coming = loop.run_in_executor(thread, next, batches, None)
+                    yield batch
         finally:
             with contextlib.suppress(SourceError):
                 await coming

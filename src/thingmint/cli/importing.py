@@ -201,6 +201,9 @@ def run_import(
     except SourceError as error:
         print(f"thingmint: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("thingmint: interrupted; the same command goes on from there", file=sys.stderr)
+        raise typer.Exit(130) from None
     except Interrupted as error:
         print(f"thingmint: {error}", file=sys.stderr)
         print("thingmint: the same command goes on from there", file=sys.stderr)

@@ -69,24 +69,28 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class TimedSource(Source, Protocol):
-    """A Source that tells beforehand, after ``check``, how long it takes."""
+class SlowSource(Source, Protocol):
+    """A Source that takes hours. ``notice`` tells so beforehand, after ``check``."""
 
     def notice(self) -> str: ...
 
+    def stop(self) -> None:
+        """End ``check`` and ``batches`` soon, with a SourceError. Called from another thread."""
+        ...
+
 
 def in_batches(
-    items: Iterable[tuple[Item | None, Sequence[Result], Place, int]], rows_of: Mapping[str, int] | None = None
+    items: Iterable[tuple[Item | None, Sequence[Result], Place, int]], most: int = MAX_ITEMS
 ) -> Generator[Batch]:
-    """Gather items into batches of bounded size. Each comes with results, with the place behind it, and with the number
-    of rows that it becomes; the item is None if there are only results."""
+    """Gather items into batches of bounded size, of at most so many. Each comes with results, with the place behind it,
+    and with the number of rows that it becomes; the item is None if there are only results."""
     batch: list[Item] = []
     results: list[Result] = []
     rows = size = done = 0
     last: Place = {}
     for item, found, place, weight in items:
         length = len(orjson.dumps(item)) if item is not None else 0
-        if (batch or results) and (len(batch) >= MAX_ITEMS or size + length > MAX_BYTES or rows + weight > MAX_ROWS):
+        if (batch or results) and (len(batch) >= most or size + length > MAX_BYTES or rows + weight > MAX_ROWS):
             yield Batch(batch, last, results, done)
             batch, results, rows, size, done = [], [], 0, 0, 0
         if length > MAX_BYTES:

@@ -21,7 +21,7 @@ from tests.e2e.importing.aws_accounts import (
 )
 from tests.e2e.mqtt.devices import Device, credential
 from tests.issuers import pem as pem_of
-from thingmint.importing import batches
+from thingmint.importing.sources.aws import source
 from thingmint.importing.sources.aws.calls import Calls
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.testing import running_server
@@ -188,7 +188,7 @@ def test_an_import_goes_on_with_new_credentials_when_the_old_ones_ended(
         return call(self, operation, **given)
 
     monkeypatch.setattr(Calls, "call", call_until_the_key_ends)
-    monkeypatch.setattr(batches, "MAX_ITEMS", 5)
+    monkeypatch.setattr(source, "MAX_ITEMS", 5)
     words = ("import", "aws", "--data-dir", data, "--endpoint-url", other.api_url, "--rate", "none", "--output", "json")
     keys = {
         "AWS_ACCESS_KEY_ID": first["access_key_id"],

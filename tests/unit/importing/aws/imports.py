@@ -64,7 +64,8 @@ class Imports:
         await self.begin(source.identity())
         results: list[Result] = []
         for batch in source.batches(self.place):
-            results += [*batch.results, *await self.add(*batch.items, place=batch.place)]
+            place = {**self.place, **batch.place}  # as the command does
+            results += [*batch.results, *await self.add(*batch.items, place=place)]
         await self.importer.finish(id=self.id)
         return results
 

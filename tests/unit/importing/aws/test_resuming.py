@@ -13,8 +13,8 @@ from tests.unit import vectors
 from tests.unit.importing.aws.imports import BODY, Imports, document
 from tests.unit.importing.aws.stub_account import StubAccount, failure, source_of
 from tests.world import OURS, new_world
-from thingmint.importing import batches
 from thingmint.importing.batches import SourceError
+from thingmint.importing.sources.aws import source
 from thingmint.store.table import fingerprint_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ async def test_an_import_that_is_killed_at_every_batch_ends_the_same(
     stub = account()
     await Imports(world).add_all(source_of(stub))
     expected = await contents(world)
-    monkeypatch.setattr(batches, "MAX_ITEMS", 3)
+    monkeypatch.setattr(source, "MAX_ITEMS", 3)
     total = sum(1 for _ in source_of(stub).batches({}))
     assert total > 8
     for kill_at in range(1, total):
@@ -94,11 +94,11 @@ async def test_an_import_that_is_killed_at_every_batch_ends_the_same(
 
 async def _killed(world: World, stub: StubAccount, after: int) -> None:
     """Begins an import, and ends it after some batches."""
-    imports, source = Imports(world), source_of(stub)
-    await imports.begin(source.identity())
-    reading = source.batches(imports.place)
+    imports, reader = Imports(world), source_of(stub)
+    await imports.begin(reader.identity())
+    reading = reader.batches(imports.place)
     for _, batch in zip(range(after), reading, strict=False):
-        await imports.add(*batch.items, place=batch.place)
+        await imports.add(*batch.items, place={**imports.place, **batch.place})
     reading.close()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,12 +13,13 @@ from tests.unit.importing.aws.stub_account import ACCOUNT, PEM, REGION, Clock, S
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.importing.batches import SourceError
+from thingmint.importing.sources.aws import AwsSource
+from thingmint.importing.sources.aws.calls import Calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.importing.batches import Batch, Item, Place
-    from thingmint.importing.sources.aws import AwsSource
 
 MICROS = 1_583_298_367_000_000
 FINGERPRINT = parse_certificate(PEM, "pem", OWN_KEYS)[0].fingerprint
@@ -138,6 +141,13 @@ def test_the_import_goes_on_from_every_place() -> None:
         # Groups above the next one come again.
         assert 0 <= again <= 2, place
         assert all(item in rest for item in expected[number:]), place
+
+
+def test_every_place_has_the_same_parts() -> None:
+    places = [place for _, place in read_singly(furnished(), {})]
+    assert {frozenset(place) for place in places} == {
+        frozenset({"region", "section", "marker", "after", "group", "token"})
+    }
 
 
 def read_singly(account: StubAccount, place: Place) -> list[tuple[Item, Place]]:
@@ -387,6 +397,33 @@ def test_the_identity_is_that_of_the_account_and_its_regions() -> None:
     assert source_of(one).identity() != source_of(one, other).identity()
     empty = StubAccount()
     assert source_of(empty).identity() != source_of(one).identity()
+
+
+def test_an_import_that_waits_can_be_stopped() -> None:
+    account, throttled = furnished(), threading.Event()
+
+    def throttle(operation: str, _: Mapping[str, Any]) -> None:
+        if operation == "DescribeCertificate":
+            throttled.set()
+            raise failure(operation, "ThrottlingException")
+
+    account.fault = throttle
+    client: Any = account
+    source = AwsSource([REGION], lambda _: Calls(client, 0), rate=0)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read, source)
+        assert throttled.wait(30)
+        source.stop()
+        with pytest.raises(SourceError, match="stopped"):
+            reading.result(30)
+
+
+@pytest.mark.parametrize(("rate", "most"), [(None, 40), (0, 100), (1, 4), (1000, 100)])
+def test_batches_are_small_if_calls_are_slow(rate: float | None, most: int) -> None:
+    account = StubAccount(page=250)
+    for number in range(200):
+        account.thing(f"lamp-{number}")
+    assert max(len(batch.items) for batch in read(source_of(account, rate=rate))) == most
 
 
 def test_calls_keep_to_the_documented_rates() -> None:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from thingmint.importing.batches import Place
     from thingmint.importing.sources.aws.calls import Calls
 
-_AT_ONCE = 50  # entries that are looked at together
 _MAX_RESTARTS = 3
 
 
@@ -34,8 +33,8 @@ class Entry(NamedTuple):
     place: Place
 
 
-def walk(calls: Calls, listing: Listing, place: Place) -> Iterator[list[Entry]]:
-    """Yield the entries behind a place, some at once. Raises as ``Calls.call`` does.
+def walk(calls: Calls, listing: Listing, place: Place, at_once: int) -> Iterator[list[Entry]]:
+    """Yield the entries behind a place, ``at_once`` together. Raises as ``Calls.call`` does.
 
     If AWS does not accept the place's marker, the list is read again up to the entry at which the place is. If that is
     gone, the list begins again.
@@ -57,9 +56,9 @@ def walk(calls: Calls, listing: Listing, place: Place) -> Iterator[list[Entry]]:
             Entry(name, each, {"marker": marker, "after": name})
             for name, each in zip(names[begin:], members[begin:], strict=True)
         ]
-        for first in range(0, len(entries), _AT_ONCE):
+        for first in range(0, len(entries), at_once):
             restarts = 0
-            yield entries[first : first + _AT_ONCE]
+            yield entries[first : first + at_once]
         if following is None:
             return
         # The place is at the last entry of a page until the next page is known: its marker may be refused, too.

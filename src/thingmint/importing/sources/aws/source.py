@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from thingmint.importing.batches import SourceError, in_batches
+from thingmint.importing.batches import MAX_ITEMS, SourceError, in_batches
 from thingmint.importing.sources.aws import definitions, fleet
 from thingmint.importing.sources.aws.calls import GO_ON, WORKERS, CallError, Calls, Denied, NotThere, Rejected
 from thingmint.importing.sources.aws.listing import walk
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     _Entry = tuple[Item | None, Sequence[Result], Place, int]
 
+_AT_ONCE = 50  # entries that are looked at together
 _SECTIONS = (
     "endpoint",
     "unserved",
@@ -38,6 +39,8 @@ _SECTIONS = (
     "certificates",
 )
 _DONE = "done"
+_NOWHERE = {"marker": None, "after": None, "group": None, "token": None}
+"""The parts of a place within a section. Every place has all of them, so that none is left of an earlier place."""
 
 
 class _Section(NamedTuple):
@@ -82,6 +85,9 @@ class AwsSource:
         self._endpoint_url = endpoint_url
         self._rate = rate
         self._opened: dict[str, Region] = {}
+        self._stopped = False
+        # A batch takes some seconds, so that a kill repeats no more.
+        self._at_once = _AT_ONCE if rate == 0 else max(1, min(_AT_ONCE, round(2 * (rate or documented_rate("")))))
         self._certificates: int | None = None
         self.origin = f"{endpoint_url or 'AWS'}, {', '.join(self._regions)}"
 
@@ -121,9 +127,15 @@ class AwsSource:
         return f"About {count:,} certificates, {rate:g} a second: about {_duration(count / rate)}."
 
     def batches(self, place: Place) -> Generator[Batch]:
-        for batch in in_batches(self._entries(place)):
+        for batch in in_batches(self._entries(place), min(MAX_ITEMS, 2 * self._at_once)):
             certificates = sum(item["kind"] == "certificate" for item in batch.items)
             yield replace(batch, size=certificates)
+
+    def stop(self) -> None:
+        """End ``check`` and ``batches`` soon, with a SourceError. Called from another thread."""
+        self._stopped = True
+        for region in list(self._opened.values()):
+            region.calls.close()
 
     def _entries(self, place: Place) -> Iterator[_Entry]:
         region, section = place.get("region", self._regions[0]), place.get("section", _SECTIONS[0])
@@ -138,7 +150,7 @@ class AwsSource:
                     for each in sections:
                         begin = place if (name, each) == (region, section) else {}
                         yield from self._section(self._region(name), each, begin, pool)
-                yield None, (), {"region": self._regions[-1], "section": _DONE}, 0
+                yield None, (), {**_NOWHERE, "region": self._regions[-1], "section": _DONE}, 0
             finally:
                 for opened in self._opened.values():
                     opened.calls.close()
@@ -146,15 +158,17 @@ class AwsSource:
                 pool.shutdown(cancel_futures=True)
 
     def _section(self, region: Region, name: str, place: Place, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
-        here = {"region": region.name, "section": name}
+        here: Place = {**_NOWHERE, "region": region.name, "section": name}
         if name in ("endpoint", "unserved"):
             made = endpoint(region, self._account_in(region.name)) if name == "endpoint" else unserved(region, pool)
             after = {**here, "section": _SECTIONS[_SECTIONS.index(name) + 1]}
             yield from _placed(made, here, after)
             return
         try:
-            is_members = name == "members"
-            entries = _members(region, place) if is_members else _listed(region, _sections()[name], place, pool)
+            if name == "members":
+                entries = _members(region, place, self._at_once)
+            else:
+                entries = _listed(region, _sections()[name], place, self._at_once, pool)
             for item, results, within, weight in entries:
                 yield item, results, {**here, **within}, weight
         except CallError as error:
@@ -164,6 +178,8 @@ class AwsSource:
     def _region(self, name: str) -> Region:
         if name not in self._opened:
             self._opened[name] = Region(name, self._open(name))
+            if self._stopped:
+                self._opened[name].calls.close()
         return self._opened[name]
 
     def _account_in(self, region: str) -> str | None:
@@ -180,9 +196,11 @@ class AwsSource:
         return None
 
 
-def _listed(region: Region, section: _Section, place: Place, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
+def _listed(
+    region: Region, section: _Section, place: Place, at_once: int, pool: ThreadPoolExecutor
+) -> Iterator[_Entry]:
     before: Place = place
-    for entries in walk(region.calls, section.listing, place):
+    for entries in walk(region.calls, section.listing, place, at_once):
         for entry, made in zip(entries, pool.map(partial(_make, region, section), entries), strict=True):
             arranged = _guarded(region, section, entry, partial(section.arrange, region, entry, made))
             yield from _placed(arranged, before, entry.place)
@@ -211,11 +229,11 @@ def _told(region: Region, kind: str, name: str, error: CallError) -> Result:
     return Result(kind, "refused", region.subject(name), f"not read: {error}")
 
 
-def _members(region: Region, place: Place) -> Iterator[_Entry]:
+def _members(region: Region, place: Place, at_once: int) -> Iterator[_Entry]:
     """Read the members of all groups. A place may be within a group: ``group`` and ``token`` say where."""
     before: dict[str, Any] = {key: place[key] for key in ("marker", "after") if key in place}
     begun, token = place.get("group"), place.get("token")
-    for entries in walk(region.calls, fleet.THING_GROUPS, before):
+    for entries in walk(region.calls, fleet.THING_GROUPS, before, at_once):
         for entry in entries:
             try:
                 for items, following in _pages(region, entry.name, token if entry.name == begun else None):

@@ -84,9 +84,9 @@ def unserved(region: Region, pool: Executor) -> Made:
         else:
             results += found
     for reason, operations in unknown.items():
-        results.append(
-            Result("not_served", "noted", region.subject(", ".join(operations)), f"not looked for: {reason}")
-        )
+        more = f" and {len(operations) - _SHOWN} more" if len(operations) > _SHOWN else ""
+        subject = region.subject(f"{', '.join(operations[:_SHOWN])}{more}")
+        results.append(Result("not_served", "noted", subject, f"not looked for: {reason}"))
     return Made((), results)
 
 
