@@ -1,4 +1,4 @@
-"""`thingmint fleet`: makes devices for a production line."""
+"""`thingmint fleet`: makes devices for a production line, and writes a fleet to files."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from thingmint.cli.fleet_runner import Wanted
     from thingmint.fleet.devices import Pattern
 
-app = typer.Typer(help="Make the devices of a production line.", no_args_is_help=False)
+app = typer.Typer(help="Make devices for a production line; write all devices to files.", no_args_is_help=False)
 
 Output = Annotated[Literal["table", "json"], typer.Option(help="A table for people, or JSON for scripts.")]
 
 
 @app.callback()
 def fleet() -> None:
-    """Make the devices of a production line."""
+    """Make devices for a production line; write all devices to files."""
 
 
 @app.command(
@@ -133,6 +133,51 @@ def create(
         print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
         _print(report)
+
+
+@app.command(
+    epilog="\b\nExamples:\n  thingmint fleet export --out backup\n"
+    "  thingmint fleet export --format yandex --out iot-export --account 123456789012"
+)
+def export(
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="A new directory. It is DIR.part until it is complete.")
+    ],
+    format: Annotated[
+        Literal["csv", "yandex"],
+        typer.Option(
+            help="csv: a table with a row for each device, and what it names. yandex: registries, devices and brokers "
+            "as Yandex's migration guide has people write them."
+        ),
+    ] = "csv",
+    account: Annotated[
+        str | None, typer.Option(metavar="ID", help="The account's 12 digits (default: the first account).")
+    ] = None,
+    data_dir: DataDirOption = None,
+    output: Output = "table",
+) -> None:
+    """Write the devices of an account to files, with everything but secrets: no private keys and no passwords.
+
+    thingmint import csv DIR/devices.csv and thingmint import yandex DIR take them.
+    """
+    from thingmint.admin import AdminError
+    from thingmint.cli.fleet_exporter import export as run
+    from thingmint.fleet.export_files import ExportError
+
+    try:
+        report = asyncio.run(run(settings_for(data_dir), account or "", format, out, progress=sys.stderr.isatty()))
+    except (ExportError, AdminError) as error:
+        print(f"thingmint: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except OSError as error:
+        print(f"thingmint: {error.filename or out}: {error.strerror}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    if output == "json":
+        print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+        return
+    console().print(f"Exported account {report['account']} to {out}", markup=False)
+    for what, count in report["counts"].items():
+        console().print(f"  {what.replace('_', ' ')}: {count}", markup=False)
 
 
 def _run(wanted: Wanted, options: Any, data_dir: Path | None) -> dict[str, Any]:

@@ -143,6 +143,47 @@ def _rate(text: str) -> float | None:
     return rate
 
 
+@app.command(
+    epilog="\b\nExamples:\n  thingmint import csv devices.csv --dry-run --report findings.jsonl\n"
+    "  thingmint import csv export/devices.csv --definitions export/definitions.jsonl\n"
+    "\nColumns:\n  name, certificate (a PEM, or a file in the table's directory), status; policies and groups, with\n"
+    "  spaces between names; type, serial, attributes (JSON) or attributes.NAME, exclusive, ca, mode, created_at,\n"
+    "  region. For devices of Yandex IoT Core also registry, device_id, description, topic_aliases (JSON)."
+)
+def csv(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The table, with a header.")],
+    data_dir: DataDirOption = None,
+    definitions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Policies, groups, registries and so on, as fleet export writes them."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="R", help="The region of rows without one (default: the account's home region)."),
+    ] = None,
+    account: AccountOption = None,
+    dry_run: DryRunOption = False,
+    report: ReportOption = None,
+    again: AgainOption = False,
+    output: Output = "table",
+) -> None:
+    """Import devices from a table (CSV): a row for each device, or for each certificate of a device.
+
+    Cells are separated by commas, semicolons or tabs, and the text is UTF-8. What is here already stays. If the import
+    is interrupted, the same command goes on.
+    """
+    from thingmint.importing.batches import SourceError
+    from thingmint.importing.sources.csv import CsvDevices
+
+    settings = settings_for(data_dir)
+    home = region or _ask(settings, "fleet.export_start", account=account or "")["regions"][0]
+    try:
+        source = CsvDevices(file, home, definitions)
+    except SourceError as error:
+        raise ConfigError("file", str(error)) from None
+    run_import(source, settings, account, dry_run, report, again, output)
+
+
 @app.command("list", epilog="\b\nExample:\n  thingmint import list --data-dir data")
 def list_(data_dir: DataDirOption = None, output: Output = "table") -> None:
     """List imports, the newest first. What is known of them is kept for 90 days."""

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.audit import AuditedStore, AuditLog
+from thingmint.fleet.exporting import Exporter
 from thingmint.fleet.production import Production
 from thingmint.importing.importer import Importer
 from thingmint.instance.create import Instance, check_keys, check_master_key
@@ -35,12 +36,15 @@ LocalCommands = Mapping[str, Callable[..., Awaitable[Any]]]
 def local_commands(store: AuditedStore, trail: AuditLog, environment: Environment) -> LocalCommands:
     importer = Importer(store, trail, environment, utc_now)
     production = Production(store, trail, environment, utc_now)
+    exporter = Exporter(store, trail, utc_now)
     return {
         "fleet.look": production.look,
         "fleet.check": production.check,
         "fleet.begin": production.begin,
         "fleet.register": production.register,
         "fleet.finish": production.finish,
+        "fleet.export_start": exporter.start,
+        "fleet.export_page": exporter.page,
         "import.start": importer.start,
         "import.apply": importer.apply,
         "import.finish": importer.finish,

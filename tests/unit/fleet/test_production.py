@@ -20,6 +20,8 @@ from thingmint.services.fleet_runs import forget_old_fleet_runs
 if TYPE_CHECKING:
     from tests.world import World
 
+pytestmark = pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
+
 _ROLE = f"arn:aws:iam::{OURS.account}:role/provisioning"
 _CERTIFICATE = {
     "Type": "AWS::IoT::Certificate",
