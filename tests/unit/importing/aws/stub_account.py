@@ -21,6 +21,8 @@ from thingmint.importing.sources.aws.calls import Calls
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from thingmint.importing.batches import Batch, Place
+
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 PEM = vectors.certificate_pem()
@@ -240,3 +242,39 @@ def source_of(*accounts: StubAccount, rate: float | None = 0, clock: Clock | Non
         return Calls(client, rate, sleep=clock.sleep, monotonic=clock)
 
     return AwsSource(list(by_region), open, rate=rate)
+
+
+def furnished(region: str = REGION) -> StubAccount:
+    """An account with something of everything, and several pages of most."""
+    account = StubAccount(region)
+    account.thing_type("lamp")
+    account.policy("connect", {"1": "{}", "3": "{ }"}, default="3")
+    account.policy("publish", {"1": "{}"}, default="1")
+    account.policy("subscribe", {"1": "{}"}, default="1")
+    account.template("line", {1: "{}", 2: "{ }"}, default=2)
+    account.ca("a" * 64, PEM, {"templateName": "line"})
+    account.tags[account.arn("policy/connect")] = {"team": "light"}
+    for number in range(5):
+        account.thing(f"lamp-{number}", "lamp", room=f"r{number}")
+    account.group("below", ["top", "middle"])
+    account.group("middle", ["top"])
+    account.group("top")
+    account.attached[account.arn("thinggroup/top")] = ["connect"]
+    account.members = {"below": ["lamp-0", "lamp-1", "lamp-2"], "middle": ["lamp-3"], "top": []}
+    for number in range(5):
+        arn = account.certificate(f"{number}" * 64)
+        account.attached[arn] = ["connect", "publish", "subscribe"]
+        account.things_of[arn] = [{"thingName": f"lamp-{number}", "thingPrincipalType": "NON_EXCLUSIVE_THING"}]
+    return account
+
+
+def read(source: AwsSource, place: Place | None = None) -> list[Batch]:
+    return list(source.batches(place or {}))
+
+
+def items_of(batches: list[Batch], kind: str) -> list[dict[str, Any]]:
+    return [dict(item) for batch in batches for item in batch.items if item["kind"] == kind]
+
+
+def told(batches: list[Batch]) -> list[tuple[str, ...]]:
+    return [(result.kind, result.outcome, result.subject) for batch in batches for result in batch.results]

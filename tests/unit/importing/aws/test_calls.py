@@ -76,6 +76,24 @@ def test_passing_faults_are_waited_out(error: Exception) -> None:
     assert clock.now > 1000
 
 
+@pytest.mark.parametrize("rate", [0, 10])
+def test_throttling_slows_down_the_calls_for_a_while(rate: float) -> None:
+    clock = Clock()
+    calls = calls_of(failing(*[failure("ListThings", "ThrottlingException")] * 4), clock, rate)
+    calls.call("ListThings")
+    shortest = 1 / rate if rate else 0
+
+    def seconds_for(count: int) -> float:
+        began = clock.now
+        for _ in range(count):
+            calls.call("ListThings")
+        return (clock.now - began) / count
+
+    assert seconds_for(5) > 1.2 * shortest + 0.03
+    seconds_for(500)
+    assert seconds_for(5) == pytest.approx(shortest)
+
+
 def test_throttling_slows_down_the_other_calls_of_the_operation() -> None:
     account = failing(*[failure("ListThings", "ThrottlingException")] * 6)
     clock = Clock()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.importing.aws.stub_account import StubAccount, failure, source_of
-from tests.unit.importing.aws.test_source import furnished
+from tests.unit.importing.aws.stub_account import StubAccount, failure, furnished, source_of
 from thingmint.importing.sources.aws.permissions import READ, REPORTED, action_of, policy_document
 
 

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.unit.importing.aws.stub_account import ACCOUNT, PEM, REGION, Clock, StubAccount, failure, source_of
+from tests.unit.importing.aws.stub_account import (
+    PEM,
+    REGION,
+    Clock,
+    StubAccount,
+    failure,
+    furnished,
+    items_of,
+    read,
+    source_of,
+    told,
+)
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.importing.batches import SourceError
@@ -19,46 +30,10 @@ from thingmint.importing.sources.aws.calls import Calls
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.importing.batches import Batch, Item, Place
+    from thingmint.importing.batches import Item, Place
 
 MICROS = 1_583_298_367_000_000
 FINGERPRINT = parse_certificate(PEM, "pem", OWN_KEYS)[0].fingerprint
-
-
-def furnished(region: str = REGION) -> StubAccount:
-    """An account with something of everything, and several pages of most."""
-    account = StubAccount(region)
-    account.thing_type("lamp")
-    account.policy("connect", {"1": "{}", "3": "{ }"}, default="3")
-    account.policy("publish", {"1": "{}"}, default="1")
-    account.policy("subscribe", {"1": "{}"}, default="1")
-    account.template("line", {1: "{}", 2: "{ }"}, default=2)
-    account.ca("a" * 64, PEM, {"templateName": "line"})
-    account.tags[account.arn("policy/connect")] = {"team": "light"}
-    for number in range(5):
-        account.thing(f"lamp-{number}", "lamp", room=f"r{number}")
-    account.group("below", ["top", "middle"])
-    account.group("middle", ["top"])
-    account.group("top")
-    account.attached[account.arn("thinggroup/top")] = ["connect"]
-    account.members = {"below": ["lamp-0", "lamp-1", "lamp-2"], "middle": ["lamp-3"], "top": []}
-    for number in range(5):
-        arn = account.certificate(f"{number}" * 64)
-        account.attached[arn] = ["connect", "publish", "subscribe"]
-        account.things_of[arn] = [{"thingName": f"lamp-{number}", "thingPrincipalType": "NON_EXCLUSIVE_THING"}]
-    return account
-
-
-def read(source: AwsSource, place: Place | None = None) -> list[Batch]:
-    return list(source.batches(place or {}))
-
-
-def items_of(batches: list[Batch], kind: str) -> list[dict[str, Any]]:
-    return [dict(item) for batch in batches for item in batch.items if item["kind"] == kind]
-
-
-def told(batches: list[Batch]) -> list[tuple[str, ...]]:
-    return [(result.kind, result.outcome, result.subject) for batch in batches for result in batch.results]
 
 
 def test_everything_comes_in_an_order_in_which_nothing_precedes_what_it_refers_to() -> None:
@@ -209,124 +184,6 @@ def test_members_go_on_within_a_group() -> None:
     assert places[0]["token"] == "page-2"
     rest = [item["things"] for item, _ in read_singly(account, places[0]) if item["kind"] == "members"]
     assert rest == [["lamp-2"], ["lamp-3"]]
-
-
-@pytest.mark.parametrize(
-    ("vanished", "kind"),
-    [
-        ("GetPolicy", "policy"),
-        ("ListPolicyVersions", "policy"),
-        ("DescribeProvisioningTemplate", "template"),
-        ("DescribeCACertificate", "ca"),
-        ("DescribeThingGroup", "group"),
-        ("ListThingsInThingGroup", "members"),
-        ("DescribeCertificate", "certificate"),
-        ("ListAttachedPolicies", "certificate"),
-        ("ListPrincipalThingsV2", "certificate"),
-    ],
-)
-def test_what_is_deleted_meanwhile_is_a_result(vanished: str, kind: str) -> None:
-    account = furnished()
-    left = [vanished]
-
-    def delete_first(operation: str, given: Mapping[str, Any]) -> None:
-        if operation in left and "thinggroup/" not in given.get("target", ""):
-            left.remove(operation)
-            raise failure(operation, "ResourceNotFoundException", 404)
-
-    account.fault = delete_first
-    batches = read(source_of(account))
-    assert [(a, b) for a, b, _ in told(batches)] == [(kind, "noted")]
-    assert len(items_of(batches, "certificate")) == (4 if kind == "certificate" else 5)
-
-
-def test_a_policy_version_that_is_deleted_meanwhile_is_a_result() -> None:
-    account = furnished()
-    del account.described["GetPolicyVersion", "connect/1"]
-    batches = read(source_of(account))
-    assert told(batches) == [("policy", "noted", f"{REGION}: connect, version 1")]
-    assert [version["id"] for version in items_of(batches, "policy")[0]["versions"]] == ["3"]
-
-
-def test_dynamic_groups_and_unserved_resources_are_results() -> None:
-    account = furnished()
-    account.group("hot", query="attributes.room:r1")
-    account.further |= {
-        "ListRoleAliases": {"roleAliases": ["camera", "lamp"]},
-        "ListTopicRules": {"rules": [{"ruleName": f"rule-{number}"} for number in range(12)]},
-        "ListDomainConfigurations": {
-            "domainConfigurations": [
-                {"domainConfigurationName": "iot:Data-ATS"},
-                {"domainConfigurationName": "own"},
-            ]
-        },
-        "DescribeDomainConfiguration": {"domainName": "iot.example.org", "serviceType": "DATA"},
-        "GetIndexingConfiguration": {"thingIndexingConfiguration": {"thingIndexingMode": "REGISTRY"}},
-        "DescribeEventConfigurations": {"eventConfigurations": {"THING": {"Enabled": True}, "JOB": {"Enabled": False}}},
-    }
-    batches = read(source_of(account))
-    assert told(batches) == [
-        ("not_served", "refused", f"{REGION}: domain configuration own"),
-        ("not_served", "refused", f"{REGION}: role alias (2): camera, lamp"),
-        (
-            "not_served",
-            "refused",
-            f"{REGION}: topic rule (12): {', '.join(f'rule-{number}' for number in range(10))}, …",
-        ),
-        ("not_served", "refused", f"{REGION}: events: THING"),
-        ("not_served", "refused", f"{REGION}: fleet indexing"),
-        ("not_served", "refused", f"{REGION}: thing group hot"),
-    ]
-    (endpoint,) = items_of(batches, "endpoint")
-    assert endpoint["names"] == ["iot-data-ats.example", "iot-data.example", "iot.example.org"]
-    assert endpoint["account"] == ACCOUNT
-
-
-def test_operations_that_are_denied_or_unknown_are_results() -> None:
-    account = furnished()
-
-    def refuse(operation: str, _: Mapping[str, Any]) -> None:
-        if operation in ("ListJobs", "ListThingGroups", "ListTagsForResource"):
-            raise failure(operation, "AccessDeniedException", 403)
-        if operation in ("ListStreams", "ListCommands", "ListProvisioningTemplates"):
-            raise failure(operation, "NotImplementedException", 501)
-
-    account.fault = refuse
-    batches = read(source_of(account))
-    assert told(batches) == [
-        ("not_served", "noted", f"{REGION}: ListJobs"),
-        ("not_served", "noted", f"{REGION}: ListStreams, ListCommands"),
-        ("region", "refused", f"{REGION}: tags"),
-        ("region", "refused", f"{REGION}: templates"),
-        ("region", "refused", f"{REGION}: thing groups"),
-    ]
-    assert "iot:ListThingGroups" in batches[-1].results[-1].reason
-    assert len(items_of(batches, "certificate")) == 5
-
-
-def test_an_operation_that_is_denied_for_every_certificate_stops_the_import() -> None:
-    account = furnished()
-
-    def refuse(operation: str, _: Mapping[str, Any]) -> None:
-        if operation == "DescribeCertificate":
-            raise failure(operation, "AccessDeniedException", 403)
-
-    account.fault = refuse
-    with pytest.raises(SourceError, match=r"allow iot:DescribeCertificate.* goes on where it stopped"):
-        read(source_of(account))
-
-
-def test_an_operation_that_is_denied_for_one_certificate_is_a_result() -> None:
-    account = furnished()
-
-    def refuse(operation: str, given: Mapping[str, Any]) -> None:
-        if operation == "ListPrincipalThingsV2" and given["principal"].endswith("/" + "3" * 64):
-            raise failure(operation, "AccessDeniedException", 403)
-
-    account.fault = refuse
-    batches = read(source_of(account))
-    assert told(batches) == [("certificate", "refused", f"{REGION}: {'3' * 64}")]
-    assert len(items_of(batches, "certificate")) == 4
 
 
 def test_the_first_version_of_list_principal_things_is_enough() -> None:

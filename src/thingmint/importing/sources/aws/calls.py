@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from botocore import xform_name
@@ -25,6 +24,7 @@ Answer = dict[str, Any]
 _PATIENCE = 15 * 60.0  # seconds for which one call is repeated
 _FIRST_PATIENCE = 5.0  # the same while nothing has answered: the address may be wrong
 _LONGEST_WAIT = 60.0
+_SLOWER = 0.05  # seconds between calls without a limit, after the first throttling
 WORKERS = 16
 """Calls at the same time; one takes up to some 300 ms."""
 
@@ -103,24 +103,35 @@ class Rejected(CallError):
     reason = "the input is not accepted"
 
 
-@dataclass
 class _Pace:
-    """When the next call of an operation may be made."""
+    """When the next call of an operation may be made.
 
-    seconds: float  # between two calls
-    next: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    Throttling makes the calls slower, success slowly faster again, up to ``rate`` a second (0: no limit). So other
+    programs of the account keep a part of its quota.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._shortest = 1 / rate if rate else 0.0
+        self._seconds = self._shortest  # between two calls
+        self._next = 0.0
+        self._lock = threading.Lock()
 
     def take(self, now: float) -> float:
         """Return how many seconds the caller has to wait."""
-        with self.lock:
-            start = max(self.next, now)
-            self.next = start + self.seconds
+        with self._lock:
+            start = max(self._next, now)
+            self._next = start + self._seconds
             return start - now
 
-    def pause(self, until: float) -> None:
-        with self.lock:
-            self.next = max(self.next, until)
+    def slow_down(self, until: float) -> None:
+        with self._lock:
+            self._next = max(self._next, until)
+            self._seconds = min(max(1.5 * self._seconds, _SLOWER), _LONGEST_WAIT)
+
+    def speed_up(self) -> None:
+        with self._lock:
+            faster = 0.98 * self._seconds
+            self._seconds = max(faster, self._shortest) if faster > _SLOWER / 10 else self._shortest
 
 
 class Calls:
@@ -180,8 +191,10 @@ class Calls:
                     ) from None
                 failures += 1
                 # All threads that call this operation wait, because AWS counts their calls together.
-                pace.pause(self._monotonic() + min(2.0**failures / 2, _LONGEST_WAIT) * random.uniform(0.5, 1))  # noqa: S311
+                wait = min(2.0**failures / 2, _LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311
+                pace.slow_down(self._monotonic() + wait)
                 continue
+            pace.speed_up()
             self._reached = True
             self.answered.add(operation)
             return answer
@@ -213,8 +226,7 @@ class Calls:
     def _pace(self, operation: str) -> _Pace:
         with self._lock:
             if operation not in self._paces:
-                rate = self.rate_of(operation)
-                self._paces[operation] = _Pace(1 / rate if rate else 0.0)
+                self._paces[operation] = _Pace(self.rate_of(operation))
             return self._paces[operation]
 
     def _transient(self, operation: str, error: ClientError | BotoCoreError) -> str:

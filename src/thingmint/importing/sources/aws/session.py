@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import botocore.session
 from botocore.config import Config
@@ -16,6 +17,9 @@ from thingmint.importing.sources.aws.source import AwsSource
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from botocore.client import BaseClient
+
+_AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 _CLIENT = Config(
     retries={"mode": "standard", "total_max_attempts": 2},
     connect_timeout=10,
@@ -36,15 +40,23 @@ def open_account(
     Raises SourceError.
     """
     session = _session(profile)
+    regions = regions or _region_of(session)
 
-    def open(region: str) -> Calls:
+    def connect(region: str) -> BaseClient:
         try:
-            client = session.create_client("iot", region_name=region, endpoint_url=endpoint_url, config=_CLIENT)
+            return session.create_client("iot", region_name=region, endpoint_url=endpoint_url, config=_CLIENT)
         except (BotoCoreError, ValueError) as error:
             raise SourceError(f"AWS cannot be called: {error}") from None
-        return Calls(client, rate)
 
-    return AwsSource(regions or _region_of(session), open, endpoint_url=endpoint_url, rate=rate)
+    # The endpoint may also be in AWS_ENDPOINT_URL_IOT or in a profile.
+    server = str(connect(regions[0]).meta.endpoint_url)
+    host = urlsplit(server).hostname or ""
+    return AwsSource(
+        regions,
+        lambda region: Calls(connect(region), rate),
+        server="AWS" if host.endswith(_AWS) else server,
+        rate=rate,
+    )
 
 
 def _session(profile: str | None) -> botocore.session.Session:

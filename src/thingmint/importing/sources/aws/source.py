@@ -65,7 +65,7 @@ def _sections() -> dict[str, _Section]:
 
 
 class AwsSource:
-    """A Source. ``open`` makes the calls of a region, at ``rate`` calls a second of each operation.
+    """A Source. ``open`` makes the calls of a region to ``server``, at ``rate`` calls a second of each operation.
 
     A rate of None means AWS's documented rates, 0 no limit.
     """
@@ -77,24 +77,24 @@ class AwsSource:
         regions: Sequence[str],
         open: Callable[[str], Calls],
         *,
-        endpoint_url: str | None = None,
+        server: str = "AWS",
         rate: float | None = None,
     ) -> None:
         self._regions = list(dict.fromkeys(regions))
         self._open = open
-        self._endpoint_url = endpoint_url
+        self._server = server
         self._rate = rate
         self._opened: dict[str, Region] = {}
         self._stopped = False
         # A batch takes some seconds, so that a kill repeats no more.
         self._at_once = _AT_ONCE if rate == 0 else max(1, min(_AT_ONCE, round(2 * (rate or documented_rate("")))))
         self._certificates: int | None = None
-        self.origin = f"{endpoint_url or 'AWS'}, {', '.join(self._regions)}"
+        self.origin = f"{server}, {', '.join(self._regions)}"
 
     def identity(self) -> str:
-        """Return a hash of the account, its regions and the endpoint: other credentials for them go on."""
+        """Return a hash of the server, the account and its regions: other credentials for them go on."""
         account = next(filter(None, map(self._account_in, self._regions)), "")
-        return hashlib.sha256(" ".join([self._endpoint_url or "", account, *self._regions]).encode()).hexdigest()
+        return hashlib.sha256(" ".join([self._server, account, *self._regions]).encode()).hexdigest()
 
     def check(self) -> Iterator[int]:
         """Count the certificates, for the time that the import takes. Yields now and then how many there are so far."""
