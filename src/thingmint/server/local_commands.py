@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from thingmint.access.administration.accounts import extend_instance
 from thingmint.access.audit import AuditedStore, AuditLog
+from thingmint.access.local_admin import as_local_admin
 from thingmint.fleet.exporting import Exporter
 from thingmint.fleet.production import Production
 from thingmint.importing.importer import Importer
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from thingmint.instance.layout import DataDirectory
+    from thingmint.server.apis import Access
+    from thingmint.server.served_names import ServedNames
     from thingmint.services.change import Environment
     from thingmint.settings import Settings
 
@@ -51,6 +55,25 @@ def local_commands(store: AuditedStore, trail: AuditLog, environment: Environmen
         "import.list": importer.all,
         "import.findings": importer.findings,
     }
+
+
+def server_commands(
+    access: Access, trail: AuditLog, environment: Environment, names: ServedNames, ports: Mapping[str, int]
+) -> LocalCommands:
+    """All commands of a server. Those that can change host names return after the server has followed the change."""
+
+    async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
+        now = utc_now()
+        added, regions = await access.store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions, now))
+        await names.follow(ports)
+        return {"hostnames": added, "regions": regions}
+
+    async def administer(name: str, given: dict[str, Any]) -> Any:
+        result = await as_local_admin(access.administration, trail, name, given)
+        await names.follow(ports)
+        return result
+
+    return {"extend": extend, "access": administer, **local_commands(access.store, trail, environment)}
 
 
 @asynccontextmanager

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from thingmint.access.administration.accounts import extend_instance, list_accounts
+from thingmint.access.administration.accounts import list_accounts
 from thingmint.access.audit import AuditedStore, AuditLog
-from thingmint.access.audit_sealer import AUDIT_LEASE, Sealer, insert_activity_with
 from thingmint.access.directory import Directory
-from thingmint.access.local_admin import Administration, as_local_admin
-from thingmint.access.request_log import RequestLog
+from thingmint.access.local_admin import Administration
 from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
@@ -25,14 +23,12 @@ from thingmint.domain.errors import Unavailable
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.listener import HttpListener
 from thingmint.http.memory import RequestMemory
-from thingmint.instance.audit_key import check_audit_key, read_audit_keys
+from thingmint.instance.audit_key import check_audit_key
 from thingmint.instance.create import check_keys, check_master_key
 from thingmint.instance.layout import write_private
-from thingmint.metrics import Metrics
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connection_index import ConnectionIndex
-from thingmint.mqtt.connection_log import ConnectionLog
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import (
@@ -57,9 +53,10 @@ from thingmint.server.gauges import (
     watch_upstream,
     watch_work,
 )
-from thingmint.server.local_commands import local_commands
+from thingmint.server.local_commands import server_commands
 from thingmint.server.processes import SharedStore
 from thingmint.server.reloading import Reloading, settings_changes, stop_and_reload_signals
+from thingmint.server.reports import Reports
 from thingmint.server.served_names import ServedNames
 from thingmint.server.sockets import (
     LOOPBACK,
@@ -94,12 +91,12 @@ from thingmint.yandex.rest import YandexRest
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
+    from thingmint.access.audit_sealer import Sealer
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.mqtt.listener import MqttListener
     from thingmint.services.last_messages import LastMessages
-    from thingmint.services.leases import Holder
     from thingmint.settings import Settings
     from thingmint.store.engine import Store
     from thingmint.yandex.grpc_listener import GrpcListener
@@ -127,29 +124,6 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reports:
-    """The reports about requests and devices: metrics, audit log and request log."""
-
-    metrics: Metrics
-    trail: AuditLog
-    sealer: Sealer
-    connections: ConnectionLog
-    requests: RequestLog
-
-    @classmethod
-    def of(cls, instance: Instance, settings: Settings, holder: Holder) -> _Reports:
-        metrics = Metrics()
-        store = LeasedStore(instance.store, holder, AUDIT_LEASE)
-        trail = AuditLog(instance.store, utc_now, insert_activity_with(store))
-        checkpoints = instance.directory.audit_checkpoints
-        key = instance.audit_key()
-        former = read_audit_keys(instance.directory).former
-        sealer = Sealer(store, key, checkpoints, utc_now, *settings.audit_kept(), former)
-        connections = ConnectionLog(metrics, trail, utc_now)
-        return cls(metrics, trail, sealer, connections, RequestLog(metrics, trail, connections.refusals))
-
-
-@dataclass(frozen=True, slots=True)
 class _Server:
     """The parts that are started and stopped. ``chores`` run in between."""
 
@@ -162,7 +136,7 @@ class _Server:
     mqtt_listeners: Mapping[str, MqttListener]
     admin: AdminSocket
     directory: Directory
-    reports: _Reports
+    reports: Reports
     shared: SharedStore | None
     keys: KeyPool
     hooks: HookTable
@@ -260,7 +234,7 @@ async def serve(
     connections, clients = ConnectionIndex(slices), ConnectedClients(utc_now)
     shared = SharedStore.of(instance.store, clients)
     holder = shared.leases if shared is not None else SoleHolder()
-    reports = _Reports.of(instance, settings, holder)
+    reports = Reports.of(instance, settings, holder)
     messages = GatewayMessages(broker, connections, clients, utc_now)
     feed = ChangeFeed(instance.store, messages, utc_now)
     feed.follow(names.changed)
@@ -301,19 +275,6 @@ async def serve(
         names.host_names,
     )
 
-    async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
-        """Runs `thingmint init` in the server, which holds the directory."""
-        now = utc_now()
-        added, regions = await store.write(lambda tx: extend_instance(tx, new_hostnames, new_regions, now))
-        await names.follow(ports)
-        return {"hostnames": added, "regions": regions}
-
-    async def access_command(name: str, given: dict[str, Any]) -> Any:
-        """Runs `thingmint access` in the server, which holds the directory."""
-        result = await as_local_admin(access.administration, reports.trail, name, given)
-        await names.follow(ports)
-        return result
-
     jobs_store = LeasedStore(store, holder, JOBS_LEASE)
     hourly = [
         delete_unclaimed,
@@ -348,12 +309,7 @@ async def serve(
         gateway=gateway,
         mqtt_listeners=mqtt_listeners,
         admin=AdminSocket(
-            instance.directory.admin_socket,
-            {
-                "extend": extend,
-                "access": access_command,
-                **local_commands(access.store, reports.trail, environment),
-            },
+            instance.directory.admin_socket, server_commands(access, reports.trail, environment, names, ports)
         ),
         directory=access.directory,
         reports=reports,
