@@ -298,11 +298,13 @@ names = ["*.devices.example.org"]
         }
 
 
-def test_an_ecdsa_and_an_rsa_certificate_for_one_place(tmp_path: Path, company: Company) -> None:
+@pytest.mark.parametrize("names", ["", 'names = ["localhost"]\n'])
+def test_an_ecdsa_and_an_rsa_certificate_for_one_place(tmp_path: Path, company: Company, names: str) -> None:
     other = Company(tmp_path / "other", "Other")
     ec, rsa = company.pair("localhost"), other.pair("localhost", kind="rsa2048")
     profiles = '[tls_profile]\napi = "compatible"\nmqtt = "compatible"\n'
-    settings = f"{ec.toml_of_all}\n{profiles}\n[server_certificates.old]\n{rsa.toml}"
+    tables = [f"[server_certificates.{name}]\n{pair.toml}{names}" for name, pair in (("new", ec), ("old", rsa))]
+    settings = profiles + "".join(tables)
     with serving(tmp_path, settings) as served:
         for listener in ("api", "mqtt"):
             for suite in ("ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES128-GCM-SHA256:AES128-SHA"):
@@ -413,6 +415,19 @@ def test_settings_change_at_sighup(tmp_path: Path, company: Company) -> None:
         until(lambda: serial(server, "mqtt", "localhost", company.root) is None)
         for listener in LISTENERS:
             assert shown(server, listener, "localhost", server.ca).issuer == own
+
+
+def test_a_host_name_that_is_added_later_gets_the_instances_own_certificate(tmp_path: Path, company: Company) -> None:
+    pair = company.pair("localhost")
+    with serving(tmp_path, pair.toml_of_all) as served:
+        server, name = served.server, "later.example.org"
+        assert {serial(server, each, name, server.ca) for each in LISTENERS} == {None}
+        added = in_process("init", "--hostname", name, "--data-dir", server.data_dir)
+        assert added.returncode == 0, added.stderr
+        until(lambda: None not in {serial(server, each, name, server.ca) for each in LISTENERS})
+        assert {serial(server, each, "localhost", company.root) for each in LISTENERS} == {pair.serial}
+        [line] = served.events("server_certificate_not_for_all_names")
+        assert line["names"] == [name]
 
 
 def test_a_name_that_is_added_at_sighup_is_served_by_grpc(tmp_path: Path, company: Company) -> None:

@@ -13,8 +13,9 @@ from tests import issuers
 from tests.unit import vectors
 from tests.unit.domain.test_server_certificates import KEY, MIDDLE, NOW, key_pem, names
 from thingmint.domain.certificate_profiles import listener_profile
+from thingmint.domain.server_certificates import read_server_certificate
 from thingmint.settings import ConfigError, load
-from thingmint.tls import ListenerTLS, ServerCertificateFiles
+from thingmint.tls import ListenerTLS, ServerCertificateFiles, files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,6 +123,36 @@ def test_a_key_that_follows_later_is_waited_for(server: Server) -> None:
     server.write_key(OTHER_KEY)
     assert server.polls(2) == ["server_certificate_loaded"]
     assert server.serials == {second}
+
+
+def test_a_key_that_is_replaced_while_the_files_are_read_is_noticed(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.write()
+    server.start()
+    second = server.write_certificate(OTHER_KEY)
+    read = read_server_certificate
+
+    def slow(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        server.write_key(OTHER_KEY)
+        return read(*arguments)
+
+    monkeypatch.setattr(files, "read_server_certificate", slow)
+    assert server.polls(2) == ["server_certificate_not_replaced"]
+    assert server.polls(2) == ["server_certificate_loaded"]
+    assert server.serials == {second}
+
+
+def test_a_renewal_of_the_own_certificate_leaves_the_others(server: Server) -> None:
+    first = server.write()
+    server.start()
+    server.tls.renew(["localhost", "iot.example.org"])
+    assert server.serials == {first}
+    shown = server.tls.follow("grpc")()
+    assert shown is not None
+    assert list(shown.by_name) == ["iot.example.org"]
+    assert shown.by_name["iot.example.org"][0].covers("iot.example.org")
 
 
 def test_a_change_of_the_same_size_and_time_is_noticed(server: Server) -> None:

@@ -131,9 +131,9 @@ class ServerCertificateFiles:
 
     def _replace(self, source: _Source) -> None:
         name = source.placed.setting
+        source.state = _state(source.settings)  # first: a change while it reads is then seen by the next call
         try:
             new = self._read(name, source.settings)
-            source.state = new.state
             if _is_same(new.placed, source.placed):
                 source.refused = None
                 return
@@ -141,7 +141,6 @@ class ServerCertificateFiles:
             self._tls.check(placed)
             self._tls.place(placed)
         except (Invalid, OSError) as error:
-            source.state = _state(source.settings)
             why = str(error)
             if why != source.refused:
                 ends = source.placed.certificate.not_after.isoformat()

@@ -88,6 +88,17 @@ def test_a_self_signed_certificate_is_usable() -> None:
     assert read(alone.pem).root == "CN=localhost"
 
 
+def test_files_as_other_programs_write_them() -> None:
+    chain = signed("localhost", issuer=ROOT)
+    parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+    for key in (parameters + key_pem(form=PrivateFormat.TraditionalOpenSSL), key_pem().replace(b"\n", b"\r\n")):
+        assert read(chain.replace("\n", "\r\n"), key=key).names == ("localhost",)
+        assert read(f"\ufeff{chain}", key=b"\xef\xbb\xbf" + key).names == ("localhost",)
+    for encoding in ("utf-16", "utf-32"):
+        with pytest.raises(Invalid, match="has no certificates in PEM"):
+            read_server_certificate(chain.encode(encoding), key_pem(), NOW)
+
+
 @pytest.mark.parametrize("kind", ["rsa", "secp256r1", "secp384r1", "secp521r1"])
 @pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
 def test_usable_keys(kind: str, form: PrivateFormat) -> None:
