@@ -29,7 +29,9 @@ _MQTT = (
     "MQTT 3.1.1 and 5 over TLS (8883)",
     "AWS IoT's device policies, fleet provisioning, JIT registration; Yandex's topics, aliases, passwords; QoS 0 and 1",
 )
-_OPERATORS = "`GET /healthz`, `/readyz`, `/metrics` (Prometheus); `thingmint access`, `audit`, `fleet`, `import`, `store`"
+_OPERATORS = (
+    "`GET /healthz`, `/readyz`, `/metrics` (Prometheus); `thingmint access`, `audit`, `fleet`, `import`, `store`"
+)
 _COMMANDS = (
     "Each is also `POST /v1/access/NOUN/VERB` of the native API, for the caller's own account. These concern all "
     "accounts, and are commands only: {local}."

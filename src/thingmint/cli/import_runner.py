@@ -90,6 +90,8 @@ class Summary:
 
 async def run(source: Source, settings: Settings, options: Options) -> Summary:
     """Import everything. Raises SourceError, Interrupted and ConfigError."""
+    with _report_file(options.report):
+        pass  # a file that cannot be written is known before hours of work
     async with reach(settings) as local:
         with _progress(options) as progress:
             await _check(source, progress)

@@ -221,3 +221,13 @@ def test_layouts_and_spellings(tmp_path: Path) -> None:
     report = import_yandex(root, data)
     assert (report["counts"]["device.new"], report["counts"]["certificate.new"]) == (40, 42)
     assert stored_devices(data) == expected_devices(one) | expected_devices(two)
+
+
+def test_a_report_that_cannot_be_written_ends_the_import_before_anything_comes(tmp_path: Path) -> None:
+    export, data = Export(), new_instance(tmp_path)
+    export.add_device(export.add_registry("boilers"), "boiler")
+    done = run_import(export.write(tmp_path / "export"), data, "--report", tmp_path / "missing" / "report.jsonl")
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
+    assert stored_devices(data) == {}
+    assert rows(data, "SELECT id FROM imports") == []
