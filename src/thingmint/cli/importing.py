@@ -124,10 +124,14 @@ def aws(
         print(orjson.dumps(policy_document(), option=orjson.OPT_INDENT_2).decode())
         return
     try:
-        source = open_account(profile, region or (), endpoint_url, _rate(rate))
+        source = open_account(profile, region or (), endpoint_url, _rate(rate), _tell)
     except SourceError as error:
         raise ConfigError("aws", str(error)) from None
     run_import(source, settings_for(data_dir), account, dry_run, report, again, output)
+
+
+def _tell(line: str) -> None:
+    print(f"thingmint: {line}", file=sys.stderr)
 
 
 def _rate(text: str) -> float | None:

@@ -21,7 +21,7 @@ from tests.e2e.importing.aws_accounts import (
 )
 from tests.e2e.mqtt.devices import Device, credential
 from tests.issuers import pem as pem_of
-from thingmint.importing.sources.aws import source
+from thingmint.importing.sources.aws import calls, source
 from thingmint.importing.sources.aws.calls import Calls
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.testing import running_server
@@ -178,12 +178,12 @@ def test_an_import_goes_on_with_new_credentials_when_the_old_ones_ended(
 ) -> None:
     data = new_instance(tmp_path, "123456789012", REGION)
     first = _made(other, "access", "key", "create", "user/administrator")
-    call, calls = Calls.call, 0
+    call, count = Calls.call, 0
 
     def call_until_the_key_ends(self: Calls, operation: str, **given: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 90:
+        nonlocal count
+        count += 1
+        if count == 90:
             _made(other, "access", "key", "disable", first["access_key_id"])
         return call(self, operation, **given)
 
@@ -211,6 +211,44 @@ def test_an_import_goes_on_with_new_credentials_when_the_old_ones_ended(
         finally:
             there.close()
             here.close()
+
+
+def test_an_import_goes_on_when_a_server_that_vanished_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "vanishing").mkdir()
+    vanishing = new_instance(tmp_path / "vanishing", "123456789012", REGION)
+    data = new_instance(tmp_path, "123456789012", REGION)
+    call, count = Calls.call, 0
+    monkeypatch.setattr(calls, "_UNREACHABLE_PATIENCE", 1.0)
+    monkeypatch.setattr(source, "MAX_ITEMS", 5)
+    with running_server(vanishing, environment={"THINGMINT_LIMITS": "none"}) as server:
+        there = iot_client(server)
+        furnish(there)
+        expected = snapshot(there)
+        there.close()
+
+        def call_until_it_vanishes(self: Calls, operation: str, **given: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == 90:
+                server.kill()
+            return call(self, operation, **given)
+
+        monkeypatch.setattr(Calls, "call", call_until_it_vanishes)
+        words = ("import", "aws", "--data-dir", data, "--endpoint-url", server.api_url, "--rate", "none")
+        stopped = in_process(*words, env=server.environment())
+        assert stopped.returncode == 1
+        assert "no answer" in stopped.stderr
+        assert "the import goes on where it stopped" in stopped.stderr
+    (begun,) = json.loads(in_process("import", "list", "--data-dir", data, "--output", "json").stdout)
+    assert begun["counts"]["thing.new"] > 0
+    port = f"--api-port={server.ports['api']}"
+    with running_server(vanishing, arguments=[port], environment={"THINGMINT_LIMITS": "none"}) as server:
+        status, report = import_aws(data, server.api_url, env=server.environment())
+    assert (status, report["id"]) == (0, begun["id"])
+    with running_server(data) as server:
+        here = iot_client(server)
+        assert snapshot(here) == expected
+        here.close()
 
 
 def _made(server: RunningServer, *command: str) -> Any:

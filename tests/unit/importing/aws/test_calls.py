@@ -110,6 +110,24 @@ def test_a_fault_that_does_not_pass_stops_the_import() -> None:
     assert 900 < clock.now - 1000 < 1000
 
 
+def test_a_server_that_does_not_answer_any_more_stops_the_import() -> None:
+    clock, told = Clock(), list[str]()
+    account = StubAccount()
+    client: Any = account
+    calls = Calls(client, 0, sleep=clock.sleep, monotonic=clock, tell=told.append)
+    calls.call("ListThings")
+
+    def vanish(_operation: str, _given: Mapping[str, Any]) -> None:
+        raise exceptions.EndpointConnectionError(endpoint_url="https://iot.example")
+
+    account.fault = vanish
+    with pytest.raises(SourceError, match=r"no answer .* goes on where it stopped"):
+        calls.call("ListThings")
+    assert 60 < clock.now - 1000 < 130
+    assert told[0] == "ListThings: no answer (EndpointConnectionError); trying again"
+    assert len(told) <= 4, "not a line for each attempt"
+
+
 def test_an_address_where_nothing_answers_is_told_soon() -> None:
     clock = Clock()
     nothing = exceptions.EndpointConnectionError(endpoint_url="https://iot.example")

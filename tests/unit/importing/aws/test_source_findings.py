@@ -129,3 +129,14 @@ def test_an_operation_that_is_denied_for_one_certificate_is_a_result() -> None:
     batches = read(source_of(account))
     assert told(batches) == [("certificate", "refused", f"{REGION}: {'3' * 64}")]
     assert len(items_of(batches, "certificate")) == 4
+
+
+def test_amazon_cognito_identities_are_results() -> None:
+    account = furnished()
+    identity = "eu-west-1:5d1e9a33-0b5e-4f4e-9f27-1a2b3c4d5e6f"
+    targets = [account.arn("cert/" + "0" * 64), account.arn("thinggroup/top"), identity]
+    account.further["ListTargetsForPolicy"] = {"targets": targets}
+    batches = read(source_of(account))
+    assert told(batches) == [
+        ("attachment", "refused", f"{REGION}: {name}: {identity}") for name in ("connect", "publish", "subscribe")
+    ]

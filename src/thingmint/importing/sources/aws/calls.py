@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from botocore import xform_name
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, SSLError
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 Answer = dict[str, Any]
 
-_PATIENCE = 15 * 60.0  # seconds for which one call is repeated
-_FIRST_PATIENCE = 5.0  # the same while nothing has answered: the address may be wrong
+_PATIENCE = 15 * 60.0  # seconds for which a call is repeated that AWS throttles, or that fails there
+_UNREACHABLE_PATIENCE = 60.0  # the same if nothing answers
+_FIRST_PATIENCE = 5.0  # the same if nothing has ever answered: the address may be wrong
+_TELL_EVERY = 30.0  # seconds
 _LONGEST_WAIT = 60.0
 _SLOWER = 0.05  # seconds between calls without a limit, after the first throttling
 WORKERS = 16
@@ -103,6 +105,13 @@ class Rejected(CallError):
     reason = "the input is not accepted"
 
 
+class _Passing(NamedTuple):
+    """A fault that passes: ``why``, and for how many seconds the call is repeated."""
+
+    why: str
+    patience: float
+
+
 class _Pace:
     """When the next call of an operation may be made.
 
@@ -137,7 +146,8 @@ class _Pace:
 class Calls:
     """Calls the operations of one region. Its methods may be used by several threads.
 
-    ``rate`` is the calls a second of each operation; None means AWS's documented rates, 0 no limit.
+    ``rate`` is the calls a second of each operation; None means AWS's documented rates, 0 no limit. ``tell`` takes a
+    line for people now and then while calls fail.
     """
 
     def __init__(
@@ -147,12 +157,15 @@ class Calls:
         *,
         sleep: Callable[[float], object] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._client = client
         self._rate = rate
         self._closed = threading.Event()
         self._sleep = sleep or self._closed.wait
         self._monotonic = monotonic
+        self._tell = tell
+        self._told = -_TELL_EVERY
         self._paces: dict[str, _Pace] = {}
         self._lock = threading.Lock()
         self._not_served: dict[str, str] = {}
@@ -183,13 +196,13 @@ class Calls:
             try:
                 answer: Answer = method(**given)
             except (ClientError, BotoCoreError) as error:
-                why = self._transient(operation, error)
-                patience = _PATIENCE if self._reached else _FIRST_PATIENCE
-                if self._monotonic() - since > patience:
-                    raise SourceError(
-                        f"{operation} has failed for {patience:g} seconds: {why}; wait, {GO_ON}"
-                    ) from None
+                fault = self._passing(operation, error)
+                if self._monotonic() - since > fault.patience:
+                    seconds = f"{fault.patience:g} seconds"
+                    raise SourceError(f"{operation} has failed for {seconds}: {fault.why}; wait, {GO_ON}") from None
                 failures += 1
+                if failures > 1:
+                    self._tell_now_and_then(f"{operation}: {fault.why}; trying again")
                 # All threads that call this operation wait, because AWS counts their calls together.
                 wait = min(2.0**failures / 2, _LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311
                 pace.slow_down(self._monotonic() + wait)
@@ -229,14 +242,23 @@ class Calls:
                 self._paces[operation] = _Pace(self.rate_of(operation))
             return self._paces[operation]
 
-    def _transient(self, operation: str, error: ClientError | BotoCoreError) -> str:
-        """Return why a call failed that is worth repeating. Raises the others."""
+    def _tell_now_and_then(self, line: str) -> None:
+        with self._lock:
+            now = self._monotonic()
+            if now - self._told < _TELL_EVERY:
+                return
+            self._told = now
+        self._tell(line)
+
+    def _passing(self, operation: str, error: ClientError | BotoCoreError) -> _Passing:
+        """Return the fault if repeating the call may help. Raises the others."""
         if not isinstance(error, ClientError):
             if isinstance(error, SSLError):
                 advice = "set AWS_CA_BUNDLE to the CA certificate of the endpoint"
                 raise SourceError(f"The endpoint's TLS certificate is not accepted: {advice}, {GO_ON}") from None
             if isinstance(error, HTTPClientError | NotConnected):
-                return f"no answer ({type(error).__name__})"
+                patience = _UNREACHABLE_PATIENCE if self._reached else _FIRST_PATIENCE
+                return _Passing(f"no answer ({type(error).__name__})", patience)
             # All others are about profiles, credentials and their renewal.
             raise SourceError(f"AWS cannot be called: {error}; {_renewal()}") from None
         self._reached = True
@@ -245,7 +267,7 @@ class Calls:
         if code in _CREDENTIALS:
             raise SourceError(f"AWS does not accept the credentials ({code}): {_renewal()}") from None
         if code in _THROTTLED or status == 429:
-            return f"AWS throttles the calls ({code})"
+            return _Passing(f"AWS throttles the calls ({code})", _PATIENCE)
         if code in _DENIED or status in (401, 403):
             raise Denied(operation, f"{code}: allow {action_of(operation)}") from None
         if code == "ResourceNotFoundException":
@@ -255,7 +277,7 @@ class Calls:
             self._not_served[operation] = code if not code.isdigit() else f"HTTP status {status}"
             raise NotServed(operation, self._not_served[operation]) from None
         if status >= 500:
-            return f"AWS fails ({code})"
+            return _Passing(f"AWS fails ({code})", _PATIENCE)
         if code in _REJECTED or status == 400:
             raise Rejected(operation, code) from None
         raise SourceError(f"{operation} fails ({code}, HTTP status {status})") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.importing.sources.aws.calls import NotThere
+from thingmint.importing.sources.aws.calls import Denied, NotServed, NotThere
 from thingmint.importing.sources.aws.listing import Listing
 from thingmint.importing.sources.aws.reading import GONE, Made, Region, micros
 from thingmint.services.imports import Result
@@ -60,6 +60,7 @@ def policy(region: Region, entry: Entry) -> Made:
     if all(version["id"] != default for version in versions):
         # Another version became the default between the two calls, and this one was deleted.
         versions.append({"id": default, "document": policy["policyDocument"], "created_at": None})
+    results += _other_targets(region, name)
     tags, of_tags = region.tags(policy["policyArn"])
     item = region.item(
         "policy",
@@ -71,6 +72,17 @@ def policy(region: Region, entry: Entry) -> Made:
         tags=tags,
     )
     return Made([item], [*results, *of_tags])
+
+
+def _other_targets(region: Region, name: str) -> list[Result]:
+    """Return results about Amazon Cognito identities. Certificates and groups are asked for their policies later."""
+    try:
+        targets, _ = region.calls.page("ListTargetsForPolicy", "targets", policyName=name)
+    except (Denied, NotServed) as error:
+        return region.once(error, "targets of policies")
+    others = [target for target in targets if ":cert/" not in target and ":thinggroup/" not in target]
+    reason = "it is not a certificate or a thing group, and Amazon Cognito identities are not served here"
+    return [Result("attachment", "refused", region.subject(f"{name}: {other[:200]}"), reason) for other in others]
 
 
 def template(region: Region, entry: Entry) -> Made:

@@ -30,6 +30,7 @@ READ = (
     "ListPrincipalThings",
     "ListPrincipalThingsV2",
     "ListTagsForResource",
+    "ListTargetsForPolicy",
 )
 """The operations that read what is imported."""
 

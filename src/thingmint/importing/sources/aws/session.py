@@ -15,7 +15,7 @@ from thingmint.importing.sources.aws.calls import WORKERS, Calls
 from thingmint.importing.sources.aws.source import AwsSource
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from botocore.client import BaseClient
 
@@ -34,10 +34,11 @@ def open_account(
     regions: Sequence[str] = (),
     endpoint_url: str | None = None,
     rate: float | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> AwsSource:
     """Return the source for regions of an account; without regions, for that of the profile or the environment.
 
-    Raises SourceError.
+    ``tell`` takes lines for people while calls fail. Raises SourceError.
     """
     session = _session(profile)
     regions = regions or _region_of(session)
@@ -53,7 +54,7 @@ def open_account(
     host = urlsplit(server).hostname or ""
     return AwsSource(
         regions,
-        lambda region: Calls(connect(region), rate),
+        lambda region: Calls(connect(region), rate, tell=tell),
         server="AWS" if host.endswith(_AWS) else server,
         rate=rate,
     )
