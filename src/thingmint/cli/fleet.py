@@ -18,6 +18,7 @@ from thingmint.settings import ConfigError
 if TYPE_CHECKING:
     from thingmint.cli.fleet_runner import Wanted
     from thingmint.fleet.devices import Pattern
+    from thingmint.settings import Settings
 
 app = typer.Typer(help="Make devices for a production line; write all devices to files.", no_args_is_help=False)
 
@@ -128,7 +129,9 @@ def create(
         key=key,
     )
     options = Options(out, dry_run, format == "zip", remove_keys, progress=sys.stderr.isatty())
-    report = _run(wanted, options, data_dir)
+    settings = settings_for(data_dir)
+    own = [name for name, each in settings.server_certificates_in_force().items() if "mqtt" in each.listeners]
+    report = {**_run(wanted, options, settings), "other_server_certificates": own}
     if output == "json":
         print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
     else:
@@ -180,7 +183,7 @@ def export(
         console().print(f"  {what.replace('_', ' ')}: {count}", markup=False)
 
 
-def _run(wanted: Wanted, options: Any, data_dir: Path | None) -> dict[str, Any]:
+def _run(wanted: Wanted, options: Any, settings: Settings) -> dict[str, Any]:
     """The report. Ends the command with status 1 if not all devices are made."""
     from thingmint.admin import AdminError
     from thingmint.cli.fleet_runner import Stopped, create
@@ -189,7 +192,7 @@ def _run(wanted: Wanted, options: Any, data_dir: Path | None) -> dict[str, Any]:
     from thingmint.importing.csv_rows import UnreadableTable
 
     try:
-        return asyncio.run(create(wanted, settings_for(data_dir), options))
+        return asyncio.run(create(wanted, settings, options))
     except DevicesUnusable as error:
         for flaw in error.flaws:
             print(f"thingmint: {flaw}", file=sys.stderr)
@@ -243,5 +246,8 @@ def _print(report: dict[str, Any]) -> None:
     out.print(f"  {report['directory']}/NAME/  key.pem, certificate.pem and csr.pem of each device", markup=False)
     out.print(f"  {report['directory']}/ca.pem  the root that devices trust", markup=False)
     out.print(f"  {report['directory']}/manifest.csv  the list of devices", markup=False)
+    if report["other_server_certificates"]:
+        names = ", ".join(report["other_server_certificates"])
+        out.print(f"Devices that are shown the certificate of {names} need the root of its CA instead of ca.pem.")
     if "zip" in report:
         out.print(f"  {report['zip']}  all of it", markup=False)

@@ -16,6 +16,7 @@ from thingmint.cli.reaching import reach
 from thingmint.domain.ids import new_uuid
 from thingmint.fleet.devices import NUMBER, DeviceList, DevicesUnusable, Pattern, count_rows
 from thingmint.fleet.folder import FolderError, RunFolder
+from thingmint.importing.sources.scratch import Scratch
 from thingmint.instance.layout import DataDirectory
 from thingmint.settings import ConfigError
 
@@ -183,22 +184,21 @@ async def _check_all(local: Reached, devices: DeviceList, target: _Json, progres
     """Raises DevicesUnusable. Nothing is made for a run of which some devices cannot be made."""
     task = progress.add_task("checking", total=devices.count)
     flaws: list[str] = []
-    things: dict[str, str] = {}
+    things = Scratch()
     for batch in _batches(devices.devices(), _CHECKED_AT_ONCE):
         given = [{"place": each.place, "name": each.name, "parameters": dict(each.parameters)} for each in batch]
         found = (await local.call("fleet.check", **target, devices=given))["devices"]
         for device, checked in zip(batch, found, strict=True):
             flaw, thing = checked["flaw"], checked["thing"]
-            if thing in things:
-                flaw = f"its thing would be {thing}, as that of {things[thing]}"
-            elif thing:
-                things[thing] = device.name
+            if thing and things.seen(thing, b"") != "new":
+                flaw = f"its thing would be {thing}, as that of an earlier device"
             if flaw is not None:
                 flaws.append(f"device {device.number}, {device.name}: {flaw}")
         progress.advance(task, len(batch))
         if len(flaws) > _SHOWN:
             break
     progress.remove_task(task)
+    things.close()
     if flaws:
         raise DevicesUnusable(flaws[:_SHOWN], more=len(flaws) > _SHOWN)
 

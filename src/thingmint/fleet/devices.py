@@ -8,6 +8,7 @@ from string import Formatter
 from typing import TYPE_CHECKING
 
 from thingmint.importing.csv_rows import UnreadableTable
+from thingmint.importing.sources.scratch import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -106,16 +107,16 @@ class DeviceList:
 
     def check_names(self) -> None:
         """Raises DevicesUnusable if devices have no usable name, or the same name."""
-        seen: set[str] = set()
+        seen = Scratch()
         flaws: list[str] = []
         for device in self.devices():
             if not _NAME.fullmatch(device.name) or device.name in RESERVED:
                 flaws.append(f"device {device.number} would be named {device.name[:80]!r}: {NAME_RULE}")
-            elif device.name.casefold() in seen:
+            elif seen.seen(device.name.casefold(), b"") != "new":
                 flaws.append(f"device {device.number} would be named {device.name}, as another device is")
-            seen.add(device.name.casefold())
             if len(flaws) == _MAX_FLAWS:
                 break
+        seen.close()
         if flaws:
             raise DevicesUnusable(flaws, more=len(flaws) == _MAX_FLAWS)
 

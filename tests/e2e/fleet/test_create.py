@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from tests.e2e.fleet.support import made_devices
 from tests.e2e.material import secret_forms
 from tests.e2e.provisioning.support import Device, Identity
 from tests.e2e.yandex.clients import Cloud
+from thingmint.fleet import folder
+from thingmint.fleet.durable_files import write_durably
 
 if TYPE_CHECKING:
     import subprocess
@@ -131,7 +134,7 @@ def test_nothing_is_made_if_one_device_cannot_be(factory: RunningServer, tmp_pat
     refused = _create(factory, out, "--template", "lamp", "--csv", table)
     assert refused.returncode == 1
     assert "device 2, device-000002: ThingName must be" in refused.stderr
-    assert "device 3, device-000003: its thing would be lamp-fine, as that of device-000001" in refused.stderr
+    assert "device 3, device-000003: its thing would be lamp-fine, as that of an earlier device" in refused.stderr
     assert "none of the run's devices was made" in refused.stderr
     assert not out.exists()
 
@@ -175,3 +178,40 @@ def test_a_run_of_another_instance_is_not_gone_on_with(factory: RunningServer, t
     other = in_process("fleet", "create", "--out", out, *lamps, "--count", "1", "--data-dir", tmp_path / "other")
     assert other.returncode == 1
     assert "1 of 1 devices are made" in other.stderr
+
+
+@pytest.mark.parametrize("file", ["key.pem", "csr.pem", "certificate.pem"])
+def test_a_full_disk_stops_the_run_until_there_is_space(
+    factory: RunningServer, out: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    lamps, written = _lamps(), 0
+
+    def full(path: Path, content: bytes) -> None:
+        nonlocal written
+        written += path.name == file
+        if written > 70:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write_durably(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "write_durably", full)
+        stopped = _create(factory, out, *lamps, "--count", "120")
+    assert stopped.returncode == 1
+    assert ".pem: No space left on device" in stopped.stderr
+    assert "the same command goes on from there" in stopped.stderr
+    ended = _create(factory, out, *lamps, "--count", "120")
+    assert ended.returncode == 0, ended.stderr
+    devices = made_devices(out)
+    assert len(devices) == 120
+    for device in devices:
+        device.check()
+
+
+def test_devices_may_need_another_root(factory: RunningServer, out: Path) -> None:
+    setting = {"fleet": {"certificate": "c.pem", "key": "k.pem", "listeners": ["mqtt"]}}
+    environment = {"THINGMINT_SERVER_CERTIFICATES": json.dumps(setting)}
+    made = in_process(
+        "fleet", "create", "--out", out, *_lamps(), "--count", "1", "--data-dir", factory.data_dir, env=environment
+    )
+    assert made.returncode == 0, made.stderr
+    assert "certificate of server-certificates.fleet need the root of its CA instead of ca.pem" in made.stdout

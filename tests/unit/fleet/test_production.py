@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +12,16 @@ from cryptography import x509
 
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore, AuditLog
-from thingmint.domain.errors import Conflict, NotFound, Unsupported
+from thingmint.domain.errors import Conflict, NotFound, ProvisioningRefused, Unsupported
 from thingmint.domain.ids import new_uuid
 from thingmint.fleet.keys import make_csr, make_key
 from thingmint.fleet.production import Production
 from thingmint.services.fleet_runs import forget_old_fleet_runs
+from thingmint.services.hooks import Hook, HookTable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tests.world import World
 
 pytestmark = pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
@@ -233,3 +237,35 @@ async def test_a_batch_has_one_audit_record_with_its_counts(world: World) -> Non
     first = ours[counts.index(("RegisterFleetDevices", 2, 0))]
     assert first["parameters"] == {"template": "lamp", "devices": "2"}
     assert len(first["resources"]) == len(set(first["resources"])) == 5  # with the policy that the first batch made
+
+
+class _Hook(HookTable):
+    """A hook that overrides a parameter, and refuses one device."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.asked: list[Mapping[str, object]] = []
+
+    async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
+        self.asked.append(question)
+        if question["clientId"] == "d2":
+            raise ProvisioningRefused("denied", "Access Denied")
+        return {"Site": "factory"}
+
+
+async def test_the_templates_hook_is_asked_about_each_device(world: World) -> None:
+    hook = _Hook()
+    world.environment = replace(world.environment, hooks=hook)
+    commands, run = await _production(world, AttributePayload={"site": {"Ref": "Site"}})
+    target = f"arn:aws:lambda:us-east-1:{OURS.account}:function:ask"
+    await world.aws("UpdateProvisioningTemplate", templateName="lamp", preProvisioningHook={"targetArn": target})
+    answer = await commands.register(run=run, done=0, devices=[_device(0), _device(1)])
+    assert (await world.aws("DescribeThing", thingName="lamp-s1"))["attributes"] == {"site": "factory"}
+    asked = [(each["clientId"], each["certificateId"], each["parameters"]) for each in hook.asked]
+    assert asked == [
+        (f"d{place}", made["certificate_id"], {"Serial": f"s{place}"}) for place, made in enumerate(answer["devices"])
+    ]
+    refused = (await commands.register(run=run, done=2, devices=[_device(2), _device(3)]))["refused"]
+    assert (refused["name"], refused["reason"]) == ("d2", "Access Denied")
+    assert await world.count("registrations") == 2
+    assert world.environment.counts["certificates_discarded"] == 2
