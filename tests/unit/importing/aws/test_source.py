@@ -236,16 +236,22 @@ def test_regions_come_one_after_the_other() -> None:
 def test_it_says_beforehand_how_long_it_takes() -> None:
     account = furnished()
     source = source_of(account, rate=None)
-    assert list(source.check()) == [2, 4, 5]
-    assert source.total() == 5
-    assert source.notice() == "About 5 certificates, 10 a second: about 1 minute."
-    source._certificates = 1_000_000
-    assert source.notice() == "About 1,000,000 certificates, 10 a second: about 28 hours."
+    assert list(source.check()) == [2, 4, 5, 7, 8, 10, 11]
+    assert source.total() == 11
+    assert source.notice() == (
+        "About 5 certificates, 3 policies, 3 thing groups, 10 a second: the whole import takes about 1 minute."
+    )
+    source._counts = {"certificate": 1_000_000, "policy": 3, "group": 0}
+    assert source.notice() == (
+        "About 1,000,000 certificates, 3 policies, 10 a second: the whole import takes about 28 hours."
+    )
     assert "as fast as the server answers" in source_of(account, rate=0).notice()
 
 
-def test_batches_tell_how_many_certificates_they_have() -> None:
-    assert sum(batch.size for batch in read(source_of(furnished()))) == 5
+def test_batches_tell_how_much_of_the_total_they_are() -> None:
+    source = source_of(furnished())
+    assert list(source.check())
+    assert sum(batch.size for batch in read(source)) == source.total()
 
 
 def test_the_identity_is_that_of_the_account_and_its_regions() -> None:

@@ -38,6 +38,12 @@ _SECTIONS = (
     "members",
     "certificates",
 )
+_COUNTED = {
+    "certificate": (fleet.CERTIFICATES, "certificates"),
+    "policy": (definitions.POLICIES, "policies"),
+    "group": (fleet.THING_GROUPS, "thing groups"),
+}
+"""The kinds that take calls for each item, with their lists and nouns."""
 _DONE = "done"
 _NOWHERE = {"marker": None, "after": None, "group": None, "token": None}
 """The parts of a place within a section. Every place has all of them, so that none is left of an earlier place."""
@@ -88,7 +94,7 @@ class AwsSource:
         self._stopped = False
         # A batch takes some seconds, so that a kill repeats no more.
         self._at_once = _AT_ONCE if rate == 0 else max(1, min(_AT_ONCE, round(2 * (rate or documented_rate("")))))
-        self._certificates: int | None = None
+        self._counts: dict[str, int] | None = None
         self.origin = f"{server}, {', '.join(self._regions)}"
 
     def identity(self) -> str:
@@ -97,39 +103,40 @@ class AwsSource:
         return hashlib.sha256(" ".join([self._server, account, *self._regions]).encode()).hexdigest()
 
     def check(self) -> Iterator[int]:
-        """Count the certificates, for the time that the import takes. Yields now and then how many there are so far."""
-        count = 0
+        """Count what takes calls of its own, for `notice`. Yields now and then how many there are so far."""
+        counts = dict.fromkeys(_COUNTED, 0)
         for region in self._regions:
-            marker: str | None = None
-            while True:
-                listing = fleet.CERTIFICATES
-                try:
-                    calls = self._region(region).calls
-                    entries, marker = calls.page(listing.operation, listing.key, marker, **listing.given)
-                except CallError:
-                    break  # a result will tell of it
-                count += len(entries)
-                yield count
-                if marker is None:
-                    break
-        self._certificates = count
+            for kind, (listing, _) in _COUNTED.items():
+                marker: str | None = None
+                while True:
+                    try:
+                        calls = self._region(region).calls
+                        entries, marker = calls.page(listing.operation, listing.key, marker, **listing.given)
+                    except CallError:
+                        break  # a result will tell of it
+                    counts[kind] += len(entries)
+                    yield sum(counts.values())
+                    if marker is None:
+                        break
+        self._counts = counts
 
     def total(self) -> int | None:
-        """Return the number of certificates, which take nearly all of the time; None before they are counted."""
-        return self._certificates
+        """Return the number of certificates, policies and groups; None before they are counted."""
+        return sum(self._counts.values()) if self._counts is not None else None
 
     def notice(self) -> str:
         """Return how long the import takes, for people."""
-        count = self._certificates or 0
+        counts = self._counts or {}
+        nouns = [f"{count:,} {_COUNTED[kind][1]}" for kind, count in counts.items() if count or kind == "certificate"]
         rate = documented_rate("DescribeCertificate") if self._rate is None else self._rate
         if not rate:
-            return f"About {count:,} certificates, as fast as the server answers."
-        return f"About {count:,} certificates, {rate:g} a second: about {_duration(count / rate)}."
+            return f"About {', '.join(nouns)}, as fast as the server answers."
+        seconds = sum(counts.values()) / rate
+        return f"About {', '.join(nouns)}, {rate:g} a second: the whole import takes about {_duration(seconds)}."
 
     def batches(self, place: Place) -> Generator[Batch]:
         for batch in in_batches(self._entries(place), min(MAX_ITEMS, 2 * self._at_once)):
-            certificates = sum(item["kind"] == "certificate" for item in batch.items)
-            yield replace(batch, size=certificates)
+            yield replace(batch, size=sum(item["kind"] in _COUNTED for item in batch.items))
 
     def stop(self) -> None:
         """End ``check`` and ``batches`` soon, with a SourceError. Called from another thread."""
