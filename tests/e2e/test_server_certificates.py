@@ -393,6 +393,30 @@ def test_bad_files_leave_the_old_certificate_in_force(tmp_path: Path, company: C
         until(lambda: everywhere() == {expected})
 
 
+def test_clients_that_say_nothing_to_grpc_are_closed(tmp_path: Path, company: Company) -> None:
+    """With a certificate for a host name, the server waits for the name before it passes the connection on."""
+    pair = company.pair("iot.example.org")
+    with serving(tmp_path, f'[server_certificates."iot.example.org"]\n{pair.toml}') as served:
+        address = ("127.0.0.1", served.server.ports["grpc"])
+
+        def connections() -> float:
+            families = text_string_to_metric_families(httpx.get(f"{served.server.http_url}/metrics").text)
+            samples = next(family.samples for family in families if family.name == "thingmint_connections")
+            return next(each.value for each in samples if each.labels["listener"] == "grpc")
+
+        for sent in (b"", b"\x16\x03\x01"):
+            with socket.create_connection(address, PATIENCE) as sock:
+                sock.sendall(sent)
+                until(lambda: connections() == 1)
+            until(lambda: connections() == 0)
+        for sent in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+            with socket.create_connection(address, 4 * PATIENCE) as sock:
+                sock.sendall(sent)
+                assert len(sock.recv(100)) <= 7  # an alert at most
+            until(lambda: connections() == 0)
+        assert serial(served.server, "grpc", "iot.example.org", company.root) == pair.serial
+
+
 def test_settings_change_at_sighup(tmp_path: Path, company: Company) -> None:
     first, second = company.pair("localhost"), company.pair("localhost")
     with serving(tmp_path, "") as served:

@@ -155,6 +155,25 @@ def test_a_renewal_of_the_own_certificate_leaves_the_others(server: Server) -> N
     assert shown.by_name["iot.example.org"][0].covers("iot.example.org")
 
 
+def test_host_names_that_no_certificate_covers_are_logged_once(server: Server, tmp_path: Path) -> None:
+    server.write()
+    (tmp_path / "named").mkdir()
+    named = Server(tmp_path / "named")
+    named.write()
+    table = {"certificate": named.certificate, "key": named.key, "names": ["a.test"], "check_names": False}
+    server.start(server_certificates={"named": table})
+
+    def renewed(*hostnames: str) -> list[tuple[str, list[str]]]:
+        with capture_logs() as logs:
+            server.tls.renew(hostnames)
+        return [(each["setting"], each["names"]) for each in logs if each["log_level"] == "warning"]
+
+    assert renewed("localhost", "127.0.0.1", "a.test") == []
+    assert renewed("localhost", "b.test", "192.0.2.1") == [("server-certificate", ["b.test", "192.0.2.1"])]
+    assert renewed("localhost", "b.test", "192.0.2.1") == []
+    assert renewed("a.test", "127.0.0.1") == [("server-certificate", ["127.0.0.1"])]
+
+
 def test_a_change_of_the_same_size_and_time_is_noticed(server: Server) -> None:
     server.write()
     server.start()

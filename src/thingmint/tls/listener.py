@@ -24,6 +24,7 @@ from thingmint.domain.server_certificates import (
     ShownCertificates,
     at_name,
     choose_shown,
+    name_in,
 )
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.mqtt.tls.contexts import build_context
@@ -149,14 +150,18 @@ class ListenerTLS:
         self._warn_of_names()
 
     def _warn_of_names(self) -> None:
-        """Names the host names that clients of another certificate cannot use."""
+        """Logs the host names that a default certificate does not cover, if they changed."""
+        others = {name for each in self._placed for name in each.names}
+        names = [name for name in self._hostnames if name_in(others, name.lower()) is None]
         for each in self._placed:
-            covered = [name for name in self._hostnames if each.certificate.covers(name.lower())]
-            missing = [name for name in self._hostnames if name not in covered and not (covered and is_loopback(name))]
-            if not each.names and missing != self._uncovered.get(each.setting):
-                if missing:
-                    _log.warning("server_certificate_not_for_all_names", setting=each.setting, names=missing)
-                self._uncovered[each.setting] = missing
+            if each.names:
+                continue
+            covered = [name for name in names if each.certificate.covers(name.lower())]
+            # Certificates from elsewhere do not cover this machine's own addresses.
+            missing = [name for name in names if name not in covered and not (covered and is_loopback(name))]
+            if missing and missing != self._uncovered.get(each.setting):
+                _log.warning("server_certificate_not_for_all_names", setting=each.setting, names=missing)
+            self._uncovered[each.setting] = missing
 
     def seconds_until_due(self) -> float:
         """Seconds until the last third of the certificate's lifetime begins."""
