@@ -181,6 +181,10 @@ def export(
     console().print(f"Exported account {report['account']} to {out}", markup=False)
     for what, count in report["counts"].items():
         console().print(f"  {what.replace('_', ' ')}: {count}", markup=False)
+    if left := report["certificates_left_out"]:
+        console().print(f"Left out {left} certificates that are not ACTIVE, as an import would make them so.")
+    if report["counts"].get("registries") or report["counts"].get("brokers"):
+        console().print("Passwords are not exported: what connects with one needs a new one after an import.")
 
 
 def _run(wanted: Wanted, options: Any, settings: Settings) -> dict[str, Any]:

@@ -33,8 +33,9 @@ async def export(settings: Settings, account: str, format: str, out: Path, *, pr
             begun = await local.call("fleet.export_start", account=account, format=format)
             with Progress(*columns, console=Console(stderr=True), disable=not progress) as shown:
                 exporter = _Exporter(local, begun["account"], begun["regions"], folder, shown)
-                counts = await (exporter.as_csv() if format == "csv" else exporter.as_yandex())
-        report = {"format": format, **begun, "counts": dict(counts)}
+                left_out = await (exporter.as_csv() if format == "csv" else exporter.as_yandex())
+        counts = dict(exporter.counts)
+        report = {"format": format, **begun, "counts": counts, "certificates_left_out": left_out}
         await asyncio.to_thread(folder.finish, report)
     finally:
         folder.close()
@@ -51,9 +52,10 @@ class _Exporter:
         self._folder = folder
         self._progress = progress
         self._task = progress.add_task("exporting", total=None)
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
-    async def as_csv(self) -> Counter[str]:
+    async def as_csv(self) -> int:
+        """Returns how many certificates were left out."""
         files = CsvExport(self._folder)
         for region in self._regions:
             for what in _DEFINITIONS:
@@ -69,9 +71,10 @@ class _Exporter:
             files.owner("registry", registry)
             async for device in self._rows("devices", parent=registry["id"]):
                 files.device(device)
-        return self._counts
+        return files.left_out
 
-    async def as_yandex(self) -> Counter[str]:
+    async def as_yandex(self) -> int:
+        """Returns how many certificates were left out."""
         files = YandexExport(self._folder)
         async for broker in self._rows("brokers"):
             files.owner("broker", broker)
@@ -82,7 +85,7 @@ class _Exporter:
                 lists.device(device)
             lists.close()
         files.close()
-        return self._counts
+        return files.left_out
 
     async def _sorted(self, what: str, region: str) -> list[_Json]:
         """All definitions of a kind, those of groups from the roots down: there are few."""
@@ -96,6 +99,6 @@ class _Exporter:
             )
             for row in page["rows"]:
                 yield row
-            self._counts[what] += len(page["rows"])
+            self.counts[what] += len(page["rows"])
             self._progress.advance(self._task, len(page["rows"]))
             after = page["after"]

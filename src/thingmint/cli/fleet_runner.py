@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 _BATCH = 50
 _CHECKED_AT_ONCE = 100
+_MAX_PARAMETERS = 100_000  # characters in a batch: the admin socket takes lines of 1 MiB
 _SHOWN = 10  # devices that cannot be made
 _DEFAULT_NAME = "device-{n:06}"
 
@@ -264,8 +264,17 @@ async def _ahead(
             await coming
 
 
-def _batches(devices: Iterator[Device], size: int) -> Iterator[list[Device]]:
-    while batch := list(islice(devices, size)):
+def _batches(devices: Iterator[Device], most: int) -> Iterator[list[Device]]:
+    batch: list[Device] = []
+    size = 0
+    for device in devices:
+        length = sum(map(len, device.parameters.values()))
+        if batch and (len(batch) == most or size + length > _MAX_PARAMETERS):
+            yield batch
+            batch, size = [], 0
+        batch.append(device)
+        size += length
+    if batch:
         yield batch
 
 

@@ -85,6 +85,8 @@ class CsvExport:
         self._table = folder.open("devices.csv")
         self._definitions = folder.open("definitions.jsonl")
         self._folders: set[str] = set()
+        self.left_out = 0
+        """Certificates of registries and brokers that are not ACTIVE: an import would make them so."""
         self._write_row((*COLUMNS, *SHOWN_COLUMNS))
 
     def definition(self, item: Mapping[str, Any]) -> None:
@@ -96,7 +98,8 @@ class CsvExport:
         if owner["folder"] not in self._folders:
             self._folders.add(owner["folder"])
             self.definition({"kind": "folder", "id": owner["folder"]})
-        certificates = [{"pem": each["pem"], "created_at": each["created_at"]} for each in owner["certificates"]]
+        certificates = [{"pem": each["pem"], "created_at": each["created_at"]} for each in _active(owner)]
+        self.left_out += len(owner["certificates"]) - len(certificates)
         self.definition({"kind": noun, **owner, "certificates": certificates})
 
     def thing(self, region: str, thing: Mapping[str, Any]) -> None:
@@ -191,6 +194,8 @@ class YandexExport:
 
     def __init__(self, folder: ExportFolder) -> None:
         self._folder = folder
+        self.left_out = 0
+        """Certificates that are not ACTIVE. The layout has no status, so an import would make them ACTIVE."""
         self._lists = {"registry": JsonList(folder, "registries.json"), "broker": JsonList(folder, "brokers.json")}
 
     def owner(self, noun: str, owner: Mapping[str, Any]) -> None:
@@ -218,8 +223,9 @@ class YandexExport:
                 "certificate_data": each["pem"],
                 "created_at": _time(each["created_at"]),
             }
-            for each in owner["certificates"]
+            for each in _active(owner)
         ]
+        self.left_out += len(owner["certificates"]) - len(rows)
         self._folder.write(name, orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n")
 
 
@@ -242,6 +248,10 @@ class RegistryFiles:
     def close(self) -> None:
         self._devices.close()
         self._aliases.close()
+
+
+def _active(owner: Mapping[str, Any]) -> list[Json]:
+    return [each for each in owner["certificates"] if each["status"] == "ACTIVE"]
 
 
 def _common(owner: Mapping[str, Any]) -> Json:

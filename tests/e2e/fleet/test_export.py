@@ -7,6 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
@@ -77,8 +79,8 @@ def data(tmp_path: Path) -> Path:
     fleet.add_devices(registry, 55)
     for number in range(5):
         fleet.add_device(registry, f"m{number}", certificates=number % 3, description="a meter")
-    fleet.write(tmp_path / "yandex")
-    _ran("import", "yandex", tmp_path / "yandex", "--data-dir", data)
+    fleet.write(tmp_path / "given")
+    _ran("import", "yandex", tmp_path / "given", "--data-dir", data)
     return data
 
 
@@ -89,6 +91,13 @@ def _policy(action: str) -> str:
 def _arn_of(iot: Any, group: str) -> str:
     arn: str = iot.describe_thing_group(thingGroupName=group)["thingGroupArn"]
     return arn
+
+
+def _bound_certificate(export: Path) -> str:
+    """The id of a certificate of some device."""
+    rows = next(rows for path in export.glob("device-certs-*/*.json") if (rows := json.loads(path.read_text())))
+    der = x509.load_pem_x509_certificate(rows[0]["certificate_data"].encode())
+    return der.fingerprint(SHA256()).hex()
 
 
 def _account(data: Path) -> str:
@@ -182,3 +191,20 @@ def test_an_incomplete_export_has_another_name(data: Path, tmp_path: Path) -> No
     with (out / "devices.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["name"]: row["serial"] for row in rows}["lamp-1"] == "S1"
+
+
+def test_certificates_that_must_not_connect_stay_out_of_yandex_layout(data: Path, tmp_path: Path) -> None:
+    with running_server(data) as server:
+        iot = iot_client(server)
+        id = _bound_certificate(tmp_path / "given")
+        iot.update_certificate(certificateId=id, newStatus="REVOKED")
+        iot.close()
+    for format in ("yandex", "csv"):
+        out = tmp_path / format
+        report = json.loads(
+            _ran("fleet", "export", "--format", format, "--out", out, "--data-dir", data, "--output", "json")
+        )
+        assert report["certificates_left_out"] == (1 if format == "yandex" else 0)
+    assert not [path for path in (tmp_path / "yandex").rglob("*.json") if id in path.read_text()]
+    with (tmp_path / "csv" / "devices.csv").open(newline="") as file:
+        assert [row["status"] for row in csv.DictReader(file) if row["certificate_id"] == id] == ["REVOKED"]

@@ -235,3 +235,22 @@ def test_definitions_must_be_items(tmp_path: Path, line: str) -> None:
     source = _source(tmp_path, [{"name": "a"}], definitions=tmp_path / "definitions.jsonl")
     with pytest.raises(SourceError, match=r"definitions.jsonl, line 2: it must be a JSON object whose kind is one of"):
         list(source.batches({}))
+
+
+def test_a_certificate_of_a_device_that_is_not_active_stays_out(tmp_path: Path) -> None:
+    """An import binds certificates, which makes them ACTIVE: a revoked one must not connect again."""
+    rows = [
+        {"name": "a", "registry": "are1", "device_id": "are2", "certificate": _PEM, "status": "REVOKED"},
+        {"name": "a", "registry": "are1", "device_id": "are2", "certificate": _OTHER_PEM, "status": "ACTIVE"},
+    ]
+    (batch,) = _source(tmp_path, rows).batches({})
+    (device,) = batch.items
+    assert [each["pem"] for each in device["certificates"]] == [_OTHER_PEM.strip()]
+    assert [(each.outcome, each.subject) for each in batch.results] == [("refused", "row 1: a")]
+
+
+def test_other_statuses_become_inactive(tmp_path: Path) -> None:
+    rows = [{"name": "a", "certificate": _PEM, "status": "PENDING_ACTIVATION"}]
+    (batch,) = _source(tmp_path, rows).batches({})
+    assert batch.items[1]["status"] == "INACTIVE"
+    assert [each.reason for each in batch.results] == ["it is INACTIVE here instead of PENDING_ACTIVATION"]

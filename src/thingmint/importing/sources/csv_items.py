@@ -13,6 +13,7 @@ import orjson
 from thingmint.domain.certificates import parse_certificate, parse_fingerprint, parse_issued_certificate
 from thingmint.domain.errors import DomainError, Invalid
 from thingmint.domain.keys import FLEET_KEYS
+from thingmint.domain.status import Status
 from thingmint.importing.batches import MAX_BYTES, MAX_ITEMS, MAX_ROWS, Batch
 from thingmint.importing.sources.csv_columns import ATTRIBUTE, SERIAL_ATTRIBUTE
 from thingmint.importing.sources.json_rows import micros_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from thingmint.importing.batches import Item, Place
     from thingmint.importing.sources.scratch import Scratch
 
-_STATUSES = ("ACTIVE", "INACTIVE", "REVOKED")
+_KEPT = (Status.ACTIVE, Status.INACTIVE, Status.REVOKED)
 _YES, _NO = ("true", "yes", "1"), ("false", "no", "0", "")
 _MAX_PEM = 64 * 1024
 _ID_DIGITS = b"0123456789abcdefghijklmnopqrstuv"
@@ -141,6 +142,8 @@ class RowReader:
         self._see_certificate(gathered, cells, region, name, about)
         if is_done:
             return
+        if (status := _status(cells)) not in _KEPT:
+            gathered.results.append(Result("certificate", "noted", about, f"it is INACTIVE here instead of {status}"))
         item = self._certificate_item(cells, name, region, about)
         gathered.certificates.append(item)
         gathered.weight += 6 + len(item["policies"])
@@ -207,9 +210,7 @@ class RowReader:
     def _certificate_item(self, cells: Mapping[str, str], name: str, region: str, about: str) -> dict[str, Any]:
         pem = self._pem(cells["certificate"])
         parse_issued_certificate(pem, "certificate", FLEET_KEYS)
-        status = cells.get("status", "").upper() or "ACTIVE"
-        if status not in _STATUSES:
-            raise Refused("certificate", f"its status must be one of {', '.join(_STATUSES)}")
+        status = _status(cells)
         exclusive = cells.get("exclusive", "").lower()
         if exclusive not in (*_YES, *_NO):
             raise Refused("certificate", "exclusive must be true or false")
@@ -222,7 +223,7 @@ class RowReader:
             "region": region,
             "name": about,  # what its results are about
             "pem": pem,
-            "status": status,
+            "status": status if status in _KEPT else Status.INACTIVE,
             "mode": mode if ca is not None else "SNI_ONLY",
             "ca": ca,
             "created_at": _time(cells),
@@ -248,7 +249,10 @@ class RowReader:
             cell = hashlib.sha256(cells["certificate"].encode()).hexdigest()
             if self._scratch.seen(f"bound {cell}", b"") != "new":
                 raise Refused("certificate", "an earlier row has the same certificate")
-            if not is_done:
+            if (status := _status(cells)) is not Status.ACTIVE:
+                reason = f"its status is {status}, and a device's certificate can only come ACTIVE: it was left out"
+                gathered.results.append(Result("certificate", "refused", about, reason))
+            elif not is_done:
                 pem = self._pem(cells["certificate"])
                 parse_certificate(pem, "certificate", FLEET_KEYS, bound=True)
                 certificates = [{"pem": pem, "fingerprint": None, "created_at": created_at}]
@@ -308,6 +312,14 @@ def _object(cells: Mapping[str, str], column: str) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(each, str) for each in value.values()):
         raise Invalid(column, 'must be a JSON object whose values are texts, such as {"site": "north"}')
     return value
+
+
+def _status(cells: Mapping[str, str]) -> Status:
+    """The status of the certificate, ACTIVE if there is none. Raises Refused."""
+    try:
+        return Status(cells.get("status", "").upper() or Status.ACTIVE)
+    except ValueError:
+        raise Refused("certificate", f"its status must be one of {', '.join(_KEPT)}") from None
 
 
 def _time(cells: Mapping[str, str]) -> int | None:
