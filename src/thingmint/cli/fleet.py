@@ -161,7 +161,8 @@ def export(
 ) -> None:
     """Write the devices of an account to files, with everything but secrets: no private keys and no passwords.
 
-    thingmint import csv DIR/devices.csv and thingmint import yandex DIR take them.
+    thingmint import csv DIR/devices.csv --definitions DIR/definitions.jsonl takes the one format, and thingmint import
+    yandex DIR the other.
     """
     from thingmint.admin import AdminError
     from thingmint.cli.fleet_exporter import export as run
