@@ -150,7 +150,7 @@ def _rate(text: str) -> float | None:
 @app.command(
     epilog="\b\nExamples:\n  thingmint import csv devices.csv --dry-run --report findings.jsonl\n"
     "  thingmint import csv export/devices.csv --definitions export/definitions.jsonl\n"
-    "\n\b\nColumns:\n  name, certificate (a PEM, or a file in the table's directory), status; policies and groups, with\n"
+    "\n\b\nColumns:\n  name, certificate (a PEM, or a file in the table's directory), status; policies, groups, with\n"
     "  spaces between names; type, serial, attributes (JSON) or attributes.NAME, exclusive, ca, mode, created_at,\n"
     "  region. For devices of Yandex IoT Core also registry, device_id, description, topic_aliases (JSON)."
 )
