@@ -64,6 +64,9 @@ class StubAccount:
         self.meta = self
         self.service_model = _MODEL
 
+    def close(self) -> None:
+        """As a client has it."""
+
     def arn(self, resource: str) -> str:
         return f"arn:aws:iot:{self.region}:{ACCOUNT}:{resource}"
 

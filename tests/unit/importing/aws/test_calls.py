@@ -206,6 +206,6 @@ def test_a_list_that_never_ends_stops_the_import() -> None:
 
 def test_calls_end_when_the_import_does() -> None:
     calls = calls_of(StubAccount())
-    calls.close()
+    calls.end()
     with pytest.raises(SourceError, match="stopped"):
         calls.call("ListThings")

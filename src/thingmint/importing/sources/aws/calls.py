@@ -173,9 +173,14 @@ class Calls:
         self.answered: set[str] = set()
         """The operations that had a result."""
 
-    def close(self) -> None:
-        """End the calls of other threads."""
+    def end(self) -> None:
+        """End the calls of other threads soon, with a SourceError."""
         self._closed.set()
+
+    def close(self) -> None:
+        """Close the connections. Call it when no thread makes a call any more."""
+        self.end()
+        self._client.close()
 
     def rate_of(self, operation: str) -> float:
         """Return the calls a second, 0 for no limit."""

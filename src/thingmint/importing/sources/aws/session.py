@@ -50,7 +50,9 @@ def open_account(
             raise SourceError(f"AWS cannot be called: {error}") from None
 
     # The endpoint may also be in AWS_ENDPOINT_URL_IOT or in a profile.
-    server = str(connect(regions[0]).meta.endpoint_url)
+    client = connect(regions[0])
+    server = str(client.meta.endpoint_url)
+    client.close()
     host = urlsplit(server).hostname or ""
     return AwsSource(
         regions,

@@ -105,19 +105,15 @@ class AwsSource:
     def check(self) -> Iterator[int]:
         """Count what takes calls of its own, for `notice`. Yields now and then how many there are so far."""
         counts = dict.fromkeys(_COUNTED, 0)
-        for region in self._regions:
-            for kind, (listing, _) in _COUNTED.items():
-                marker: str | None = None
-                while True:
-                    try:
-                        calls = self._region(region).calls
-                        entries, marker = calls.page(listing.operation, listing.key, marker, **listing.given)
-                    except CallError:
-                        break  # a result will tell of it
-                    counts[kind] += len(entries)
-                    yield sum(counts.values())
-                    if marker is None:
-                        break
+        try:
+            for region in self._regions:
+                for kind, (listing, _) in _COUNTED.items():
+                    for count in _page_sizes(self._region(region).calls, listing):
+                        counts[kind] += count
+                        yield sum(counts.values())
+        except SourceError:
+            self._close()
+            raise
         self._counts = counts
 
     def total(self) -> int | None:
@@ -142,7 +138,7 @@ class AwsSource:
         """End ``check`` and ``batches`` soon, with a SourceError. Called from another thread."""
         self._stopped = True
         for region in list(self._opened.values()):
-            region.calls.close()
+            region.calls.end()
 
     def _entries(self, place: Place) -> Iterator[_Entry]:
         region, section = place.get("region", self._regions[0]), place.get("section", _SECTIONS[0])
@@ -160,9 +156,14 @@ class AwsSource:
                 yield None, (), {**_NOWHERE, "region": self._regions[-1], "section": _DONE}, 0
             finally:
                 for opened in self._opened.values():
-                    opened.calls.close()
-                self._opened = {}
+                    opened.calls.end()
                 pool.shutdown(cancel_futures=True)
+                self._close()
+
+    def _close(self) -> None:
+        for opened in self._opened.values():
+            opened.calls.close()
+        self._opened = {}
 
     def _section(self, region: Region, name: str, place: Place, pool: ThreadPoolExecutor) -> Iterator[_Entry]:
         here: Place = {**_NOWHERE, "region": region.name, "section": name}
@@ -186,7 +187,7 @@ class AwsSource:
         if name not in self._opened:
             self._opened[name] = Region(name, self._open(name))
             if self._stopped:
-                self._opened[name].calls.close()
+                self._opened[name].calls.end()
         return self._opened[name]
 
     def _account_in(self, region: str) -> str | None:
@@ -201,6 +202,18 @@ class AwsSource:
             if entries and len(parts := str(entries[0].get(arn)).split(":")) > 4:
                 return parts[4]
         return None
+
+
+def _page_sizes(calls: Calls, listing: Listing) -> Iterator[int]:
+    marker: str | None = None
+    while True:
+        try:
+            entries, marker = calls.page(listing.operation, listing.key, marker, **listing.given)
+        except CallError:
+            return  # a result will tell of it
+        yield len(entries)
+        if marker is None:
+            return
 
 
 def _listed(
