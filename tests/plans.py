@@ -73,7 +73,6 @@ UNINDEXED: Mapping[str, str] = {
     "SELECT region FROM account_regions": "an account has few regions",
     "SELECT accounts.id, accounts.name": "the caller asks for all accounts",
     "SELECT folders.id, folders.account": "an account has 1,000 folders at most",
-    "SELECT imports.id": "few imports are of the same things",
     "SELECT principals.id": "at start: the administrator of the instance",
     "SELECT id, secret FROM credentials": "a change of the master key changes all secrets",
     "SELECT name, sha256 FROM instance_keys": "three keys",

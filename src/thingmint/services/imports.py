@@ -60,7 +60,7 @@ _UNFINISHED = (
     f"{IMPORTS.select}WHERE account = $1 AND source = $2 AND identity = $3 AND finished_at IS NULL "
     "ORDER BY created_at DESC LIMIT 1"
 )
-_NEWEST = f"{IMPORTS.select}ORDER BY created_at DESC, id LIMIT $1"
+_NEWEST = f"{IMPORTS.select}ORDER BY created_at DESC, id DESC LIMIT $1"
 _ADD_FINDING = (
     "INSERT INTO import_findings (import, number, kind, outcome, subject, reason) VALUES ($1, $2, $3, $4, $5, $6)"
 )

@@ -16,7 +16,7 @@ CREATE TABLE imports (
 );
 
 CREATE INDEX imports_by_age ON imports (created_at, id);
-CREATE INDEX imports_by_identity ON imports (account, source, identity);
+CREATE INDEX imports_by_identity ON imports (account, source, identity, created_at);
 
 CREATE TABLE import_findings (
     import BYTEA NOT NULL REFERENCES imports (id),
