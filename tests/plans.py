@@ -70,6 +70,7 @@ UNINDEXED: Mapping[str, str] = {
     "SELECT leases.name": "there is one lease for each kind of background work",
     "SELECT name FROM hostnames": "an instance has few host names",
     "SELECT account_hostnames.account": "an instance has few host names",
+    "SELECT imports.id": "the newest 1,000, along an index",
     "SELECT region FROM account_regions": "an account has few regions",
     "SELECT accounts.id, accounts.name": "the caller asks for all accounts",
     "SELECT folders.id, folders.account": "an account has 1,000 folders at most",
