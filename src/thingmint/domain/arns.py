@@ -10,6 +10,8 @@ from thingmint.domain.errors import Invalid, NotFound
 # The last group allows every character that a name in AWS IoT can have.
 _ARN = re.compile(r"arn:aws:iot:([a-z0-9-]{1,63}):([0-9]{12}):([a-z]{1,32})/([A-Za-z0-9_+=,.@:-]{1,128})")
 
+_ROLE_ARN = re.compile(r"arn:aws:iam::([0-9]{12}):role/(?:[\w+=,.@-]+/)*([\w+=,.@-]+)", re.ASCII)
+
 
 class Scope(NamedTuple):
     """An account and region. Ids are unique and visible only within one of them."""
@@ -41,3 +43,11 @@ def parse_arn(scope: Scope, text: str, field: str, *kinds: str) -> tuple[str, st
     if (account, region) != scope:
         raise NotFound(kind, name)
     return kind, name
+
+
+def parse_role_arn(text: str, field: str) -> tuple[str, str]:
+    """Return the account and the name of an IAM role. Raises Invalid if ``text`` is not the ARN of one."""
+    match = _ROLE_ARN.fullmatch(text)
+    if match is None:
+        raise Invalid(field, "must be the ARN of an IAM role")
+    return match[1], match[2]

@@ -26,6 +26,7 @@ _TABLES = {
     "policy": ("device_policies", "name"),
     "provisioningtemplate": ("provisioning_templates", "name"),
     "cacert": ("ca_certificates", "certificate"),
+    "rolealias": ("role_aliases", "name"),
 }
 TAGGABLE = tuple(_TABLES)
 """The kinds of resources that can have tags."""

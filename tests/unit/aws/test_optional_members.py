@@ -63,6 +63,7 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
     await world.aws("CreateThingGroup", thingGroupName="group")
     template = {"templateName": "template", "templateBody": json.dumps(TEMPLATE), "provisioningRoleArn": ROLE}
     await world.aws("CreateProvisioningTemplate", **template)
+    await world.aws("CreateRoleAlias", roleAlias="alias", roleArn=ROLE)
     ca = new_issuer("Root", now=NOW)
     registered = await world.aws("RegisterCACertificate", caCertificate=ca.pem, certificateMode="SNI_ONLY")
     thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "another"}}
@@ -72,6 +73,7 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
         "DescribeCACertificate": {"certificateId": registered["certificateId"]},
         "DescribeCertificate": {"certificateId": await world.certificate()},
         "DescribeProvisioningTemplate": {"templateName": "template"},
+        "DescribeRoleAlias": {"roleAlias": "alias"},
         "DescribeThing": {"thingName": "thing"},
         "DescribeThingGroup": {"thingGroupName": "group"},
         "DescribeThingType": {"thingTypeName": "type"},

@@ -7,6 +7,7 @@ from thingmint.aws.operations import (  # noqa: F401 - importing them fills OPER
     certificates,
     device_policies,
     endpoint,
+    role_aliases,
     tags,
     templates,
     thing_groups,

@@ -1,0 +1,12 @@
+-- Role aliases: the names by which devices ask the credential provider for the credentials of a role.
+
+CREATE TABLE role_aliases (
+    account TEXT NOT NULL,
+    region TEXT NOT NULL,
+    name TEXT NOT NULL,
+    role_arn TEXT NOT NULL,
+    credential_duration BIGINT NOT NULL,    -- seconds
+    created_at BIGINT NOT NULL,
+    modified_at BIGINT NOT NULL,
+    PRIMARY KEY (account, region, name)
+);
