@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable
 from thingmint.domain.messages import Message
+from thingmint.domain.mqtt_topics import is_topic_name
 from thingmint.domain.yandex_topics import broker_topic
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS, check_publish
 from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
-from thingmint.mqtt.protocol.topics import is_topic_name
 from thingmint.services.authentication_decisions import parts_of_session_name, session_name
 from thingmint.services.messages import Connection, RetainedMessage
 from thingmint.store.table import from_micros, to_micros

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from thingmint.domain.messages import NO_PROPERTIES, MessageProperties
+from thingmint.domain.mqtt_topics import is_topic_name
 from thingmint.mqtt.protocol import properties as tables
 from thingmint.mqtt.protocol.packets import (
     Auth,
@@ -27,7 +28,6 @@ from thingmint.mqtt.protocol.packets import (
 )
 from thingmint.mqtt.protocol.properties import Table, read_properties
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
-from thingmint.mqtt.protocol.topics import is_topic_name
 from thingmint.mqtt.protocol.wire import ALLOWED, FROM_RETURN_CODE, SUBACK_3, PacketType, Reader, malformed
 
 if TYPE_CHECKING:

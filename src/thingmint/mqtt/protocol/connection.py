@@ -32,7 +32,7 @@ from thingmint.mqtt.protocol.packets import (
 )
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.mqtt.protocol.sending import Sender
-from thingmint.mqtt.protocol.topics import InboundAliases
+from thingmint.mqtt.protocol.topic_aliases import InboundAliases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from thingmint.domain.mqtt_topics import TOPIC_BYTES, TOPIC_SLASHES, is_topic_filter, parse_shared, within
 from thingmint.domain.yandex_topics import MAX_TOPIC
 from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.packets import ConnAck
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
-from thingmint.mqtt.protocol.topics import is_topic_filter, parse_shared, within
 
 if TYPE_CHECKING:
     from thingmint.mqtt.protocol.packets import (
@@ -50,8 +50,8 @@ class Limits:
     filters_per_subscribe: int = 8
     payload_bytes: int = 128 * _KIB
     client_id_bytes: int = 128
-    topic_bytes: int = 256
-    topic_slashes: int = 7
+    topic_bytes: int = TOPIC_BYTES
+    topic_slashes: int = TOPIC_SLASHES
 
     def keep_alive_for(self, connect: Connect) -> int:
         """Returns the keep-alive to use: the client's within the limits; the longest if the client asks for none."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from thingmint.domain.mqtt_topics import is_topic_name
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
-from thingmint.mqtt.protocol.topics import is_topic_name
 from thingmint.mqtt.protocol.wire import (
     Reader,
     malformed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from thingmint.mqtt.protocol.encoder import encode, encode_publish
 from thingmint.mqtt.protocol.packets import Auth, ConnAck, Disconnect, PubAck, SubAck, UnsubAck
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.topics import OutboundAliases
+from thingmint.mqtt.protocol.topic_aliases import OutboundAliases
 from thingmint.mqtt.protocol.wire import ALLOWED, MAX_REMAINING_LENGTH, TO_RETURN_CODE, PacketType
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thingmint.domain.mqtt_topics import matches
 from thingmint.mqtt.broker.topics import FilterTree
-from thingmint.mqtt.protocol.topics import matches
 
 from .embedded.helpers import naive_match
 

@@ -9,9 +9,9 @@ from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
+from thingmint.domain.mqtt_topics import matches
 from thingmint.mqtt.broker.messages import expires_at, size_of, with_remaining_expiry
 from thingmint.mqtt.broker.topics import is_wildcard
-from thingmint.mqtt.protocol.topics import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from thingmint.domain.messages import NO_PROPERTIES, Message
+from thingmint.domain.mqtt_topics import matches
 from thingmint.mqtt.broker.upstream.connection import UpstreamConnection
 from thingmint.mqtt.protocol.packets import SubscriptionRequest
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.topics import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from thingmint.domain.messages import NO_PROPERTIES
+from thingmint.domain.mqtt_topics import is_topic_name
 from thingmint.mqtt.broker.topics import split_shared
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.topics import is_topic_name
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope

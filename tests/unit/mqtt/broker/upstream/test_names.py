@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.messages import NO_PROPERTIES, MessageProperties
+from thingmint.domain.mqtt_topics import is_topic_filter, is_topic_name, matches
 from thingmint.mqtt.broker.upstream.names import RABBITMQ, STANDARD, Dialect, Names, is_acceptable
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.mqtt.protocol.topics import is_topic_filter, is_topic_name, matches
 
 HOME = Scope("123456789012", "us-east-1")
 

@@ -1,15 +1,17 @@
-"""Topic names and filters (MQTT 5, 4.7) by the rules of AWS IoT, and topic aliases (3.3.2.3.4)."""
+"""Topic names and filters (MQTT 5, 4.7) by the rules of AWS IoT."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
-
 _SHARE = "$share/"
 _RESERVED = "$aws/"
 _BASIC_INGEST = "$aws/rules/"
 _MAX_BYTES = 65_535
+
+# AWS IoT's limits for devices.
+TOPIC_BYTES = 256
+TOPIC_SLASHES = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,46 +98,3 @@ def _without_prefix(topic: str) -> str:
     if topic.startswith(_BASIC_INGEST):
         return "".join(topic.split("/", 3)[3:])
     return topic
-
-
-class InboundAliases:
-    """The topic aliases that the client sets."""
-
-    __slots__ = ("_maximum", "_topics")
-
-    def __init__(self, maximum: int) -> None:
-        self._maximum = maximum
-        self._topics: dict[int, str] = {}
-
-    def resolve(self, topic: str, alias: int) -> str:
-        """Returns the topic of a PUBLISH with an alias, and stores new aliases. Raises ProtocolError."""
-        if alias > self._maximum:
-            raise ProtocolError(Reason.TOPIC_ALIAS_INVALID, "a topic alias is above the maximum")  # MQTT-3.3.2-9
-        if not topic:
-            known = self._topics.get(alias)
-            if known is None:
-                raise ProtocolError(Reason.PROTOCOL_ERROR, "an unknown topic alias")
-            return known
-        self._topics[alias] = topic
-        return topic
-
-
-class OutboundAliases:
-    """The topic aliases that the server sets: the first topics get one, and keep it."""
-
-    __slots__ = ("_maximum", "_numbers")
-
-    def __init__(self, maximum: int) -> None:
-        self._maximum = maximum
-        self._numbers: dict[str, int] = {}
-
-    def known(self, topic: str) -> int | None:
-        return self._numbers.get(topic)
-
-    def next(self) -> int | None:
-        """Returns a free alias, if any. Call ``keep`` after it was sent to the client."""
-        number = len(self._numbers) + 1
-        return number if number <= self._maximum else None
-
-    def keep(self, topic: str, alias: int) -> None:
-        self._numbers[topic] = alias

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tables import each_row
-from thingmint.mqtt.protocol.topics import (
+from thingmint.domain.mqtt_topics import (
     SharedFilter,
     count_slashes,
     is_topic_filter,
