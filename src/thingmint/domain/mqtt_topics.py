@@ -54,6 +54,12 @@ def parse_shared(filter: str) -> SharedFilter | None:
     return SharedFilter(group, inner)
 
 
+def unshared(filter: str) -> str:
+    """Returns the filter without ``$share/GROUP/``."""
+    shared = parse_shared(filter)
+    return filter if shared is None else shared.filter
+
+
 def matches(filter: str, topic: str) -> bool:
     """True if a well-formed filter, without ``$share/GROUP/``, matches a topic name.
 

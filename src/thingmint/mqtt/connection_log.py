@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from thingmint.metrics import Metrics
     from thingmint.mqtt.peer import Peer
     from thingmint.services.authentication_decisions import AcceptedOwner
+    from thingmint.services.device_permissions import DevicePermissions, Refusal
 
 
 _STATUS = 0x87  # the reason code "Not authorized" (MQTT 5, 2.4)
@@ -139,6 +140,12 @@ class ConnectionLog:
         elif first:
             who = {**_who(peer, caller), **facts}
             _log.warning("refused", action=f"iot:{action}", resource=resource, why=why, closest=explain(), **who)
+
+    def denied(self, peer: Peer, caller: Caller, permissions: DevicePermissions, refusal: Refusal) -> None:
+        """Logs what a connected device may not do."""
+        resource = permissions.resource(refusal.action, refusal.name)
+        explain = functools.partial(permissions.explain, refusal)
+        self.refused(peer, caller, refusal.action, resource, str(refusal.decision), explain)
 
     def provisioned(self, context: RequestContext, outcome: Outcome, **facts: object) -> None:
         """Logs a request on a provisioning topic, accepted or rejected."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.messages import Message
+from thingmint.domain.mqtt_topics import unshared
 from thingmint.mqtt.broker.interface import Subscription
 from thingmint.mqtt.broker.topics import is_wildcard
 from thingmint.mqtt.client_traffic import MAX_REFUSALS, NONE, ClientTraffic
@@ -14,7 +14,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.provisioning import provisioning_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
     from thingmint.access.context import Caller
     from thingmint.mqtt.client_traffic import Host
@@ -26,15 +26,13 @@ if TYPE_CHECKING:
     from thingmint.mqtt.provisioning import ProvisioningRequest, ProvisioningTopics
     from thingmint.mqtt.slices import Slices
     from thingmint.services.authentication_decisions import Accepted
-    from thingmint.services.device_permissions import Action
+    from thingmint.services.device_permissions import Refusal
 
 
 _MAX_SUBSCRIPTIONS = 50  # AWS IoT's quota for one connection
 
 # The gateway answers requests on these topics, only to the connection that asked. The broker gets no subscription.
 _OWN_TOPICS = ("$aws/certificates/", "$aws/provisioning-templates/")
-_EVENTS = "$aws/events/"
-_RESERVED = "$aws/"
 
 
 class Traffic(ClientTraffic):
@@ -62,7 +60,8 @@ class Traffic(ClientTraffic):
     def publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:
         """Returns None, or a coroutine to await before the next event."""
         topic = packet.topic
-        if not self._may_publish(topic, retain=packet.retain):
+        if (refusal := self.permissions.publish(topic, retain=packet.retain)) is not None:
+            self._refused(refusal)
             self._refuse_publish(packet, Reason.NOT_AUTHORIZED)
             return None
         if topic[0] != "$":
@@ -130,10 +129,11 @@ class Traffic(ClientTraffic):
     # From the broker.
 
     def _name_for_client(self, message: Message) -> str | None:
-        if self.permissions.allows("Receive", message.topic):
+        refusal = self.permissions.receive(message.topic)
+        if refusal is None:
             return message.topic
         if self._note("Receive", message.topic):
-            self._log_denial("Receive", message.topic)
+            self._refused(refusal)
         return None
 
     # Changes of the device's permissions.
@@ -148,30 +148,25 @@ class Traffic(ClientTraffic):
     async def recheck_subscriptions(self, slices: Slices) -> str | None:
         """Returns why the connection must be closed: the policies now deny a subscription. None if they allow all."""
         permissions = self.permissions
-        refused: list[str] = []
+        refused: list[tuple[str, Refusal]] = []
 
         def check_filters() -> Iterator[None]:
             for filter in sorted(self._filters):
-                if not permissions.allows("Subscribe", _plain(filter)):
-                    refused.append(filter)
+                if (refusal := permissions.subscribe(filter)) is not None:
+                    refused.append((filter, refusal))
                     return
                 yield
 
         await slices.finish(self.scope.account, self, check_filters())
         if not refused:
             return None
-        self._log_denial("Subscribe", _plain(refused[0]))
-        return f"the policies no longer allow to subscribe to {refused[0]}"
+        filter, refusal = refused[0]
+        self._refused(refusal)
+        return f"the policies no longer allow to subscribe to {filter}"
 
     @property
     def caller(self) -> Caller:
         return device_caller(self.scope, self._fingerprint, self._client_id)
-
-    def _may_publish(self, topic: str, *, retain: bool) -> bool:
-        if topic[0] == "$" and (topic.startswith(_EVENTS) or not topic.startswith(_RESERVED)):
-            self._refused("Publish", topic, "the topic is reserved for the service itself", tuple)
-            return False
-        return self._allowed("Publish", topic) and (not retain or self._allowed("RetainPublish", topic))
 
     def _refuse_publish(self, packet: Publish, reason: Reason) -> None:
         # As AWS does: MQTT 3.1.1 cannot refuse a message, so the connection is closed. MQTT 5 gets PUBACK with the
@@ -183,12 +178,13 @@ class Traffic(ClientTraffic):
 
     def _authorize_subscription(self, request: SubscriptionRequest) -> Reason | None:
         """Returns the reason code for SUBACK, or None if the broker decides."""
-        filter = _plain(request.filter)
-        if filter.startswith("$") and not filter.startswith(_RESERVED):
-            return Reason.TOPIC_FILTER_INVALID
-        if not self._allowed("Subscribe", filter):
+        refusal = self.permissions.subscribe(request.filter)
+        if refusal is not None:
+            if refusal.reserved:
+                return Reason.TOPIC_FILTER_INVALID
+            self._refused(refusal)
             return Reason.NOT_AUTHORIZED
-        if filter.startswith(_OWN_TOPICS):
+        if unshared(request.filter).startswith(_OWN_TOPICS):
             return Reason(min(request.qos, 1))
         if request.filter not in self._filters and len(self._filters) >= _MAX_SUBSCRIPTIONS:
             return Reason.QUOTA_EXCEEDED
@@ -204,7 +200,9 @@ class Traffic(ClientTraffic):
     async def _provision(self, request: ProvisioningRequest, payload: bytes) -> None:
         assert self._provisioning is not None
         # Checked first: if the device may not receive the reply, a new key would be lost.
-        if not all(self._allowed("Receive", topic) for topic in request.replies):
+        refusal = next(filter(None, map(self.permissions.receive, request.replies)), None)
+        if refusal is not None:
+            self._refused(refusal)
             return
         topic, reply = await self._provisioning.answer(
             request, payload, self._peer.address, self._client_id, self.scope, self.caller
@@ -213,22 +211,6 @@ class Traffic(ClientTraffic):
             self._warn("reply_larger_than_device_takes", topic)
         self._host.flush()
 
-    def _allowed(self, action: Action, name: str) -> bool:
-        if self.permissions.allows(action, name):
-            return True
-        self._log_denial(action, name)
-        return False
-
-    def _log_denial(self, action: Action, name: str) -> None:
-        permissions = self.permissions
-        self._refused(action, name, permissions.why(action, name), partial(permissions.explanation, action, name))
-
-    def _refused(self, action: Action, name: str, why: str, explain: Callable[[], Sequence[str]]) -> None:
+    def _refused(self, refusal: Refusal) -> None:
         self._refusals += 1
-        resource = self.permissions.resource(action, name)
-        self._connection_log.refused(self._peer, self.caller, action, resource, why, explain)
-
-
-def _plain(filter: str) -> str:
-    """Returns the filter to authorize. AWS authorizes a shared subscription by the part after the group."""
-    return filter.split("/", 2)[2] if filter.startswith("$share/") else filter
+        self._connection_log.denied(self._peer, self.caller, self.permissions, refusal)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,6 +19,7 @@ from thingmint.mqtt.broker.limits import AccountBudgets, Bound, WillLimits
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.connection_log import device_caller
 from thingmint.services.authentication_decisions import Accepted
+from thingmint.services.device_permissions import RESERVED_TOPIC, Refusal
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
@@ -197,21 +197,12 @@ class Wills:
             return
         permissions, caller = accepted.permissions, device_caller(scope, accepted.fingerprint, pending.client_id)
         if message.topic.startswith(_RESERVED):
-            resource = permissions.resource("Publish", message.topic)
-            why = "the topic is reserved for the service itself"
-            self._connection_log.refused(peer, caller, "Publish", resource, why)
+            refusal: Refusal | None = Refusal("Publish", message.topic, RESERVED_TOPIC, reserved=True)
+        else:
+            refusal = permissions.publish(message.topic, retain=message.retain)
+        if refusal is not None:
+            self._connection_log.denied(peer, caller, permissions, refusal)
             return
-        for action in ("Publish", "RetainPublish") if message.retain else ("Publish",):
-            if not permissions.allows(action, message.topic):
-                self._connection_log.refused(
-                    peer,
-                    caller,
-                    action,
-                    permissions.resource(action, message.topic),
-                    permissions.why(action, message.topic),
-                    partial(permissions.explanation, action, message.topic),
-                )
-                return
         published: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
 
         def done(reason: Reason) -> None:

@@ -7,7 +7,6 @@ allow it to connect. A listener passes an AuthenticationRequest, and converts th
 from __future__ import annotations
 
 import functools
-from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,8 +15,6 @@ import orjson
 from thingmint.domain.certificates import key_flaw
 from thingmint.domain.errors import MalformedPolicy, Throttled
 from thingmint.domain.ids import has_form_of_id
-from thingmint.domain.policies import Allow
-from thingmint.domain.policies.device_keys import certificate_context
 from thingmint.domain.status import Status
 from thingmint.domain.yandex_topics import TopicOwner
 from thingmint.services.authentication_decisions import (
@@ -30,7 +27,7 @@ from thingmint.services.authentication_decisions import (
 from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.compiled_policies import PolicySet, PolicySets, read_documents
 from thingmint.services.device_facts import look_up
-from thingmint.services.device_permissions import DevicePermissions
+from thingmint.services.device_permissions import DeviceContext, DevicePermissions
 from thingmint.services.owner_authentication import PasswordLogin
 
 if TYPE_CHECKING:
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import Certificate
-    from thingmint.domain.policies import ContextValue
     from thingmint.services.authentication_decisions import AuthenticationRequest, Decision
     from thingmint.services.ca_certificates import CaState
     from thingmint.services.compiled_policies import PolicyKey
@@ -168,7 +164,7 @@ class DeviceAuthenticator:
             device = found.device
             if device is None:
                 return self._unknown(request, found.elsewhere)
-            flaw, expires_at = _flaw(device, self._clock())
+            flaw, expires_at = certificate_flaw(device, self._clock())
             if flaw is not None:
                 return Rejected(RejectionReason.NOT_AUTHORIZED, flaw, device.scope, facts=_ca_facts(device))
             if device.bound_to is not None and self._may_be_owner(request):
@@ -207,9 +203,14 @@ class DeviceAuthenticator:
         self, request: AuthenticationRequest, device: DeviceFacts, policies: PolicySet, expires_at: datetime | None
     ) -> Accepted | Rejected:
         scope, facts = device.scope, _ca_facts(device)
-        permissions = DevicePermissions(policies, _variables(request, device, policies), self._clock)
-        if request.connecting is not None and (rejected := _reject_connect(request, scope, permissions, facts)):
-            return rejected
+        context = context_of(request, device)
+        permissions = DevicePermissions(policies, context.variables(policies.mentions), self._clock)
+        if request.connecting is not None:
+            assert request.client_id is not None, "a device that opens a session has a client id"
+            refusal = permissions.connect(request.client_id, context)
+            if refusal is not None:
+                explain = functools.partial(permissions.explain, refusal)
+                return Rejected(RejectionReason.NOT_AUTHORIZED, str(refusal.decision), scope, explain, facts)
         return Accepted(
             scope,
             device.fingerprint,
@@ -236,25 +237,7 @@ def _accept_password(login: PasswordLogin) -> AcceptedOwner | Rejected:
     return AcceptedOwner(owner.scope, owner.topics, None, login.password_id, owner.dependencies)
 
 
-def _reject_connect(
-    request: AuthenticationRequest, scope: Scope, permissions: DevicePermissions, facts: Mapping[str, object] | None
-) -> Rejected | None:
-    """Return the refusal unless the policies allow iot:Connect on the client id."""
-    will_topic, client_id = request.will_topic, request.client_id
-    further: dict[str, ContextValue] = {
-        "iot:ConnectAttributes": request.connecting,
-        "iot:LastWillTopic": None if will_topic is None else permissions.resource("Publish", will_topic),
-        "iot:DomainName": request.host_name,
-    }
-    assert client_id is not None, "a device that opens a session has a client id"
-    decision = permissions.decide("Connect", client_id, further)
-    if isinstance(decision, Allow):
-        return None
-    explain = functools.partial(permissions.explanation, "Connect", client_id, further)
-    return Rejected(RejectionReason.NOT_AUTHORIZED, str(decision), scope, explain, facts)
-
-
-def _flaw(device: DeviceFacts, now: datetime) -> tuple[str | None, datetime | None]:
+def certificate_flaw(device: DeviceFacts, now: datetime) -> tuple[str | None, datetime | None]:
     """Return what is wrong with the certificate, or None and the time when its validity ends."""
     if device.registration is None:
         assert device.claim is not None
@@ -313,21 +296,14 @@ def _facts(status: str, gates: bool) -> Mapping[str, object]:
     return MappingProxyType({"ca_status": status, "ca_status_gates_devices": gates})
 
 
-def _variables(request: AuthenticationRequest, device: DeviceFacts, policies: PolicySet) -> Mapping[str, ContextValue]:
-    """Return the values of policy variables. Costly ones are included only if the policies may use them."""
-    thing, mentions = device.thing, policies.mentions
-    variables: dict[str, ContextValue] = {"iot:Connection.Thing.IsAttached": thing is not None}
-    if request.client_id is not None:
-        variables["iot:ClientId"] = request.client_id
-    if thing is not None:
-        variables["iot:Connection.Thing.ThingName"] = thing.name
-        variables["iot:Connection.Thing.ThingTypeName"] = thing.type
-        if "attributes" in mentions:
-            for name, value in thing.attributes.items():
-                variables[f"iot:Connection.Thing.Attributes[{name}]"] = value
-    if "address" in mentions and request.address:
-        variables["aws:SourceIp"] = ip_address(request.address)
-    if "certificate" in mentions:
-        der = device.certificate.der if device.certificate is not None else request.certificate
-        variables |= certificate_context(der) if der is not None else {}
-    return variables
+def context_of(request: AuthenticationRequest, device: DeviceFacts) -> DeviceContext:
+    """Return the facts about the device, and about its connection as far as ``request`` has them."""
+    return DeviceContext(
+        device.thing,
+        request.client_id,
+        device.certificate.der if device.certificate is not None else request.certificate,
+        request.address or None,
+        request.host_name,
+        request.connecting,
+        request.will_topic,
+    )

@@ -97,11 +97,11 @@ def test_explanations_name_statements_that_almost_allow() -> None:
     given = permissions(
         {**allow("Publish", "topic/a"), "Sid": "OnlyA"}, {**allow("Publish", "topic/no"), "Effect": "Deny"}
     )
-    assert given.why("Publish", "b") == "no statement allows it"
+    assert str(given.decide("Publish", "b")) == "no statement allows it"
     assert given.explanation("Publish", "b") == [
         "statement OnlyA of policy p: would allow it, but the resource does not match"
     ]
-    assert given.why("Publish", "no") == "explicit deny in statement 2 of policy p"
+    assert str(given.decide("Publish", "no")) == "explicit deny in statement 2 of policy p"
     assert given.explanation("Publish", "no")[0] == "statement 2 of policy p: denies it"
     assert given.explanation("Connect", "c") == [
         f"none of the policies (p) names iot:Connect; allow it on {ARN}client/c"
