@@ -28,6 +28,8 @@ class Operation:
       the other parts. Operations whose input names the resource have no ``find``: their API authorizes them first.
     - ``prepare(change, input, *found)`` is awaited outside of any transaction: parsing, hashing, keys, signing, hooks.
     - ``apply(tx, change, input, *found, *prepared)`` does the work and returns the answer. It may run more than once.
+    - ``finish(change, input, result)`` makes the answer from the result of ``apply``, outside of the transaction. Only
+      operations that read have it: work on what was read, which would keep the transaction open.
     - ``discard(change, prepared, error)`` is called if what was prepared is not used: because of the error, or because
       an earlier call has the answer (``error`` is None). After Unavailable or CancelledError, the change may have been
       made nevertheless.
@@ -41,6 +43,7 @@ class Operation:
     find: Callable[..., Awaitable[Any]] | None = None
     prepare: Callable[..., Awaitable[Any]] | None = None
     discard: Callable[[Any, Any, BaseException | None], None] | None = None
+    finish: Callable[..., Awaitable[Any]] | None = None
     secret: bool = False
 
 
@@ -71,7 +74,8 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
     """The operation's answer. Raises DomainErrors."""
     gated = operation.find is not None or recorder is not None
     if not (gated or operation.writes or operation.prepare is not None):
-        return await store.read(lambda tx: operation.apply(tx, change, given))
+        result = await store.read(lambda tx: operation.apply(tx, change, given))
+        return result if operation.finish is None else await operation.finish(change, given, result)
     prepared: tuple[Any, ...] = ()
     repeated = False
 

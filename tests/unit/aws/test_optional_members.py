@@ -13,6 +13,7 @@ from botocore.model import ServiceModel
 
 from tests.issuers import new_issuer
 from tests.unit.vectors import NOW
+from tests.world import OURS
 from thingmint.aws.contract import load_contract
 from thingmint.aws.operations import OPERATIONS
 
@@ -32,6 +33,16 @@ TEMPLATE = {
 }
 # In AWS's guide, these are present and empty for things without attributes.
 EMPTY_AT_AWS = {"DescribeThing .attributes", "ListThings .things[].attributes"}
+# In the answer of AWS's guide, "missingContextValues" is present and empty.
+EMPTY_AT_AWS |= {
+    f"TestAuthorization .authResults[].{path}"
+    for path in (
+        "allowed.policies",
+        "denied.implicitDeny.policies",
+        "denied.explicitDeny.policies",
+        "missingContextValues",
+    )
+}
 
 
 def containers(shape: Any, path: str = "") -> Iterator[str]:
@@ -66,12 +77,15 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
     await world.aws("CreateRoleAlias", roleAlias="alias", roleArn=ROLE)
     ca = new_issuer("Root", now=NOW)
     registered = await world.aws("RegisterCACertificate", caCertificate=ca.pem, certificateMode="SNI_ONLY")
+    certificate = await world.certificate()
+    base = f"arn:aws:iot:{OURS.region}:{OURS.account}:"
+    asked = {"actionType": "PUBLISH", "resources": [f"{base}topic/a"]}
     thing = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "another"}}
     return {
         "CreateKeysAndCertificate": {},
         "CreateProvisioningClaim": {"templateName": "template"},
         "DescribeCACertificate": {"certificateId": registered["certificateId"]},
-        "DescribeCertificate": {"certificateId": await world.certificate()},
+        "DescribeCertificate": {"certificateId": certificate},
         "DescribeProvisioningTemplate": {"templateName": "template"},
         "DescribeRoleAlias": {"roleAlias": "alias"},
         "DescribeThing": {"thingName": "thing"},
@@ -80,6 +94,7 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
         "ListThings": {},
         "ListThingTypes": {},
         "RegisterThing": {"templateBody": json.dumps({"Resources": {"thing": thing}})},
+        "TestAuthorization": {"principal": f"{base}cert/{certificate}", "authInfos": [asked]},
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from thingmint.aws.operations import (  # noqa: F401 - importing them fills OPERATIONS
     ca_certificates,
     certificates,
+    device_decisions,
     device_policies,
     endpoint,
     role_aliases,

@@ -23,12 +23,12 @@ _PAGE_SIZE = 25
 OPERATIONS: dict[str, Operation] = {}
 """The served operations, by name."""
 
-_Apply = Callable[..., Awaitable[Result]]
+_Apply = Callable[..., Awaitable[Any]]
 
 
-def reads(name: str) -> Callable[[_Apply], _Apply]:
-    """Declares an operation that only reads."""
-    return _declare(name, writes=False)
+def reads(name: str, *, finish: _Apply | None = None) -> Callable[[_Apply], _Apply]:
+    """Declares an operation that only reads. ``finish`` makes the output from what was read."""
+    return _declare(name, writes=False, finish=finish)
 
 
 def writes(

@@ -18,7 +18,7 @@ from thingmint.domain.policies.decisions import (
     Scalar,
     StatementRef,
 )
-from thingmint.domain.policies.evaluation import MAX_FINDINGS, evaluate, evaluate_all, evaluate_any, explain
+from thingmint.domain.policies.evaluation import MAX_FINDINGS, evaluate, evaluate_all, evaluate_any, explain, naming
 from thingmint.domain.policies.statements import Kind, Policy
 
 __all__ = [
@@ -43,4 +43,5 @@ __all__ = [
     "evaluate_all",
     "evaluate_any",
     "explain",
+    "naming",
 ]

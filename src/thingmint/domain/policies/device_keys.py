@@ -151,11 +151,12 @@ def unknown_keys(policy: Policy) -> list[str]:
     Conditions and resources that depend on them never match. AWS accepts such policies: they can be meant for AWS
     features that this server does not have.
     """
-    named = dict.fromkeys(name for statement in policy.statements for name in _named(statement))
+    named = dict.fromkeys(name for statement in policy.statements for name in named_keys(statement))
     return [name for name in named if not _KNOWN.fullmatch(name)]
 
 
-def _named(statement: Statement) -> Iterator[str]:
+def named_keys(statement: Statement) -> Iterator[str]:
+    """Yield the condition keys of a statement, and the variables that have no default, as they are written."""
     nothing = Request("", "")
     if statement.resources is not None:
         yield from statement.resources.patterns.unresolved(nothing)

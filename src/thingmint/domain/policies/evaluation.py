@@ -96,7 +96,7 @@ def explain(policies: Iterable[Policy], request: Request) -> list[Finding]:
     denying: list[Finding] = []
     allowing: list[Finding] = []
     with contextlib.suppress(TooManySteps):
-        for statement in islice(_naming(policies, request), _MAX_EXPLAINED):
+        for statement in islice(naming(policies, request), _MAX_EXPLAINED):
             finding = statement.explain(request)
             if finding.effect == "Allow":
                 allowing.append(finding)
@@ -106,8 +106,8 @@ def explain(policies: Iterable[Policy], request: Request) -> list[Finding]:
     return denying + allowing
 
 
-def _naming(policies: Iterable[Policy], request: Request) -> Iterator[Statement]:
-    """Yield the statements that name the action."""
+def naming(policies: Iterable[Policy], request: Request) -> Iterator[Statement]:
+    """Yield the statements that name the request's action."""
     action = request.action.lower()
     for policy in policies:
         for statements in policy.naming(action, request):

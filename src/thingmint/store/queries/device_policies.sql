@@ -40,6 +40,29 @@ FROM (
 ) AS attached CROSS JOIN device_policies AS p
 WHERE p.account = $1 AND p.region = $2 AND p.name = attached.policy
 
+-- name: of_groups
+-- The policies of a group or of the groups of a thing, and of their ancestors, each with its document and the group that
+-- it is attached to. Parameters: account, region, thing, group; one of the last two is empty.
+WITH RECURSIVE lineage (name, parent) AS (
+    SELECT g.name, g.parent
+    FROM thing_group_members AS m CROSS JOIN thing_groups AS g
+    WHERE m.account = $1 AND m.region = $2 AND m.thing = $3 AND g.account = $1 AND g.region = $2 AND g.id = m.thing_group
+    UNION
+    SELECT g.name, g.parent
+    FROM thing_groups AS g
+    WHERE g.account = $1 AND g.region = $2 AND g.name = $4
+    UNION
+    SELECT g.name, g.parent
+    FROM lineage JOIN thing_groups AS g ON g.account = $1 AND g.region = $2 AND g.name = lineage.parent
+)
+SELECT p.name, v.document, l.name
+FROM lineage AS l CROSS JOIN device_policy_attachments AS a CROSS JOIN device_policies AS p
+    CROSS JOIN device_policy_versions AS v
+WHERE a.account = $1 AND a.region = $2 AND a.certificate = 0 AND a.thing_group = l.name
+    AND p.account = $1 AND p.region = $2 AND p.name = a.policy
+    AND v.account = $1 AND v.region = $2 AND v.policy = p.name AND v.version = p.default_version
+ORDER BY p.name, l.name
+
 -- name: document
 -- The document of a policy version. Parameters: account, region, policy, version, the policy's generation.
 SELECT v.document
