@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from thingmint.access.administration import COMMANDS
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
+from thingmint.aws.sts import SERVED as STS_OPERATIONS
 from thingmint.native.endpoints import ENDPOINTS
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.operations import SERVED as YANDEX_SERVED
@@ -70,7 +71,7 @@ def short() -> str:
     """The README's table: a row for each API."""
     aws, yandex = aws_by_noun(), yandex_by_service()
     of_aws, of_yandex = len(load_aws_contract().operations), len(load_yandex_contract().methods)
-    served = len(YANDEX_SERVED)
+    served, sts = len(YANDEX_SERVED), f". STS: {', '.join(STS_OPERATIONS)}"
     nouns = ", ".join(f"{noun} ({len(names)})" for noun, names in aws.items())
     services = ", ".join(
         f"{service.rpartition('.')[2]} ({len(names)} of {len(names) + len(missing)})"
@@ -81,8 +82,8 @@ def short() -> str:
         ("API", "served"),
         [
             (
-                "AWS IoT, signed with SigV4 (8443)",
-                f"{len(AWS_OPERATIONS)} of {of_aws} operations: {nouns}. The others answer NotImplementedException",
+                "AWS IoT and STS, signed with SigV4 (8443)",
+                f"{len(AWS_OPERATIONS)} of {of_aws} operations: {nouns}. Others answer NotImplementedException{sts}",
             ),
             (
                 "Yandex IoT Core, gRPC (9443) and REST (8443)",
@@ -118,6 +119,8 @@ def long() -> str:
         "### Not served",
         "These check the caller's credentials and the request's form, then answer NotImplementedException (501).",
         wrapped(", ".join(missing) + "."),
+        "## STS",
+        wrapped(f"{', '.join(STS_OPERATIONS)}. The others answer NotImplemented (501)."),
         "## Yandex IoT Core",
         table(
             ("service", "served", "not served: UNIMPLEMENTED (501)"),

@@ -130,6 +130,7 @@ def test_aws_env_explains_its_effect_on_a_shell(server: RunningServer) -> None:
         "AWS_DEFAULT_REGION",
         "AWS_REGION",
         "AWS_ENDPOINT_URL_IOT",
+        "AWS_ENDPOINT_URL_STS",
         "AWS_CA_BUNDLE",
     }
     assert found["AWS_DEFAULT_REGION"] == "us-east-1"
@@ -347,7 +348,11 @@ def test_certificates_and_credentials_survive_a_restart(data: Path) -> None:
         env = server.environment()
         assert registered(iot) == before[0]
         endpoint = f"https://localhost:{server.ports['api']}"
-        assert env == before[1] | {"AWS_ENDPOINT_URL_IOT": endpoint, "AWS_PAGER": ""}
+        assert env == before[1] | {
+            "AWS_ENDPOINT_URL_IOT": endpoint,
+            "AWS_ENDPOINT_URL_STS": endpoint,
+            "AWS_PAGER": "",
+        }
         assert server.token == before[2]
         assert (server.ca.read_bytes(), server.device_ca.read_bytes()) == roots
         assert [iot.describe_certificate(certificateId=cert_id)["certificateDescription"] for cert_id in made] == shown

@@ -12,6 +12,7 @@ import pytest
 from tests.documents import names_in, page, sections, tables
 from thingmint.aws.contract.model import load_contract
 from thingmint.aws.errors import COMMON_STATUS
+from thingmint.aws.sts import STATUS as STS_STATUS
 from thingmint.mqtt.payloads import Rejection
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.protocol.wire import ALLOWED, PacketType
@@ -73,6 +74,11 @@ def test_codes_of_the_aws_api() -> None:
     documented = {names_in(row["code"])[0]: int(row["HTTP"]) for row in rows("AWS API")}
     assert documented == {code: status[code] for code in used}
     assert list(documented) == sorted(documented)
+
+
+def test_codes_of_sts() -> None:
+    assert {names_in(row["code"])[0]: int(row["HTTP"]) for row in rows("STS")} == STS_STATUS
+    assert texts("aws/sts.py", "aws/query_protocol.py") >= set(STS_STATUS)
 
 
 def test_codes_of_the_yandex_api() -> None:

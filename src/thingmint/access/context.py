@@ -24,6 +24,7 @@ class Caller:
 
     ``policies`` are the principal's; ``narrowed`` are the session's or token's, which can only restrict. The first
     region is the account's home region. ``until`` is the end of a token with which another caller acts as this one.
+    ``session`` is the name of the session if the principal is a role.
     """
 
     account: str
@@ -35,6 +36,14 @@ class Caller:
     policies: tuple[Policy, ...]
     narrowed: tuple[Policy, ...] | None = None
     until: datetime | None = None
+    session: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """The caller's ARN as STS shows it: for the session of a role, that of the session."""
+        if self.session is None:
+            return self.arn
+        return f"arn:aws:sts::{self.account}:assumed-role/{self.name}/{self.session}"
 
     @property
     def groups(self) -> tuple[tuple[Policy, ...], ...]:

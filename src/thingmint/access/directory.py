@@ -41,7 +41,7 @@ _UNKNOWN_JWT = "The JWT names no key of a service account that is known here"
 
 # Single columns: loading whole records would take a fifth of a look-up's time.
 _ACTIVE = (
-    "SELECT c.kind, c.secret, c.token_sha256, c.expires_at, c.policy, p.id, p.account, p.kind, p.name "
+    "SELECT c.kind, c.secret, c.token_sha256, c.expires_at, c.policy, c.description, p.id, p.account, p.kind, p.name "
     "FROM credentials AS c JOIN principals AS p ON p.id = c.principal "
     "WHERE c.id = $1 AND c.status = 'active' AND p.status = 'active'"
 )
@@ -81,6 +81,7 @@ class _Principal:
     regions: Sequence[str]
     documents: Sequence[tuple[str, str]]
     narrowing: Sequence[tuple[str, str]] | None
+    session: str | None
 
     async def caller(self) -> Caller:
         await POLICIES.compile_ahead(Kind.IDENTITY, self.documents)
@@ -96,6 +97,7 @@ class _Principal:
             credential=self.credential,
             policies=policies,
             narrowed=narrowed if self.narrowing is not None else None,
+            session=self.session,
         )
 
 
@@ -262,8 +264,8 @@ async def _find(tx: Transaction, id: str) -> tuple[_Principal, str, bytes, bytes
     row = await tx.fetch_one(_ACTIVE, id)
     if row is None:
         return None
-    kind, secret, token_sha256, expires_at, policy, *owner = row
-    return await _principal(tx, owner, id, policy), kind, secret, token_sha256, expires_at
+    kind, secret, token_sha256, expires_at, policy, name, *owner = row
+    return await _principal(tx, owner, id, policy, name), kind, secret, token_sha256, expires_at
 
 
 async def _developer(tx: Transaction) -> _Principal:
@@ -294,8 +296,13 @@ async def _revoke(tx: Transaction, id: str, expires_at: int, now: datetime) -> N
     await publish_access_change(tx, now)
 
 
-async def _principal(tx: Transaction, owner: Sequence[str], credential: str, policy: str | None = None) -> _Principal:
-    """``owner`` is a principal's id, account, kind and name; ``policy`` narrows the credential down."""
+async def _principal(
+    tx: Transaction, owner: Sequence[str], credential: str, policy: str | None = None, session: str = ""
+) -> _Principal:
+    """``owner`` is a principal's id, account, kind and name; ``policy`` narrows the credential down.
+
+    ``session`` is the name of a role's session; without one, that is the credential's id.
+    """
     id, account, kind, name = owner
     return _Principal(
         id=id,
@@ -306,6 +313,7 @@ async def _principal(tx: Transaction, owner: Sequence[str], credential: str, pol
         regions=tuple(await list_regions(tx, account)),
         documents=[named for attached in await list_attached(tx, id) if (named := _document(attached)) is not None],
         narrowing=[("of the session", policy)] if policy is not None else None,
+        session=(session or credential) if kind == "role" else None,
     )
 
 

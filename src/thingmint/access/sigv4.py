@@ -24,7 +24,7 @@ from thingmint.domain.errors import Unauthenticated
 from thingmint.domain.names import is_region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from thingmint.access.context import Caller
     from thingmint.access.directory import Directory
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 
-_SERVICE = "iot"
 _DOTS = frozenset({".", ".."})
 _UNKNOWN_KEY = "The security token included in the request is invalid."
 _PAYLOAD_HASH = b"x-amz-content-sha256"
@@ -56,6 +55,19 @@ _ACCESS_KEY_ID = re.compile(r"[A-Za-z0-9_]{1,128}")
 _TIMESTAMP = re.compile(r"\d{8}T\d{6}Z")
 _SHA256 = _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+
+
+# A credential's scope, in a header or percent-encoded in a query.
+_SCOPED_SERVICE = re.compile(
+    rb"Credential=[^/%&,\s]{1,128}(?:/|%2F)[0-9]{1,8}(?:/|%2F)[^/%&,\s]{1,64}(?:/|%2F)([a-z-]{1,32})(?:/|%2F)aws4_request",
+    re.IGNORECASE,
+)
+
+
+def claimed_service(authorization: bytes, query: bytes) -> str | None:
+    """The service that a request claims to be signed for, unverified; None if it is not signed in the usual form."""
+    found = _SCOPED_SERVICE.search(authorization) or _SCOPED_SERVICE.search(query)
+    return None if found is None else found[1].decode()
 
 
 class RequestHead(Protocol):
@@ -89,6 +101,7 @@ class UnverifiedCaller:
 
     caller: Caller
     region: str
+    service: str
     access_key_id: str
     secret: str = field(repr=False)
     method: str
@@ -98,7 +111,7 @@ class UnverifiedCaller:
 
 
 class SigV4:
-    """Authenticates requests to the ``iot`` service, in two steps: the first needs only the head, not the body.
+    """Authenticates requests to AWS's services, in two steps: the first needs only the head, not the body.
 
     Every refusal is an Unauthenticated.
     """
@@ -107,8 +120,14 @@ class SigV4:
         self._directory = directory
         self._clock = clock
 
-    async def authenticate_head(self, head: RequestHead, *, dots: bool = False) -> UnverifiedCaller:
-        """Checks everything except the signature. ``dots``: the path may have dot segments, which are names."""
+    async def authenticate_head(
+        self, head: RequestHead, services: Sequence[str] = ("iot",), *, dots: bool = False
+    ) -> UnverifiedCaller:
+        """Checks everything except the signature.
+
+        ``services`` are the names that the service may be signed for. ``dots``: the path may have dot segments, which
+        are names.
+        """
         headers = _Headers(head.headers)
         claim = _claim(headers, _ascii(head.query, "query"))
         path = _path(head.raw_path, dots=dots)
@@ -119,19 +138,21 @@ class SigV4:
         caller, secret = await self._directory.find_access_key(access_key_id, claim.session_token)
         if date != claim.timestamp[:8]:
             _wrong("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP.")
-        if service != _SERVICE:
-            _wrong(f"Credential should be scoped to correct service: '{_SERVICE}'.")
+        if service not in services:
+            _wrong(f"Credential should be scoped to correct service: '{services[0]}'.")
         if region not in caller.regions:
             message = "Credential should be scoped to a valid region."
             raise Unauthenticated("wrong", message, _region_advice(caller.account, region))
         self._check_time(claim)
-        return UnverifiedCaller(caller, region, access_key_id, secret, head.method, path, claim, headers)
+        return UnverifiedCaller(caller, region, service, access_key_id, secret, head.method, path, claim, headers)
 
     def verify(self, unverified: UnverifiedCaller, body: bytes) -> tuple[Caller, Scope]:
         """The caller that signed the request with this body, and the account and region that it is for."""
         claim, headers = unverified.claim, unverified.headers
         _check_payload(headers, body)
-        recomputation = _Recomputation(unverified.access_key_id, unverified.secret, unverified.region)
+        recomputation = _Recomputation(
+            unverified.access_key_id, unverified.secret, unverified.region, unverified.service
+        )
         expected = recomputation.of(unverified.method, unverified.path, claim, headers, body)
         if not any(hmac.compare_digest(each, claim.signature) for each in expected):
             _wrong(
@@ -201,8 +222,8 @@ class _Request:
 class _Recomputation(SigV4Auth):
     """botocore's signer, given the signed headers instead of choosing them."""
 
-    def __init__(self, access_key_id: str, secret: str, region: str) -> None:
-        super().__init__(Credentials(access_key_id, secret), _SERVICE, region)
+    def __init__(self, access_key_id: str, secret: str, region: str, service: str) -> None:
+        super().__init__(Credentials(access_key_id, secret), service, region)
         self._signed = _SignedHeaders()
         self._as_sent = True
 

@@ -18,7 +18,7 @@ from thingmint.http.messages import Answer
 from thingmint.services.change import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from thingmint.access.audit import AuditedStore
     from thingmint.access.context import Outcome, RequestContext
@@ -44,7 +44,9 @@ class _Unserved(DomainError):
 
 
 class AwsApi:
-    """An HttpApi. A route is an operation with its path labels, the error of an invalid label, or None (no match)."""
+    """A SignedApi. A route is an operation with its path labels, the error of an invalid label, or None (no match)."""
+
+    signing_names: Sequence[str] = ("iot",)
 
     def __init__(
         self,
@@ -78,7 +80,8 @@ class AwsApi:
     async def authenticate(
         self, context: RequestContext, route: _Route | Invalid | None, incoming: Incoming
     ) -> RequestContext:
-        claim = await self._sigv4.authenticate_head(incoming, dots=_has_dots_as_names(route, incoming.raw_path))
+        dots = _has_dots_as_names(route, incoming.raw_path)
+        claim = await self._sigv4.authenticate_head(incoming, self.signing_names, dots=dots)
         return context.by(*self._sigv4.verify(claim, (await incoming.whole()).body))
 
     async def decode(

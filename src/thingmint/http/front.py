@@ -11,11 +11,12 @@ import orjson
 import structlog
 
 from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.sigv4 import claimed_service
 from thingmint.domain.errors import DomainError, Throttled, Unauthenticated
 from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.access.request_log import RequestLog
@@ -58,6 +59,17 @@ class HttpApi(Protocol):
         ...
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer: ...
+
+
+class SignedApi(HttpApi, Protocol):
+    """An API with signed requests. ``signing_names`` are the services that they may be signed for."""
+
+    @property
+    def signing_names(self) -> Sequence[str]: ...
+
+    def is_route(self, method: str, raw_path: bytes) -> bool:
+        """True if the API has an operation at this method and path."""
+        ...
 
 
 class HttpApp(abc.ABC):
@@ -136,19 +148,18 @@ class SingleApi(HttpApp):
 class Front(HttpApp):
     """The application of the listeners for HTTPS and plain HTTP.
 
-    ``is_aws_route`` is True for a method and raw path of an AWS operation, ``is_yandex_route`` for a raw path of a
-    Yandex operation. ``probes`` are by raw path.
+    ``aws`` are the APIs of AWS's services; the first one gets the requests that are signed for an unknown service.
+    ``is_yandex_route`` is True for a raw path of a Yandex operation. ``probes`` are by raw path.
     """
 
     def __init__(
         self,
         *,
-        aws: HttpApi,
+        aws: Sequence[SignedApi],
         native: HttpApi,
         probes: Mapping[bytes, HttpApi],
         yandex: HttpApi,
         is_yandex_route: Callable[[bytes], bool],
-        is_aws_route: Callable[[str, bytes], bool],
         request_log: RequestLog,
         failures: FailureThrottle,
         memory: RequestMemory,
@@ -156,9 +167,9 @@ class Front(HttpApp):
     ) -> None:
         super().__init__(request_log, failures, memory, clock)
         self._aws = aws
+        self._signed_for = {name: api for api in aws for name in api.signing_names}
         self._native = native
         self._probes = probes
-        self._is_aws_route = is_aws_route
         self._yandex = yandex
         self._is_yandex_route = is_yandex_route
 
@@ -168,13 +179,15 @@ class Front(HttpApp):
             return probe
         authorization = incoming.header(b"authorization") or b""
         if authorization.startswith(b"AWS4") or b"X-Amz-Signature=" in incoming.query:
-            return self._aws
+            return self._signed_for.get(claimed_service(authorization, incoming.query) or "", self._aws[0])
         if self._is_yandex_route(path):
             return self._yandex
         if authorization:
             return self._native
-        if path != _NATIVE_ISSUE_PATH and self._is_aws_route(incoming.method, path):
-            return self._aws
+        if path != _NATIVE_ISSUE_PATH:
+            for api in self._aws:
+                if api.is_route(incoming.method, path):
+                    return api
         return self._native
 
 

@@ -29,6 +29,7 @@ AWS_SESSION_TOKEN=
 AWS_DEFAULT_REGION={region}
 AWS_REGION={region}
 AWS_ENDPOINT_URL_IOT=
+AWS_ENDPOINT_URL_STS=
 AWS_CA_BUNDLE=
 """
 
@@ -73,7 +74,8 @@ def update_endpoints(
     if own_root_on_grpc:
         values["THINGMINT_YC_ROOT_CERTIFICATES"] = str(directory.ca)
     if api_port:  # 0 is not known before the server listens
-        values["AWS_ENDPOINT_URL_IOT"] = f"https://{authority_of(hostname, api_port)}"
+        url = f"https://{authority_of(hostname, api_port)}"
+        values |= {"AWS_ENDPOINT_URL_IOT": url, "AWS_ENDPOINT_URL_STS": url}
     if grpc_port:
         values["THINGMINT_YC_ENDPOINT"] = authority_of(hostname, grpc_port)
     _rewrite(directory, values)

@@ -12,6 +12,8 @@ from thingmint.access.iam import IamTokens
 from thingmint.access.sigv4 import SigV4
 from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
+from thingmint.aws.query_protocol import load_contract as load_sts_contract
+from thingmint.aws.sts import StsApi
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.tls_profiles import TLS_PROFILES
@@ -96,7 +98,10 @@ def front(
     broker: Broker,
 ) -> Front:
     sigv4 = SigV4(access.directory, utc_now)
-    aws = AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment)
+    aws = (
+        AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment),
+        StsApi(load_sts_contract(), sigv4, access.throttle, access.store, instance.vault),
+    )
     return Front(
         aws=aws,
         native=NativeApi(
@@ -109,7 +114,6 @@ def front(
         ),
         yandex=yandex,
         probes=probes(instance.store, metrics, None if settings.broker is None else lambda: broker.trouble),
-        is_aws_route=aws.is_route,
         is_yandex_route=yandex.is_route,
         request_log=request_log,
         failures=access.failures,

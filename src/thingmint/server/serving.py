@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from thingmint.access.administration.accounts import list_accounts
+from thingmint.access.administration.credentials import delete_old_sessions
 from thingmint.access.audit import AuditedStore, AuditLog
 from thingmint.access.directory import Directory
 from thingmint.access.local_admin import Administration
@@ -283,6 +284,7 @@ async def serve(
         prune_published_changes,
         forget_old_imports,
         forget_old_fleet_runs,
+        delete_old_sessions,
     ]
     jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.e2e.conftest import iot_client
 from tests.e2e.wire import until
 from tests.e2e.yandex.clients import Cloud, GrpcWire, Refused
 from thingmint.admin import AdminError
+from thingmint.store.table import to_micros
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
@@ -200,7 +202,8 @@ def test_expired_credentials_are_refused(tmp_path: Path) -> None:
             iot.list_certificates()
             assert native.get("/v1/certificates").status_code == 200
     with database(data) as db:
-        changed = db.execute("UPDATE credentials SET expires_at = 1 WHERE id = ?", [gone["access_key_id"]])
+        past = to_micros(datetime.now(UTC) - timedelta(hours=1))  # sessions that ended over a day ago are deleted
+        changed = db.execute("UPDATE credentials SET expires_at = ? WHERE id = ?", [past, gone["access_key_id"]])
         assert changed.rowcount == 1
         db.execute("UPDATE credentials SET expires_at = 1 WHERE kind = 'api-token' AND expires_at > 1")
     with running_server(data) as server:

@@ -8,11 +8,7 @@ terraform {
   }
 }
 
-provider "aws" {
-  skip_credentials_validation = true
-  skip_metadata_api_check     = true
-  skip_requesting_account_id  = true
-}
+provider "aws" {}
 
 variable "role" {}
 variable "authorities" { type = list(string) }
@@ -174,3 +170,14 @@ data "aws_iot_endpoint" "data" {
 }
 
 data "aws_iot_registration_code" "code" {}
+
+resource "aws_iot_role_alias" "bare" {
+  alias    = "bare"
+  role_arn = var.role
+}
+
+resource "aws_iot_role_alias" "full" {
+  alias               = "full"
+  role_arn            = var.role
+  credential_duration = var.word == "first" ? 900 : 43200
+}

@@ -14,7 +14,7 @@ from tests.tables import each_row
 from tests.world import OURS, THEIRS
 from thingmint.access.administration import COMMANDS, AdminChange
 from thingmint.access.administration.accounts import new_account
-from thingmint.access.administration.credentials import CREDENTIALS, reseal
+from thingmint.access.administration.credentials import CREDENTIALS, delete_old_sessions, reseal
 from thingmint.access.administration.inputs import NewKey
 from thingmint.access.audit import AuditedStore
 from thingmint.access.context import Outcome, RequestContext
@@ -287,3 +287,13 @@ async def test_resealing_with_the_wrong_key_changes_nothing(world: World) -> Non
     with pytest.raises(VaultError):
         await world.write(lambda tx: reseal(tx, Vault(b"n" * 32, b"x" * 32)))
     assert await sealed(world) == before
+
+
+async def test_sessions_that_expired_a_day_ago_are_deleted(world: World) -> None:
+    await world.admin("key.create", principal="administrator")
+    for hours in (1, 2, 30):
+        await world.admin("session.create", principal="administrator", duration=timedelta(hours=hours))
+    before = await world.count("credentials")
+    for minutes, deleted in ((24 * 60 + 59, 0), (25 * 60 + 1, 1), (26 * 60 + 1, 2)):
+        await delete_old_sessions(world.store, world.clock.now + timedelta(minutes=minutes))
+        assert await world.count("credentials") == before - deleted

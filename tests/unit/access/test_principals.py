@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -33,6 +34,12 @@ async def test_a_role_keeps_its_trust_policy(world: World) -> None:
     role = await world.read(lambda tx: find_principal(tx, OURS.account, "role", "elf"))
     assert role is not None
     assert (role.trust_policy, role.created_at) == (TRUST, world.clock.now)
+
+
+@pytest.mark.parametrize(("longest", "taken"), [("59m", False), ("1h", True), ("12h", True), ("721m", False)])
+async def test_the_longest_session_of_a_role_is_1_to_12_hours(world: World, longest: str, taken: bool) -> None:
+    with contextlib.nullcontext() if taken else pytest.raises(Invalid, match="between 1 hour and 12 hours"):
+        await world.admin("role.create", name="elf", trust_policy=TRUST, max_session_duration=longest)
 
 
 async def test_a_principal_is_disabled_and_enabled(world: World, kind: str) -> None:

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from tests.tables import each_row
 from tests.unit.vectors import NOW, FakeClock
-from thingmint.access import sigv4
 from thingmint.access.context import Caller
 from thingmint.access.sigv4 import SigV4
 from thingmint.domain.arns import Scope
@@ -127,8 +126,8 @@ async def authenticate(sent: Sent, now: datetime = NOW) -> tuple[Caller, Scope]:
     return await verified(SigV4(directory, FakeClock(now)), sent)
 
 
-async def verified(sigv4: SigV4, sent: Sent) -> tuple[Caller, Scope]:
-    return sigv4.verify(await sigv4.authenticate_head(sent), sent.body)
+async def verified(sigv4: SigV4, sent: Sent, service: str = "iot") -> tuple[Caller, Scope]:
+    return sigv4.verify(await sigv4.authenticate_head(sent, (service,)), sent.body)
 
 
 async def refused(sent: Sent, now: datetime = NOW) -> Unauthenticated:
@@ -219,9 +218,8 @@ class TestValidRequests:
         await authenticate(sent, NOW + timedelta(seconds=3599))
         assert (await refused(sent, NOW + timedelta(seconds=3601))).flaw == "wrong"
 
-    async def test_the_signature_of_awss_published_example(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_the_signature_of_awss_published_example(self) -> None:
         """AWS's own example (the General Reference's "Signature Version 4 signing process"), of another service."""
-        monkeypatch.setattr(sigv4, "_SERVICE", "iam")
         signature = "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"
         headers = {
             "host": "iam.amazonaws.com",
@@ -243,9 +241,11 @@ class TestValidRequests:
 
         directory: Any = Published()
         clock = FakeClock(datetime(2015, 8, 30, 12, 36, tzinfo=UTC))
-        assert (await verified(SigV4(directory, clock), sent))[0] is CALLER
+        assert (await verified(SigV4(directory, clock), sent, "iam"))[0] is CALLER
         with pytest.raises(Unauthenticated):
-            await verified(SigV4(directory, clock), sent.part(signature, "0" * 64))
+            await verified(SigV4(directory, clock), sent.part(signature, "0" * 64), "iam")
+        with pytest.raises(Unauthenticated, match="correct service: 'iotdata'"):
+            await verified(SigV4(directory, clock), sent, "iotdata")
 
 
 DIFFERS = "The request signature we calculated does not match the signature you provided."

@@ -53,6 +53,26 @@ async def ask(
     return sent[0]["status"], sent[0]["headers"], sent[1]["body"]
 
 
+def signed_for(service: str) -> list[tuple[bytes, bytes]]:
+    credential = f"AKIDEXAMPLE/20150830/us-east-1/{service}/aws4_request"
+    return [(b"authorization", f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders=host".encode())]
+
+
+class Signed:
+    """An API as a SignedApi, with these routes ."""
+
+    def __init__(self, api: HttpApi, service: str, *routes: str) -> None:
+        self._api = api
+        self.signing_names = [service]
+        self._routes = routes
+
+    def is_route(self, method: str, raw_path: bytes) -> bool:
+        return f"{method} {raw_path.decode()}" in self._routes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+
 class Trail:
     """An audit log that accepts every request."""
 
@@ -64,10 +84,12 @@ class Trail:
 def front(aws: HttpApi | None = None, metrics: Metrics | None = None) -> Front:
     trail: Any = Trail()
     return Front(
-        aws=aws or Answering("aws"),
+        aws=[
+            Signed(aws or Answering("aws"), "iot", "GET /things", "POST /keys-and-certificate"),
+            Signed(Answering("data"), "iotdata", "POST /topics/a"),
+        ],
         native=Answering("native"),
         probes={b"/healthz": Answering("probe")},
-        is_aws_route=lambda method, path: (method, path) in {("GET", b"/things"), ("POST", b"/keys-and-certificate")},
         yandex=Answering("yandex"),
         is_yandex_route=lambda path: path.startswith(b"/iot-devices/"),
         request_log=RequestLog(metrics or Metrics(), trail),
@@ -88,6 +110,17 @@ def front(aws: HttpApi | None = None, metrics: Metrics | None = None) -> Front:
         ("POST", b"/keys-and-certificate", b"", SIGNED, b"aws"),
         ("POST", b"/keys-and-certificate", b"a&X-Amz-Signature=0", [], b"aws"),
         ("GET", b"/things", b"", [], b"aws"),
+        ("GET", b"/things", b"", signed_for("iotdata"), b"data"),
+        ("GET", b"/anything", b"", signed_for("s3"), b"aws"),
+        (
+            "GET",
+            b"/things",
+            b"X-Amz-Credential=A%2F1%2Feu%2Fiotdata%2Faws4_request&X-Amz-Signature=0",
+            [],
+            b"data",
+        ),
+        ("POST", b"/topics/a", b"", [], b"data"),
+        ("GET", b"/topics/a", b"", [], b"native"),
         ("GET", b"/anything", b"", [], b"native"),
         ("DELETE", b"/things", b"", [], b"native"),
         ("POST", b"/keys-and-certificate", b"", [], b"native"),
@@ -204,11 +237,10 @@ async def test_probes(path: bytes, ready: bool, client: tuple[str, int] | None, 
     probe = probes(store, Metrics())[path]
 
     app = Front(
-        aws=probe,
+        aws=[Signed(probe, "iot")],
         native=probe,
         yandex=probe,
         probes={path: probe},
-        is_aws_route=lambda *_: False,
         is_yandex_route=lambda _: False,
         request_log=RequestLog(Metrics(), cast("Any", Trail())),
         failures=FailureThrottle(None),

@@ -60,6 +60,7 @@ def test_new_files_have_the_credentials(directory: DataDirectory) -> None:
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_REGION": "eu-central-1",
         "AWS_ENDPOINT_URL_IOT": "",
+        "AWS_ENDPOINT_URL_STS": "",
         "AWS_CA_BUNDLE": "",
     }
     assert "AWS_CA_BUNDLE replaces the trusted authorities for every AWS service" in directory.aws_env.read_text()
@@ -73,7 +74,7 @@ def test_new_files_have_the_credentials(directory: DataDirectory) -> None:
 def test_the_servers_addresses_are_updated(directory: DataDirectory) -> None:
     update_endpoints(directory, "::1", api_port=4711, grpc_port=1)
     found = variables(directory.aws_env.read_text())
-    assert found["AWS_ENDPOINT_URL_IOT"] == "https://[::1]:4711"
+    assert found["AWS_ENDPOINT_URL_IOT"] == found["AWS_ENDPOINT_URL_STS"] == "https://[::1]:4711"
     assert found["AWS_CA_BUNDLE"] == str(directory.root / "ca.pem")
     assert found["AWS_SECRET_ACCESS_KEY"] == "s/ecret+"
     update_endpoints(directory, "localhost", api_port=4712, grpc_port=1)

@@ -22,15 +22,17 @@ from thingmint.domain.ids import PRINCIPAL, new_id
 from thingmint.domain.keys import generate_authorized_key
 from thingmint.domain.policies import Deny, Kind, Request, compile_policy, evaluate
 from thingmint.domain.policies import Principal as PolicyPrincipal
-from thingmint.store.table import Table, record
+from thingmint.store.table import BoundedDelete, Table, record, to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from thingmint.access.administration.declaring import AdminChange, Apply
     from thingmint.access.administration.principals import Principal
+    from thingmint.access.context import Caller
     from thingmint.access.vault import Vault
-    from thingmint.store.engine import Transaction
+    from thingmint.domain.policies import ContextValue
+    from thingmint.store.engine import Store, Transaction
 
 # Distinguishes API tokens from session tokens (tms_), and lets scanners of source code find a committed token.
 TOKEN_PREFIX = "tma_"  # noqa: S105
@@ -40,6 +42,7 @@ _TOKENS = ("api-token",)
 _MAX_CREDENTIALS = 10  # of one kind, for each principal
 _SHORTEST_SESSION = timedelta(minutes=1)
 _LONGEST_SESSION = timedelta(hours=36)
+_KEEP_EXPIRED = timedelta(days=1)
 _SHORTEST_TOKEN = timedelta(seconds=1)
 _LONGEST_TOKEN = timedelta(days=3653)
 _ACCESS_KEY_ID = re.compile(r"AKIA[A-Z0-9]{16}")
@@ -71,6 +74,7 @@ CREDENTIALS = Table(Credential, "credentials", "credential", key=("id",))
 
 _OF_PRINCIPAL = f"{CREDENTIALS.select}WHERE principal = $1 ORDER BY created_at, id"
 _SEALED = "SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session')"
+_OLD_SESSIONS = BoundedDelete("credentials", ("id",), "kind = 'session' AND expires_at <= $1")
 _RESEAL = "UPDATE credentials SET secret = $2 WHERE id = $1"
 
 
@@ -201,14 +205,33 @@ async def create_session(tx: Transaction, change: AdminChange, given: inputs.New
         raise Invalid("duration", "must be between 1 minute and 36 hours")
     check_document(given.policy, Kind.SESSION)
     principal = await get_principal(tx, given.account, kind, name)
-    _check_trust(change, principal)
+    caller = change.request.caller if change.request else None
+    if caller is not None:  # the local administrator may use any role
+        check_trust(caller, principal)
+    return await new_session(tx, change, principal, given.duration, given.policy)
+
+
+async def new_session(
+    tx: Transaction,
+    change: AdminChange,
+    principal: Principal,
+    duration: timedelta,
+    policy: str | None,
+    name: str = "",
+) -> Secrets:
+    """Creates a session of the principal. ``name`` is what the caller names the session of a role."""
     id, secret, sealed = _sealed_secret(change, "ASIA")
     token = change.once(lambda: "tms_" + secrets.token_urlsafe(48))
-    ends = (change.now + given.duration).replace(microsecond=0)
-    new = Credential(id, "session", principal.id, sealed, change.now, secret_sha256(token), given.policy)
-    await _insert(tx, replace(new, expires_at=ends))
+    ends = (change.now + duration).replace(microsecond=0)
+    new = Credential(id, "session", principal.id, sealed, change.now, secret_sha256(token), policy)
+    await _insert(tx, replace(new, expires_at=ends, description=name))
     tx.audit_resources.append(principal.arn)
     return Secrets(access_key_id=id, secret_access_key=secret, session_token=token, expires_at=_rfc3339(ends))
+
+
+async def delete_old_sessions(store: Store, now: datetime) -> None:
+    """Deletes sessions that expired some time ago; until then their callers are told that they expired."""
+    await _OLD_SESSIONS.run(store, to_micros(now - _KEEP_EXPIRED))
 
 
 @command("token.list", "List a user's tokens", inputs.Principal, "ListApiTokens", kinds=_TOKENS)
@@ -283,16 +306,15 @@ def _refuse_narrowed(change: AdminChange) -> None:
         raise Denied(request.caller.arn, f"thingmint:{request.operation}", "*", explicit=False)
 
 
-def _check_trust(change: AdminChange, role: Principal) -> None:
-    """Raises Denied unless the role's trust policy allows the caller. The local administrator may use any role."""
-    caller = change.request.caller if change.request else None
-    if caller is None or role.trust_policy is None:
+def check_trust(caller: Caller, role: Principal, conditions: Mapping[str, ContextValue] | None = None) -> None:
+    """Raises Denied unless the role's trust policy allows the caller."""
+    if role.trust_policy is None:
         return
     trust = compile_policy(role.trust_policy, kind=Kind.TRUST, name=f"trust of {role.name}")
-    asking = PolicyPrincipal("AWS", (caller.arn,), role.account)
-    decision = evaluate([trust], Request("sts:AssumeRole", role.arn, principal=asking))
+    asking = PolicyPrincipal("AWS", tuple(dict.fromkeys((caller.arn, caller.identity))), role.account)
+    decision = evaluate([trust], Request("sts:AssumeRole", role.arn, conditions or {}, asking))
     if isinstance(decision, Deny):
-        raise Denied(caller.arn, "sts:AssumeRole", role.arn, explicit=decision.explicit)
+        raise Denied(caller.identity, "sts:AssumeRole", role.arn, explicit=decision.explicit)
 
 
 def _sealed_secret(change: AdminChange, prefix: str) -> tuple[str, str, bytes]:

@@ -88,6 +88,7 @@ class NoInput(Input):
 
 class NewRole(Named):
     trust_policy: str = Field(max_length=32768)
+    max_session_duration: Duration = timedelta(hours=1)
 
 
 class Principal(InAccount):

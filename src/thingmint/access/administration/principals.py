@@ -10,7 +10,7 @@ from thingmint.access.administration import inputs
 from thingmint.access.administration.declaring import Json, check_account, check_document, check_name, command, shown
 from thingmint.access.administration.inputs import PrincipalKind
 from thingmint.domain.arns import Scope
-from thingmint.domain.errors import AlreadyExists, NotFound
+from thingmint.domain.errors import AlreadyExists, Invalid, NotFound
 from thingmint.domain.ids import PRINCIPAL, new_id, new_uuid
 from thingmint.domain.policies import Kind
 from thingmint.services.jobs import Job, add_job, job
@@ -28,7 +28,10 @@ _QUOTAS: Mapping[PrincipalKind, Probed] = {"user": "users", "role": "roles", "se
 
 @record
 class Principal:
-    """Only a role has a ``trust_policy``: it names the callers that may assume the role."""
+    """Only a role has a ``trust_policy``: it names the callers that may assume the role.
+
+    ``max_session_duration`` is a role's, in seconds. It limits what callers get from STS and the credential provider.
+    """
 
     id: str
     account: str
@@ -37,6 +40,7 @@ class Principal:
     created_at: datetime
     status: str = "active"
     trust_policy: str | None = None
+    max_session_duration: int = 3600
 
     @property
     def arn(self) -> str:
@@ -51,6 +55,7 @@ _FIRST = f"{PRINCIPALS.select}WHERE kind = 'user' ORDER BY created_at, id LIMIT 
 _DETACH_POLICIES = "DELETE FROM policy_attachments WHERE principal = $1"
 _CREDENTIALS = BoundedDelete("credentials", ("id",), "principal = $1")
 _DELETED = "deleted"
+_SHORTEST_MAXIMUM, _LONGEST_MAXIMUM = 3600, 43200  # seconds, IAM's bounds of MaxSessionDuration
 _CREDENTIALS_OF_DELETED = "credentials of a deleted principal"
 
 
@@ -99,7 +104,10 @@ def _of_each(
 
 @command("role.create", "Make a role that others may assume", inputs.NewRole, "CreateRole")
 async def create_role(tx: Transaction, change: AdminChange, given: inputs.NewRole) -> Json:
-    return await _create(tx, change, given, "role", given.trust_policy)
+    longest = int(given.max_session_duration.total_seconds())
+    if not _SHORTEST_MAXIMUM <= longest <= _LONGEST_MAXIMUM:
+        raise Invalid("max_session_duration", "must be between 1 hour and 12 hours")
+    return await _create(tx, change, given, "role", trust_policy=given.trust_policy, max_session_duration=longest)
 
 
 @_of_each("list", "List the {}s of an account", inputs.InAccount, "List{Principal}s")
@@ -154,16 +162,16 @@ async def _delete_credentials_of_deleted(tx: Transaction, job: Job) -> bool:
     ("user", "service-account"),
 )
 async def create(tx: Transaction, change: AdminChange, given: inputs.Named, *, kind: PrincipalKind) -> Json:
-    return await _create(tx, change, given, kind, None)
+    return await _create(tx, change, given, kind)
 
 
 async def _create(
-    tx: Transaction, change: AdminChange, given: inputs.Named, kind: PrincipalKind, trust_policy: str | None
+    tx: Transaction, change: AdminChange, given: inputs.Named, kind: PrincipalKind, **of_role: Any
 ) -> Json:
     check_name(given.name)
-    check_document(trust_policy, Kind.TRUST, given.name)
+    check_document(of_role.get("trust_policy"), Kind.TRUST, given.name)
     id = change.once(lambda: new_id(PRINCIPAL))
-    new = Principal(id, given.account, kind, given.name, change.now, trust_policy=trust_policy)
+    new = Principal(id, given.account, kind, given.name, change.now, **of_role)
     await check_account(tx, given.account)
     if not await PRINCIPALS.insert(tx, new):
         raise AlreadyExists(kind, given.name)

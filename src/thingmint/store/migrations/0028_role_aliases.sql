@@ -10,3 +10,7 @@ CREATE TABLE role_aliases (
     modified_at BIGINT NOT NULL,
     PRIMARY KEY (account, region, name)
 );
+
+-- The longest session that callers may have of a role, in seconds; it says nothing of users and service accounts.
+-- Roles that were made before this limit keep IAM's highest.
+ALTER TABLE principals ADD COLUMN max_session_duration BIGINT NOT NULL DEFAULT 43200;
