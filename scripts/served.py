@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.administration import COMMANDS
 from thingmint.aws.contract import load_contract as load_aws_contract
+from thingmint.aws.contract import load_data_contract
+from thingmint.aws.operations import DATA_OPERATIONS
 from thingmint.aws.operations import OPERATIONS as AWS_OPERATIONS
 from thingmint.aws.sts import SERVED as STS_OPERATIONS
 from thingmint.native.endpoints import ENDPOINTS
@@ -71,7 +73,7 @@ def short() -> str:
     """The README's table: a row for each API."""
     aws, yandex = aws_by_noun(), yandex_by_service()
     of_aws, of_yandex = len(load_aws_contract().operations), len(load_yandex_contract().methods)
-    served, sts = len(YANDEX_SERVED), f". STS: {', '.join(STS_OPERATIONS)}"
+    of_data, served = len(load_data_contract().operations), len(YANDEX_SERVED)
     nouns = ", ".join(f"{noun} ({len(names)})" for noun, names in aws.items())
     services = ", ".join(
         f"{service.rpartition('.')[2]} ({len(names)} of {len(names) + len(missing)})"
@@ -83,7 +85,11 @@ def short() -> str:
         [
             (
                 "AWS IoT and STS, signed with SigV4 (8443)",
-                f"{len(AWS_OPERATIONS)} of {of_aws} operations: {nouns}. Others answer NotImplementedException{sts}",
+                (
+                    f"{len(AWS_OPERATIONS)} of {of_aws} operations: {nouns}; of the data plane "
+                    f"{len(DATA_OPERATIONS)} of {of_data}. Others answer NotImplementedException. "
+                    f"STS: {', '.join(STS_OPERATIONS)}"
+                ),
             ),
             (
                 "Yandex IoT Core, gRPC (9443) and REST (8443)",
@@ -119,6 +125,13 @@ def long() -> str:
         "### Not served",
         "These check the caller's credentials and the request's form, then answer NotImplementedException (501).",
         wrapped(", ".join(missing) + "."),
+        "## AWS IoT's data plane",
+        wrapped(f"Served: {', '.join(DATA_OPERATIONS)}. [data-plane.md](data-plane.md) describes them."),
+        wrapped(
+            "Not served: "
+            + ", ".join(sorted(set(load_data_contract().operations) - set(DATA_OPERATIONS)))
+            + ". They answer NotImplementedException (501)."
+        ),
         "## STS",
         wrapped(f"{', '.join(STS_OPERATIONS)}. The others answer NotImplemented (501)."),
         "## Yandex IoT Core",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.documents import names_in, page, sections, tables
-from thingmint.aws.contract.model import load_contract
+from thingmint.aws.contract.model import load_contract, load_data_contract
 from thingmint.aws.errors import COMMON_STATUS
 from thingmint.aws.sts import STATUS as STS_STATUS
 from thingmint.mqtt.payloads import Rejection
@@ -70,7 +70,12 @@ def attributes(owner: str, *where: str) -> set[str]:
 
 def test_codes_of_the_aws_api() -> None:
     used = {text for text in texts("aws", "http", "native") if re.fullmatch(r"[A-Z][A-Za-z]+Exception", text)}
-    status = {**COMMON_STATUS, **load_contract().error_status, "InternalFailureException": 500}
+    status = {
+        **COMMON_STATUS,
+        **load_data_contract().error_status,
+        **load_contract().error_status,
+        "InternalFailureException": 500,
+    }
     documented = {names_in(row["code"])[0]: int(row["HTTP"]) for row in rows("AWS API")}
     assert documented == {code: status[code] for code in used}
     assert list(documented) == sorted(documented)

@@ -50,6 +50,8 @@ AWS_RATES: Mapping[str, Rate] = {
     "ListAttachedPolicies": Rate(15, 15),
     "ListPrincipalPolicies": Rate(15, 15),
     "mqtt:CreateCertificateFromCsr": Rate(20, 20),
+    "Publish": Rate(20_000, 20_000),
+    "GetRetainedMessage": Rate(500, 500),
 }
 
 # More than one machine can serve: this only keeps a runaway script from taking all capacity.

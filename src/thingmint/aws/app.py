@@ -1,4 +1,4 @@
-"""The API of AWS IoT's control plane."""
+"""The APIs of AWS IoT: what both planes do alike, and the control plane."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.audit import AuditedStore
     from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.operations import Operation as Served
     from thingmint.access.sigv4 import SigV4
     from thingmint.access.throttle import Throttle
     from thingmint.aws.contract import Contract, Operation
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 _JSON = (b"content-type", b"application/json")
 
 
-class _Unserved(DomainError):
-    """An error that only the AWS API returns."""
+class Unserved(DomainError):
+    """An error that only the APIs of AWS return."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -47,6 +48,7 @@ class AwsApi:
     """A SignedApi. A route is an operation with its path labels, the error of an invalid label, or None (no match)."""
 
     signing_names: Sequence[str] = ("iot",)
+    served: Mapping[str, Served] = OPERATIONS
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class AwsApi:
         if isinstance(route, Invalid):
             raise route
         if route is None:
-            raise _Unserved("UnknownOperationException", "AWS IoT has no operation at this method and path.")
+            raise self._unknown(incoming)
         operation, labels = route
         assert context.scope is not None, "callers are authenticated first"
         self._throttle.take(context.scope.account, operation.name)
@@ -98,7 +100,7 @@ class AwsApi:
         try:
             return context, operation.parse(labels, request.query, dict(request.headers), request.body)
         except Invalid as error:
-            if operation.name in OPERATIONS:
+            if operation.name in self.served:
                 raise
             return context, error  # serve() refuses the operation, whatever its input is
 
@@ -106,22 +108,70 @@ class AwsApi:
         operation, scope = route[0], context.scope
         assert scope is not None, "callers are authenticated first"
         authorize = authorizer(context, outcome, scope)
-        served = OPERATIONS.get(operation.name)
+        served = self.served.get(operation.name)
         if served is None:
-            _refuse_unserved(authorize, scope, operation.name, given)
-        _authorize(authorize, scope, operation.name, given)
+            self._refuse_unserved(authorize, scope, operation.name, given)
+        self._authorize(authorize, scope, operation.name, given)
         change = Change(scope, context.now, self._environment, authorize)
         result = await run(served, self._store.of(context, outcome), change, given)
-        return Answer(200, [_JSON, _request_id(context)], operation.encode(result))
+        return Answer(200, [_JSON, _request_id(context)], self._encode(context, operation, result))
+
+    def _encode(self, context: RequestContext, operation: Operation, result: Mapping[str, Any]) -> bytes:
+        del context
+        return operation.encode(result)
+
+    def _unknown(self, incoming: Incoming) -> DomainError:
+        """The error for a method and path that no operation has."""
+        del incoming
+        return Unserved("UnknownOperationException", "AWS IoT has no operation at this method and path.")
+
+    def _authorize(self, authorize: Authorize, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
+        """Authorizes the operation on each resource that the input names, and iam:PassRole on the role it passes."""
+        conditions = request_context(operation, members, scope)
+        for resource in resource_arns(operation, members, scope):
+            authorize(f"iot:{operation}", (resource,), conditions)
+        if (role := passed_role(operation, members)) is not None:
+            authorize("iam:PassRole", (role,), conditions)
+            if not is_own_role(role, scope):
+                raise CrossAccountRole(role)
+
+    def _refuse_unserved(
+        self, authorize: Authorize, scope: Scope, operation: str, given: Mapping[str, Any] | Invalid
+    ) -> NoReturn:
+        """Raises NotImplementedException, or Denied if the caller is not allowed to perform the operation anyway."""
+        if isinstance(given, Invalid) or not self._names_resources(operation):
+            authorize(f"iot:{operation}", ("*",), {})
+        else:
+            try:
+                self._authorize(authorize, scope, operation, given)
+            except Invalid:
+                authorize(f"iot:{operation}", ("*",), {})
+        raise self._not_served(operation)
+
+    @staticmethod
+    def _not_served(operation: str) -> DomainError:
+        return Unserved("NotImplementedException", f"{operation} is not served by Thingmint yet.")
+
+    def _names_resources(self, operation: str) -> bool:
+        """True if it is known on which resources the operation is authorized."""
+        return operation in CONTROL_PLANE_ACTIONS
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer:
-        refused = error.error if isinstance(error, _Unserved) else aws_error_of(error, context.scope)
+        refused = self._error_of(error, context.scope)
         headers = [_JSON, _request_id(context)]
         if isinstance(error, Throttled):
             headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
         headers.append((b"x-amzn-errortype", refused.code.encode()))
-        body = orjson.dumps({"message": refused.message, **refused.members})
+        body = orjson.dumps({"message": refused.message, **refused.members, **self._trace(context)})
         return Answer(self._status[refused.code], headers, body, refused.code)
+
+    def _error_of(self, error: DomainError, scope: Scope | None) -> AwsError:
+        return error.error if isinstance(error, Unserved) else aws_error_of(error, scope)
+
+    def _trace(self, context: RequestContext) -> Mapping[str, str]:
+        """Further members of every error."""
+        del context
+        return {}
 
 
 def _has_dots_as_names(route: _Route | Invalid | None, raw_path: bytes) -> bool:
@@ -130,31 +180,6 @@ def _has_dots_as_names(route: _Route | Invalid | None, raw_path: bytes) -> bool:
         return False
     labels = sum(label in (".", "..") for label in route[1])
     return labels == sum(segment in (b".", b"..") for segment in raw_path.split(b"/"))
-
-
-def _authorize(authorize: Authorize, scope: Scope, operation: str, members: Mapping[str, Any]) -> None:
-    """Authorizes the operation on every resource that the input names, and iam:PassRole on the role that it passes."""
-    conditions = request_context(operation, members, scope)
-    for resource in resource_arns(operation, members, scope):
-        authorize(f"iot:{operation}", (resource,), conditions)
-    if (role := passed_role(operation, members)) is not None:
-        authorize("iam:PassRole", (role,), conditions)
-        if not is_own_role(role, scope):
-            raise CrossAccountRole(role)
-
-
-def _refuse_unserved(
-    authorize: Authorize, scope: Scope, operation: str, given: Mapping[str, Any] | Invalid
-) -> NoReturn:
-    """Raises NotImplementedException, or Denied if the caller is not allowed to perform the operation anyway."""
-    if isinstance(given, Invalid) or operation not in CONTROL_PLANE_ACTIONS:
-        authorize(f"iot:{operation}", ("*",), {})
-    else:
-        try:
-            _authorize(authorize, scope, operation, given)
-        except Invalid:
-            authorize(f"iot:{operation}", ("*",), {})
-    raise _Unserved("NotImplementedException", f"{operation} is not served by Thingmint yet.")
 
 
 def _request_id(context: RequestContext) -> tuple[bytes, bytes]:

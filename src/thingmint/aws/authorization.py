@@ -110,6 +110,15 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
 }
 """The resource types of each operation, with the input members that name them. The other operations have none."""
 
+DATA_TARGETS: Mapping[str, tuple[Target, ...]] = {
+    **_each("Publish GetRetainedMessage", Target("topic", names=("topic",))),
+    **_each(
+        "GetConnection DeleteConnection ListSubscriptions SendDirectMessage", Target("client", names=("clientId",))
+    ),
+    **_each("GetThingShadow UpdateThingShadow DeleteThingShadow ListNamedShadowsForThing", _THING),
+}
+"""The same for the operations of the data plane."""
+
 ROLES: Mapping[str, tuple[str, ...]] = {
     "RegisterCACertificate": ("registrationConfig", "roleArn"),
     "UpdateCACertificate": ("registrationConfig", "roleArn"),
@@ -122,13 +131,15 @@ ROLES: Mapping[str, tuple[str, ...]] = {
 """The path of the input member with a role's ARN, on which the caller needs ``iam:PassRole``."""
 
 
-def resource_arns(operation: str, members: Mapping[str, Any], scope: Scope) -> tuple[str, ...]:
+def resource_arns(
+    operation: str, members: Mapping[str, Any], scope: Scope, known: Mapping[str, tuple[Target, ...]] = TARGETS
+) -> tuple[str, ...]:
     """The ARNs on which the caller must be allowed (on all of them); ``*`` if the input names none.
 
     The ARN of a domain configuration ends in an id that the input does not contain. Add it to the input as
     ``domainConfigurationId``; otherwise the ARN ends in ``*``. Raises Invalid if a required name is missing.
     """
-    targets = TARGETS.get(operation)
+    targets = known.get(operation)
     if targets is None:
         return ("*",)
     found: dict[str, None] = {}

@@ -29,6 +29,7 @@ AWS_SESSION_TOKEN=
 AWS_DEFAULT_REGION={region}
 AWS_REGION={region}
 AWS_ENDPOINT_URL_IOT=
+AWS_ENDPOINT_URL_IOT_DATA_PLANE=
 AWS_ENDPOINT_URL_STS=
 AWS_CA_BUNDLE=
 """
@@ -75,7 +76,8 @@ def update_endpoints(
         values["THINGMINT_YC_ROOT_CERTIFICATES"] = str(directory.ca)
     if api_port:  # 0 is not known before the server listens
         url = f"https://{authority_of(hostname, api_port)}"
-        values |= {"AWS_ENDPOINT_URL_IOT": url, "AWS_ENDPOINT_URL_STS": url}
+        names = ("AWS_ENDPOINT_URL_IOT", "AWS_ENDPOINT_URL_IOT_DATA_PLANE", "AWS_ENDPOINT_URL_STS")
+        values |= dict.fromkeys(names, url)
     if grpc_port:
         values["THINGMINT_YC_ENDPOINT"] = authority_of(hostname, grpc_port)
     _rewrite(directory, values)

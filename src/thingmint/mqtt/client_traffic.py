@@ -67,6 +67,7 @@ class ClientTraffic(ABC):
         "_withheld",
         "link",
         "scope",
+        "thing",
     )
 
     link: Link
@@ -76,6 +77,8 @@ class ClientTraffic(ABC):
     def __init__(
         self, host: Host, peer: Peer, client_id: str, mqtt: ServerConnection, connection_log: ConnectionLog
     ) -> None:
+        self.thing: str | None = None
+        """The thing of the device's certificate, under the rules of AWS IoT."""
         self._client_id = client_id
         self._host = host
         self._peer = peer

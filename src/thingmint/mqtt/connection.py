@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import structlog
 
 from thingmint.domain.errors import Throttled, Unavailable
+from thingmint.domain.names import plain_address
 from thingmint.mqtt.protocol.events import Disconnected, Failed, SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import Reason
@@ -184,6 +185,12 @@ class Connection(asyncio.Protocol):
         """True if changes were followed without a gap since the device was last authenticated."""
         feed = self._feed
         return now <= feed.fresh_until and self.authenticated_after == feed.interruptions
+
+    @property
+    def own_address(self) -> tuple[str, int]:
+        """The server's address and port; ("", 0) on a Unix socket, or if the connection is lost."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return (plain_address(name[0]), name[1]) if isinstance(name, tuple) else ("", 0)
 
     @property
     def is_suspended(self) -> bool:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
+from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
-from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable
+from thingmint.domain.arns import Scope
+from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable, Unsupported
 from thingmint.domain.messages import Message
 from thingmint.domain.mqtt_topics import is_topic_name
 from thingmint.domain.yandex_topics import broker_topic
@@ -18,26 +21,30 @@ from thingmint.mqtt.protocol.limits import AWS_LIMITS, check_publish
 from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.services.authentication_decisions import parts_of_session_name, session_name
-from thingmint.services.messages import Connection, RetainedMessage
+from thingmint.services.client_ids import CloseRequest
+from thingmint.services.messages import ClientState, Connection, RetainedMessage
 from thingmint.store.table import from_micros, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from thingmint.domain.arns import Scope
     from thingmint.domain.errors import DomainError
+    from thingmint.domain.messages import QoS
     from thingmint.mqtt.broker.interface import Aged, Broker
     from thingmint.mqtt.connection_index import ConnectionIndex, Member
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.packets import Version
-    from thingmint.services.client_ids import Claim
+    from thingmint.services.client_ids import Claim, ClientIds, Elsewhere
+    from thingmint.services.messages import ConnectionFacts, DisconnectReason
     from thingmint.services.page_tokens import Position
     from thingmint.store.engine import PublishedChange
 
 
 _ANSWER_TIMEOUT = 10.0  # seconds for the broker to acknowledge a message
 _RESERVED = "$"
+_ENDED_KEPT = timedelta(minutes=30)  # AWS's, for what GetConnection tells of a client that is not connected
+_MAX_ENDED = 1000  # per account and region
 _WHY = "an administrator closed the connection"
 
 
@@ -58,7 +65,19 @@ class Connected(Protocol):
         """The row that claims the client id for this connection, if several processes share the store."""
         ...
 
+    @property
+    def facts(self) -> ConnectionFacts: ...
+
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A connection that ended a short time ago."""
+
+    at: datetime
+    facts: ConnectionFacts
+    reason: DisconnectReason
 
 
 _Place = tuple[int, str, Connected]  # the time of CONNECT in microseconds since 1970 (unique), the session's name
@@ -66,7 +85,7 @@ _micros = itemgetter(0)
 
 
 class ConnectedClients:
-    """The connections of this process by session name, the oldest first.
+    """The connections of this process by session name, the oldest first, and those that ended a short time ago.
 
     With several processes on one store, read the table of client ids to find the connections of all processes.
     """
@@ -74,6 +93,7 @@ class ConnectedClients:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._scopes: dict[Scope, dict[str, _Place]] = {}
+        self._ended: dict[Scope, dict[str, Ended]] = {}
         self._last = 0
 
     def add(self, scope: Scope, name: str, connection: Connected) -> None:
@@ -81,13 +101,32 @@ class ConnectedClients:
         clients = self._scopes.setdefault(scope, {})
         clients.pop(name, None)  # so that the new entry goes to the end
         clients[name] = self._last, name, connection
+        self._ended.get(scope, {}).pop(name, None)
 
-    def remove(self, scope: Scope, name: str, connection: Connected) -> None:
+    def remove(self, scope: Scope, name: str, connection: Connected, reason: DisconnectReason) -> None:
         """Removes the connection, unless the name belongs to a newer one."""
         if self.get(scope, name) is connection:
             del self._scopes[scope][name]
             if not self._scopes[scope]:
                 del self._scopes[scope]
+            self._keep(scope, name, Ended(self._clock(), connection.facts, reason))
+
+    def _keep(self, scope: Scope, name: str, ended: Ended) -> None:
+        kept = self._ended.setdefault(scope, {})
+        kept.pop(name, None)
+        kept[name] = ended
+        for oldest in list(islice(kept, 2)):  # one was added, so the number does not grow beyond the limit
+            if len(kept) > _MAX_ENDED or kept[oldest].at < ended.at - _ENDED_KEPT:
+                del kept[oldest]
+
+    def since(self, scope: Scope, name: str) -> datetime:
+        """When a connected client connected."""
+        return from_micros(self._scopes[scope][name][0])
+
+    def ended(self, scope: Scope, name: str) -> Ended | None:
+        """Returns the last connection of a client that is not connected, if it ended in the last 30 minutes."""
+        found = self._ended.get(scope, {}).get(name)
+        return found if found is not None and found.at >= self._clock() - _ENDED_KEPT else None
 
     def get(self, scope: Scope, name: str) -> Connected | None:
         place = self._scopes.get(scope, {}).get(name)
@@ -115,7 +154,10 @@ class GatewayMessages:
         clients: ConnectedClients,
         clock: Callable[[], datetime],
         answer_timeout: float = _ANSWER_TIMEOUT,
+        client_ids: ClientIds | None = None,
     ) -> None:
+        """``client_ids``: None if no other process uses the store."""
+        self._client_ids = client_ids
         self._broker = broker
         self._connections = connections
         self._clients = clients
@@ -158,6 +200,45 @@ class GatewayMessages:
     async def connections_after(self, scope: Scope, position: Position | None, limit: int) -> list[Connection]:
         return self._clients.after(scope, 0 if position is None else position[0], limit)
 
+    async def client(self, scope: Scope, client_id: str) -> ClientState:
+        name, clients = session_name(client_id, None), self._clients
+        if (connection := clients.get(scope, name)) is not None:
+            return ClientState(True, clients.since(scope, name), connection.facts, None, False)
+        if (elsewhere := await self._elsewhere(scope, name)) is not None:
+            return ClientState(True, elsewhere.connected_at, None, None, False)
+        ended, waits = clients.ended(scope, name), self._broker.has_session(scope, name)
+        if ended is not None:
+            if waits is None:  # the operator's own broker has the session
+                waits = self._clock() < ended.at + timedelta(seconds=ended.facts.expiry)
+            return ClientState(False, ended.at, ended.facts, ended.reason, waits)
+        if not waits:
+            raise NotFound("client", client_id)
+        return ClientState(False, None, None, None, True)
+
+    async def subscriptions(self, scope: Scope, client_id: str) -> list[tuple[str, QoS]]:
+        name = session_name(client_id, None)
+        found = self._broker.subscriptions(scope, name)
+        if await self._elsewhere(scope, name) is not None:
+            raise Unsupported("The client is connected to another process, which keeps its subscriptions")
+        if found is None:
+            raise NotFound("client", client_id)
+        return sorted((each.filter, each.qos) for each in found)
+
+    async def _elsewhere(self, scope: Scope, name: str) -> Elsewhere | None:
+        return None if self._client_ids is None else await self._client_ids.elsewhere(scope, name)
+
+    def changed(self, changes: Sequence[PublishedChange]) -> None:
+        """Closes the connections that other processes ask to close."""
+        for change in changes:
+            if change.kind != "close":
+                continue
+            scope, request = Scope(change.account, change.region), CloseRequest.parse(change.name)
+            found = self._clients.get(scope, request.client_id)
+            if found is not None and found.claim is not None and found.claim.epoch <= request.epoch:
+                found.disconnect(Reason.ADMINISTRATIVE_ACTION, _WHY, with_will=request.with_will)
+                if request.discard:
+                    self._broker.discard(scope, request.client_id)
+
     async def close_client(
         self, scope: Scope, client_id: str, owner: str | None = None, *, with_will: bool = True, discard: bool = False
     ) -> bool:
@@ -165,6 +246,10 @@ class GatewayMessages:
         connection = self._clients.get(scope, name)
         if connection is not None:
             connection.disconnect(Reason.ADMINISTRATIVE_ACTION, _WHY, with_will=with_will)
+        elif self._client_ids is not None and (elsewhere := await self._client_ids.elsewhere(scope, name)) is not None:
+            request = CloseRequest(name, elsewhere.epoch, with_will, discard)
+            await self._client_ids.ask_to_close(scope, request)
+            return True
         if discard:
             self._broker.discard(scope, name)
         return connection is not None

@@ -16,6 +16,7 @@ from thingmint.mqtt.broker.interface import Opening
 from thingmint.mqtt.connection import Connection
 from thingmint.mqtt.connection_log import device_caller
 from thingmint.mqtt.connection_services import new_traffic, take
+from thingmint.mqtt.endings import ending_of
 from thingmint.mqtt.owner_traffic import OwnerTraffic
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
@@ -24,6 +25,7 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.wills import will_of
 from thingmint.services.authentication_decisions import Accepted, AcceptedOwner, Rejected, RejectionReason
 from thingmint.services.device_authentication import first_dependencies
+from thingmint.services.messages import ConnectionFacts
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.wills import Will
     from thingmint.services.authentication_decisions import Decision
     from thingmint.services.client_ids import Claim
+    from thingmint.services.messages import DisconnectReason
 
 
 # None: close without an answer, in both MQTT versions, as AWS does.
@@ -62,6 +65,7 @@ class Session:
 
     __slots__ = (
         "_account",
+        "_asked",
         "_ended",
         "_expires_at",
         "_logged",
@@ -90,6 +94,7 @@ class Session:
         self._traffic: AnyTraffic | None = None  # set when CONNECT is accepted
         self._expires_at: datetime | None = None
         self._will: Will | None = None
+        self._asked = (0, 0)  # the keep-alive of CONNECT, and the session expiry, in seconds
         self._account = ""
         self._reauthorizing: asyncio.Task[None] | None = None
         self._stale = False  # a dependency changed since the last authentication began
@@ -120,7 +125,7 @@ class Session:
         self.disconnect(reason, why, with_will=True)
 
     def lost(self) -> None:
-        self._end("the connection was lost", with_will=True)
+        self._end("the connection was lost", "CONNECTION_LOST", with_will=True)
         self._traffic = None  # breaks the reference cycles
 
     def handle(self, event: Event) -> Coroutine[Any, Any, None] | None:
@@ -151,6 +156,11 @@ class Session:
         assert version is not None
         return version
 
+    @property
+    def facts(self) -> ConnectionFacts:
+        thing = self._traffic.thing if self._traffic is not None else None
+        return ConnectionFacts(thing, *self._asked, self.peer.address, self.peer.port, *self.connection.own_address)
+
     # The interface for the traffic and the connection index.
 
     def flush(self) -> None:
@@ -170,7 +180,7 @@ class Session:
         if self._ended:
             return
         self.connection.mqtt.disconnect(reason)
-        self._end(why, with_will=with_will)
+        self._end(why, ending_of(reason), with_will=with_will)
         self.connection.close()
 
     def reauthorize(self) -> asyncio.Future[None] | None:
@@ -221,6 +231,7 @@ class Session:
             self._request = replace(self._request, password=None, password_id=accepted.password_id)
         limits = YANDEX_LIMITS if is_owner else services.limits
         scope, expiry = accepted.scope, limits.session_expiry_for(packet)
+        self._asked = (packet.keep_alive, expiry)
         self._session_name = name = accepted.session_name(self._client_id)
         will = will_of(packet, expiry) if not is_owner else None  # Yandex publishes no wills
         if will is not None and not services.wills.take(scope.account, will):
@@ -375,9 +386,10 @@ class Session:
     def _disconnected(self, event: Disconnected) -> None:
         if event.session_expiry is not None and self._traffic is not None:
             self._traffic.link.set_expiry(event.session_expiry)
+            self._asked = (self._asked[0], event.session_expiry)
             if self._will is not None:
                 self._will = replace(self._will, delay=min(self._will.delay, event.session_expiry))
-        self._end("the device disconnected", with_will=event.will)
+        self._end("the device disconnected", "CLIENT_INITIATED_DISCONNECT", with_will=event.will)
         self.connection.close()
 
     def _refuse(self, rejected: Rejected, answer: Reason | None) -> None:
@@ -386,7 +398,7 @@ class Session:
         self._refused = True
         if answer is not None:
             self.connection.mqtt.refuse(answer)
-        self._end(rejected.why, with_will=False)
+        self._end(rejected.why, "AUTH_ERROR", with_will=False)
         self.connection.close()
 
     def _log_rejection(self, rejected: Rejected) -> None:
@@ -404,7 +416,7 @@ class Session:
     def _has_ended(self) -> bool:
         return self._ended  # as a method: mypy does not expect the attribute to change at an await
 
-    def _end(self, why: str, *, with_will: bool) -> None:
+    def _end(self, why: str, ending: DisconnectReason, *, with_will: bool) -> None:
         if self._ended:
             return
         self._ended = True
@@ -422,7 +434,7 @@ class Session:
         traffic.link.close()
         if isinstance(traffic, OwnerTraffic):
             traffic.ended()
-        services.clients.remove(traffic.scope, self._session_name, self)
+        services.clients.remove(traffic.scope, self._session_name, self, ending)
         resource = self._resource(traffic.scope)
         services.connection_log.disconnected(
             self.peer, traffic.caller, self._client_id, resource, why, logged=self._logged

@@ -141,6 +141,7 @@ class Traffic(ClientTraffic):
     def take(self, accepted: Accepted) -> None:
         """Authorizes with ``accepted`` from now on."""
         self.scope = accepted.scope
+        self.thing = accepted.thing
         self.permissions = accepted.permissions
         self._fingerprint = accepted.fingerprint
         self._settings = accepted.settings

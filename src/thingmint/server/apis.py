@@ -12,6 +12,8 @@ from thingmint.access.iam import IamTokens
 from thingmint.access.sigv4 import SigV4
 from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
+from thingmint.aws.contract import load_data_contract, load_jobs_contract
+from thingmint.aws.data_plane import DataPlaneApi, JobsApi
 from thingmint.aws.query_protocol import load_contract as load_sts_contract
 from thingmint.aws.sts import StsApi
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
@@ -100,6 +102,8 @@ def front(
     sigv4 = SigV4(access.directory, utc_now)
     aws = (
         AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment),
+        DataPlaneApi(load_data_contract(), sigv4, access.throttle, access.store, environment),
+        JobsApi(load_jobs_contract(), sigv4, access.throttle, access.store, environment),
         StsApi(load_sts_contract(), sigv4, access.throttle, access.store, instance.vault),
     )
     return Front(

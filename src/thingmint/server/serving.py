@@ -236,9 +236,11 @@ async def serve(
     shared = SharedStore.of(instance.store, clients)
     holder = shared.leases if shared is not None else SoleHolder()
     reports = Reports.of(instance, settings, holder)
-    messages = GatewayMessages(broker, connections, clients, utc_now)
+    client_ids = shared.client_ids if shared is not None else None
+    messages = GatewayMessages(broker, connections, clients, utc_now, client_ids=client_ids)
     feed = ChangeFeed(instance.store, messages, utc_now)
     feed.follow(names.changed)
+    feed.follow(messages.changed)
     store = feed.followed()
     access = _access(instance, settings, store, feed)
     keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)

@@ -19,7 +19,7 @@ import structlog
 from thingmint.domain.errors import Unavailable
 from thingmint.services.leases import PROCESS
 from thingmint.store.outbox import publish_change
-from thingmint.store.table import BoundedDelete, to_micros
+from thingmint.store.table import BoundedDelete, from_micros, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,6 +46,7 @@ _RESTORE = (
     "ON CONFLICT (account, region, client_id) DO NOTHING"
 )
 _KEY = "account = $1 AND region = $2 AND client_id = $3"
+_LOOK = f"SELECT process, epoch, connected_at FROM connections WHERE {_KEY}"
 _RELEASE = f"DELETE FROM connections WHERE {_KEY} AND process = $4 AND epoch = $5"
 _FIND = f"SELECT process, epoch FROM connections WHERE {_KEY}"
 _OF_PROCESS = BoundedDelete("connections", ("account", "region", "client_id"), "process = $1")
@@ -62,6 +63,30 @@ class Claim(NamedTuple):
     scope: Scope
     client_id: str
     epoch: int
+
+
+class Elsewhere(NamedTuple):
+    """A connection of another process."""
+
+    epoch: int
+    connected_at: datetime
+
+
+class CloseRequest(NamedTuple):
+    """Asks the process with the connection of a client id to close it, unless the client has reconnected since."""
+
+    client_id: str
+    epoch: int
+    with_will: bool
+    discard: bool
+
+    def text(self) -> str:
+        return f"{self.epoch} {self.with_will:d} {self.discard:d} {self.client_id}"
+
+    @classmethod
+    def parse(cls, text: str) -> CloseRequest:
+        epoch, with_will, discard, client_id = text.split(" ", 3)
+        return cls(client_id, int(epoch), with_will == "1", discard == "1")
 
 
 class ClientIds:
@@ -100,6 +125,18 @@ class ClientIds:
             return [claim for claim, row in zip(claims, found, strict=True) if row != (self._process, claim.epoch)]
 
         return await self._store.read(body)
+
+    async def elsewhere(self, scope: Scope, client_id: str) -> Elsewhere | None:
+        """Return the client's connection, if another process has it. Raises Unavailable."""
+        row = await self._store.read(lambda tx: tx.fetch_one(_LOOK, *scope, client_id))
+        if row is None or row[0] == self._process:
+            return None
+        return Elsewhere(int(row[1]), from_micros(row[2]))
+
+    async def ask_to_close(self, scope: Scope, request: CloseRequest) -> None:
+        """Publish the request to the other processes. Raises Unavailable."""
+        now = self._clock()
+        await self._store.write(lambda tx: publish_change(tx, scope, "close", request.text(), now))
 
     async def restore(self, claims: Sequence[Claim]) -> None:
         """Write rows again that other processes deleted because this one seemed to have ended. Raises Unavailable."""

@@ -8,14 +8,14 @@ for the same limits of the account as its devices' messages.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
-    from thingmint.domain.messages import Message
+    from thingmint.domain.messages import Message, QoS
     from thingmint.services.page_tokens import Position
     from thingmint.store.engine import PublishedChange
 
@@ -41,6 +41,53 @@ class Connection:
     port: int
     protocol: Literal["MQTT 3.1.1", "MQTT 5"]
     position: Position
+
+
+DisconnectReason = Literal[
+    "AUTH_ERROR",
+    "CLIENT_INITIATED_DISCONNECT",
+    "CLIENT_ERROR",
+    "CONNECTION_LOST",
+    "DUPLICATE_CLIENTID",
+    "MQTT_KEEP_ALIVE_TIMEOUT",
+    "SERVER_ERROR",
+    "SERVER_INITIATED_DISCONNECT",
+    "THROTTLED",
+    "API_INITIATED_DISCONNECT",
+]
+"""Why a connection ended, in AWS's words: the values that occur here."""
+
+
+class ConnectionFacts(NamedTuple):
+    """What a device asked for in CONNECT, and where from. ``expiry`` is 0 for a session that ends with the connection.
+
+    ``thing`` is the thing of the certificate, if there is one. Times are in seconds. An address is empty and a port 0,
+    if it is not known; ``own_address`` and ``own_port`` are the server's end of the connection.
+    """
+
+    thing: str | None
+    keep_alive: int
+    expiry: int
+    address: str
+    port: int
+    own_address: str
+    own_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientState:
+    """A client id that is connected, or was connected a short time ago, or has a session.
+
+    ``since`` is the time when it connected or, if it is not ``connected``, when its connection ended; None if that is
+    not known. ``facts`` are None if another process has the connection, or if it was long ago. ``has_session`` is True
+    for a client that is not connected, but whose session waits for it.
+    """
+
+    connected: bool
+    since: datetime | None
+    facts: ConnectionFacts | None
+    reason: DisconnectReason | None
+    has_session: bool
 
 
 class OpenSessions(Protocol):
@@ -99,13 +146,25 @@ class Messages(OpenSessions, Protocol):
         """Return the connections after ``position``, the oldest first, for page_of."""
         ...
 
+    async def client(self, scope: Scope, client_id: str) -> ClientState:
+        """Return what is known about a client id, of any process. Raises NotFound, and Unavailable."""
+        ...
+
+    async def subscriptions(self, scope: Scope, client_id: str) -> list[tuple[str, QoS]]:
+        """Return the topic filters of a session with their QoS, by filter.
+
+        Raises NotFound, Unavailable, and Unsupported if the operator's own broker or another process stores them.
+        """
+        ...
+
     async def close_client(
         self, scope: Scope, client_id: str, owner: str | None = None, *, with_will: bool = True, discard: bool = False
     ) -> bool:
         """Close the connection of a client id, of that owner if given. Returns True if there was one.
 
-        ``discard`` also ends the session, even of a client that is not connected. MQTT 5 clients get the reason code
-        for an administrative action.
+        A connection of another process is closed within a second after this returns. ``discard`` also ends the session,
+        even of a client that is not connected. MQTT 5 clients get the reason code for an administrative action.
+        Raises Unavailable.
         """
         ...
 

@@ -56,6 +56,7 @@ Kind = Literal[
     "account",
     "access",
     "client",
+    "close",
     "registry",
     "owner",
     "aliases",

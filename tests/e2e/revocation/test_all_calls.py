@@ -26,6 +26,7 @@ from tests.e2e.revocation.support import ALL, AllApis, Connected, new_name
 from tests.e2e.yandex.clients import PASSWORD, Cloud
 from tests.issuers import fingerprint, new_issuer, pem
 from thingmint.access.administration import COMMANDS
+from thingmint.aws.operations import DATA_OPERATIONS as DATA_PLANE
 from thingmint.aws.operations import OPERATIONS as AWS
 from thingmint.mqtt.jit_registration import REGISTER_CERTIFICATE
 from thingmint.mqtt.provisioning import CREATE_FROM_CSR, CREATE_KEYS, REGISTER_THING
@@ -96,6 +97,7 @@ KEEPS_ACCESS = {
     "aws:CreateThingType": _NEW,
     "aws:DeleteCACertificate": "refused while it is ACTIVE; its devices may connect, or not, as before",
     "aws:DeleteCertificate": "refused while the certificate is ACTIVE, and only ACTIVE ones can connect",
+    "aws:DeleteConnection": "ends a connection, and the device may connect again",
     "aws:DeletePolicy": _UNUSED,
     "aws:DeletePolicyVersion": "refused for the default version, and no other version applies",
     "aws:DeleteProvisioningTemplateVersion": _OF_PROVISIONING,
@@ -166,7 +168,7 @@ def served() -> set[str]:
     """Returns all calls that change anything."""
     labels = {path: f"{path.split('/')[1].rpartition('.')[2]}/{path.split('/')[2]}" for path in (*YANDEX, *OPEN)}
     return {
-        *(f"aws:{name}" for name, operation in AWS.items() if operation.writes),
+        *(f"aws:{name}" for name, operation in (AWS | DATA_PLANE).items() if operation.writes),
         *(f"yandex:{labels[path]}" for path, operation in YANDEX.items() if operation.writes),
         *(f"yandex:{labels[path]}" for path in OPEN),
         *(

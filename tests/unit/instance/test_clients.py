@@ -60,6 +60,7 @@ def test_new_files_have_the_credentials(directory: DataDirectory) -> None:
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_REGION": "eu-central-1",
         "AWS_ENDPOINT_URL_IOT": "",
+        "AWS_ENDPOINT_URL_IOT_DATA_PLANE": "",
         "AWS_ENDPOINT_URL_STS": "",
         "AWS_CA_BUNDLE": "",
     }

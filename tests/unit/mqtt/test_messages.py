@@ -23,6 +23,7 @@ from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.reasons import Reason
+from thingmint.services.messages import ConnectionFacts
 from thingmint.services.pages import Cursor, Page, page_by_text, page_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker, Link
     from thingmint.services.change import Change, Query
+    from thingmint.services.client_ids import Claim
     from thingmint.services.messages import Connection, Messages, RetainedMessage
 
 
@@ -44,6 +46,8 @@ class Device:
         self.certificate_id = certificate_id
         self.peer = Peer("192.0.2.1", port)
         self.ended: list[tuple[Reason, bool]] = []
+        self.claim: Claim | None = None
+        self.facts = ConnectionFacts(None, 60, 0, "192.0.2.1", port, "", 0)
 
     def reauthorize(self) -> None:
         return None
@@ -224,12 +228,14 @@ async def test_connections_are_listed_oldest_first(world: World) -> None:
     newest = listed[-1]
     assert (newest.certificate_id, newest.address, newest.port, newest.protocol) == ("new", "192.0.2.1", 7, "MQTT 5")
     assert [round((each.connected_at - parts.clock()).total_seconds()) for each in listed] == [-60, -60, 0, 0, 0]
-    parts.clients.remove(OURS, "d1", cast("Any", Device()))  # the connection that was taken over ends only now
+    parts.clients.remove(
+        OURS, "d1", cast("Any", Device()), "DUPLICATE_CLIENTID"
+    )  # the connection that was taken over ends only now
     assert cast("Any", parts.clients.get(OURS, "d1")) is again
     for client_id in ("d0", "d1", "d2", "d3", "d4"):
         connection = parts.clients.get(OURS, client_id)
         assert connection is not None
-        parts.clients.remove(OURS, client_id, connection)
+        parts.clients.remove(OURS, client_id, connection, "CONNECTION_LOST")
     assert await all_pages(partial(list_connections, world, parts.messages), 2) == []
     assert [each.client_id for each in await parts.messages.connections_after(THEIRS, None, 10)] == ["d1"]
 
@@ -242,7 +248,7 @@ async def test_changes_between_pages_of_connections(world: World) -> None:
     for name in "ac":
         connection = parts.clients.get(OURS, name)
         assert connection is not None
-        parts.clients.remove(OURS, name, connection)
+        parts.clients.remove(OURS, name, connection, "CONNECTION_LOST")
     parts.connect(OURS, "e")
     second = await list_connections(world, parts.messages, Cursor(2, first.next_token))
     assert [each.client_id for page in (first, second) for each in page.items] == ["a", "b", "d", "e"]

@@ -1,7 +1,14 @@
-"""AWS IoT's control plane as botocore's service model describes it, compiled once at start."""
+"""AWS IoT's APIs as botocore's service models describe them, compiled once at start."""
 
 from __future__ import annotations
 
-from thingmint.aws.contract.model import Contract, Operation, compile_contract, load_contract
+from thingmint.aws.contract.model import (
+    Contract,
+    Operation,
+    compile_contract,
+    load_contract,
+    load_data_contract,
+    load_jobs_contract,
+)
 
-__all__ = ["Contract", "Operation", "compile_contract", "load_contract"]
+__all__ = ["Contract", "Operation", "compile_contract", "load_contract", "load_data_contract", "load_jobs_contract"]

@@ -22,7 +22,8 @@ def bind_input(shape: Shape, labels: Sequence[str], shapes: Mapping[str, Shape],
     """The parser of one operation's requests, which raises Invalid and nothing else.
 
     The field of an Invalid is the member's name on the wire, or ``body``. Raises ValueError if the model has something
-    that is not implemented here: lists or maps outside the body, header prefixes, payloads that are not structures.
+    that is not implemented here: lists or maps outside the body, header prefixes, payloads of other types than
+    structures and blobs.
     """
     located = _by_location(shape, shapes, compiler)
     by_label = {field[0]: field for field in located["uri"]}
@@ -31,7 +32,7 @@ def bind_input(shape: Shape, labels: Sequence[str], shapes: Mapping[str, Shape],
     in_path = tuple(by_label[name] for name in labels)
     read_query = _query_reader(located["querystring"])
     read_headers = _header_reader(located["header"])
-    read_body = _body_reader(shape, located["body"])
+    read_body = _body_reader(shape, located["body"], shapes)
     needs_body = any(required for _, _, required, _ in located["body"])
 
     def parse(labels: tuple[str, ...], query: bytes, headers: Mapping[bytes, bytes], body: bytes) -> dict[str, Any]:
@@ -124,7 +125,9 @@ def _query_reader(fields: Sequence[Field]) -> Callable[[bytes, dict[str, Any]], 
     return read
 
 
-def _body_reader(shape: Shape, fields: Sequence[Field]) -> Callable[[bytes], dict[str, Any]]:
+def _body_reader(
+    shape: Shape, fields: Sequence[Field], shapes: Mapping[str, Shape]
+) -> Callable[[bytes], dict[str, Any]]:
     if not fields:
         return _no_members
     if "payload" not in shape:
@@ -132,9 +135,22 @@ def _body_reader(shape: Shape, fields: Sequence[Field]) -> Callable[[bytes], dic
         return lambda body: decode(load_body(body))
     if len(fields) != 1 or fields[0][1] != shape["payload"]:
         raise ValueError(f"members {[member for _, member, _, _ in fields]} beside the payload {shape['payload']}")
+    wire, member, required, _ = fields[0]
+    if shapes[shape["members"][member]["shape"]]["type"] == "blob":
+        return _blob_reader(wire, member, required=required)
     decode_payload = fields_decoder(fields)
-    wire = fields[0][0]
     return lambda body: decode_payload({wire: load_body(body)} if body else {})
+
+
+def _blob_reader(wire: str, member: str, *, required: bool) -> Callable[[bytes], dict[str, Any]]:
+    """The whole body is the member, as it was sent."""
+
+    def read(body: bytes) -> dict[str, Any]:
+        if required and not body:
+            raise Violation("is required", wire)
+        return {member: body}
+
+    return read
 
 
 def _no_members(body: bytes) -> dict[str, Any]:

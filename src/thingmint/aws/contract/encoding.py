@@ -35,7 +35,10 @@ class OutputCompiler:
             return _empty
         shape = self._shapes[name]
         if "payload" in shape:
-            raise ValueError(f"{name}: payload outputs are not supported")
+            payload = shape["payload"]
+            if self._shapes[shape["members"][payload]["shape"]]["type"] != "blob":
+                raise ValueError(f"{name}: payload outputs other than blobs are not supported")
+            return lambda result: result[payload]
         encode = self._structure(shape)
 
         def document(result: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""AWS IoT's control plane as botocore's service model describes it, compiled once: routes, inputs, outputs, errors."""
+"""AWS IoT's APIs as botocore's service model describes it, compiled once: routes, inputs, outputs, errors."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _MODEL: Final = "iot/2015-05-28/service-2"
+_DATA_MODEL: Final = "iot-data/2015-05-28/service-2"
+_JOBS_MODEL: Final = "iot-jobs-data/2017-09-29/service-2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,17 +50,36 @@ class Contract:
         self.operations: Mapping[str, Operation] = MappingProxyType(dict(operations))
         self.error_status: Mapping[str, int] = MappingProxyType(dict(error_status))
         self.match = router.match
+        self.methods = router.methods
 
 
 def load_contract() -> Contract:
-    """Compiles the model of the installed botocore, which takes some tens of milliseconds."""
+    """Compiles the control plane's model of the installed botocore, which takes some tens of milliseconds."""
+    return compile_contract(_load(_MODEL))
+
+
+def load_data_contract() -> Contract:
+    """Compiles the model of AWS IoT's data plane. A topic in a path may have slashes that are not percent-encoded."""
+    return compile_contract(_load(_DATA_MODEL), greedy="topic")
+
+
+def load_jobs_contract() -> Contract:
+    """Compiles the model of the jobs of AWS IoT's devices."""
+    return compile_contract(_load(_JOBS_MODEL))
+
+
+def _load(name: str) -> Mapping[str, Any]:
     # Only botocore's own directory: a model in ~/.aws/models must not change what this server accepts.
     loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
-    return compile_contract(loader.load_data(_MODEL))
+    model: Mapping[str, Any] = loader.load_data(name)
+    return model
 
 
-def compile_contract(model: Mapping[str, Any]) -> Contract:
-    """Raises ValueError for a construct of the model that is not implemented here."""
+def compile_contract(model: Mapping[str, Any], greedy: str | None = None) -> Contract:
+    """Raises ValueError for a construct of the model that is not implemented here.
+
+    The label ``greedy``, at the end of a path, takes all remaining segments, whatever the model says.
+    """
     if model["metadata"]["protocol"] != "rest-json":
         raise ValueError(f"the protocol {model['metadata']['protocol']} is not supported")
     shapes: Mapping[str, Shape] = model["shapes"]
@@ -74,6 +95,8 @@ def compile_contract(model: Mapping[str, Any]) -> Contract:
         if spec["http"].get("responseCode", 200) != 200:
             raise ValueError(f"{name}: success codes other than 200 are not supported")
         uri = spec["http"]["requestUri"]
+        if greedy is not None and uri.endswith(f"/{{{greedy}}}"):
+            uri = f"{uri[:-1]}+}}"
         operation = operations[name] = Operation(
             name=name,
             method=spec["http"]["method"],

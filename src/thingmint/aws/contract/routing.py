@@ -112,6 +112,10 @@ class Router(Generic[T]):
             segments[start:] = [b"/".join(segments[start:])]
         return leaf.target, tuple([percent.decode(segments[position], name) for name, position in leaf.labels])
 
+    def methods(self, raw_path: bytes) -> list[str]:
+        """The methods that have a route for the path. Raises Invalid as ``match`` does."""
+        return [method for method in self._roots if self.match(method, raw_path) is not None]
+
 
 def _first(node: _Node[T], segments: Sequence[bytes], slash: bool) -> _Leaf[T] | None:
     """The leaf that the first choice at every segment leads to. `_find` would find it too, at three times the cost."""

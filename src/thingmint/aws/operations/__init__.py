@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from thingmint.aws.operations import (  # noqa: F401 - importing them fills OPERATIONS
+from thingmint.aws.operations import (  # noqa: F401 - importing them fills both
     ca_certificates,
     certificates,
+    connections,
     device_decisions,
     device_policies,
     endpoint,
+    messages,
     role_aliases,
     tags,
     templates,
@@ -16,6 +18,6 @@ from thingmint.aws.operations import (  # noqa: F401 - importing them fills OPER
     thing_types,
     things,
 )
-from thingmint.aws.operations.declaring import OPERATIONS
+from thingmint.aws.operations.declaring import DATA_OPERATIONS, OPERATIONS
 
-__all__ = ["OPERATIONS"]
+__all__ = ["DATA_OPERATIONS", "OPERATIONS"]

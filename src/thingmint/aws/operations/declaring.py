@@ -7,12 +7,16 @@ by the model's member names. The results of ``find`` and ``prepare``, if they ar
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thingmint.access.operations import Operation
 from thingmint.services.pages import Cursor
 from thingmint.services.tags import check_tags
 from thingmint.services.things import AttributeChange
+
+if TYPE_CHECKING:
+    from thingmint.services.change import Change
+    from thingmint.store.engine import Transaction
 
 Members = Mapping[str, Any]
 Result = dict[str, Any]
@@ -21,9 +25,13 @@ Result = dict[str, Any]
 _PAGE_SIZE = 25
 
 OPERATIONS: dict[str, Operation] = {}
-"""The served operations, by name."""
+"""The served operations of the control plane, by name."""
+
+DATA_OPERATIONS: dict[str, Operation] = {}
+"""The served operations of the data plane, by name."""
 
 _Apply = Callable[..., Awaitable[Any]]
+_Answer = Callable[["Change", Members], Awaitable[Result]]
 
 
 def reads(name: str, *, finish: _Apply | None = None) -> Callable[[_Apply], _Apply]:
@@ -41,6 +49,25 @@ def writes(
 ) -> Callable[[_Apply], _Apply]:
     """Declares an operation that changes something. See Operation for the parts."""
     return _declare(name, writes=True, find=find, prepare=prepare, discard=discard, secret=secret)
+
+
+def answers(name: str, *, writes: bool = False) -> Callable[[_Answer], _Answer]:
+    """Declares an operation of the data plane: ``async def publish(change, members)``, outside of a transaction.
+
+    ``writes``: the call is recorded as a change.
+    """
+
+    def declare(answer: _Answer) -> _Answer:
+        assert name not in DATA_OPERATIONS, f"{name} is declared twice"
+        DATA_OPERATIONS[name] = Operation(name=name, apply=_prepared, writes=writes, prepare=answer)
+        return answer
+
+    return declare
+
+
+async def _prepared(tx: Transaction, change: Change, members: Members, result: Result) -> Result:
+    del tx, change, members
+    return result
 
 
 def _declare(name: str, **parts: Any) -> Callable[[_Apply], _Apply]:

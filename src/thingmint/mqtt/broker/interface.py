@@ -148,6 +148,14 @@ class Broker(Protocol):
         """Returns messages in order of topic, those after ``topic``. Raises Unsupported as above."""
         ...
 
+    def has_session(self, scope: Scope, client_id: str) -> bool | None:
+        """True if a session waits for a client that is not connected. None if the broker cannot tell."""
+        ...
+
+    def subscriptions(self, scope: Scope, client_id: str) -> Sequence[Subscription] | None:
+        """Returns the subscriptions of a session; None if there is none. Raises Unsupported as above."""
+        ...
+
     def discard(self, scope: Scope, client_id: str) -> None:
         """Ends the session of a client that is not connected to this process. May return before that is done."""
         ...

@@ -21,11 +21,11 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.slices import Slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.messages import Message
-    from thingmint.mqtt.broker.interface import Aged, Link, Opening, Subscriber
+    from thingmint.mqtt.broker.interface import Aged, Link, Opening, Subscriber, Subscription
 
 
 _TICK = 1.0  # seconds; MQTT gives expiries in whole seconds
@@ -116,6 +116,14 @@ class EmbeddedBroker:
     def retained_after(self, scope: Scope, topic: str, limit: int) -> list[Aged]:
         router = self._routers.get(scope)
         return [] if router is None else router.retained_after(topic, limit)
+
+    def has_session(self, scope: Scope, client_id: str) -> bool:
+        router = self._routers.get(scope)
+        return router is not None and router.has_session(client_id)
+
+    def subscriptions(self, scope: Scope, client_id: str) -> Sequence[Subscription] | None:
+        router = self._routers.get(scope)
+        return None if router is None else router.subscriptions(client_id)
 
     def discard(self, scope: Scope, client_id: str) -> None:
         router = self._routers.get(scope)

@@ -85,6 +85,18 @@ class Router:
         has_expired = self._parts.deadlines.is_due(session, self._parts.clock())  # but is not removed yet
         return not has_expired and (session.subscriber is None or session.expiry > 0)
 
+    def has_session(self, client_id: str) -> bool:
+        """True if a session waits for a client that is not connected."""
+        session = self._sessions.get(client_id)
+        return session is not None and session.subscriber is None and self._lasts(session)
+
+    def subscriptions(self, client_id: str) -> Sequence[Subscription] | None:
+        """Returns the subscriptions of a session that has not expired; None if there is none."""
+        session = self._sessions.get(client_id)
+        if session is None or self._parts.deadlines.is_due(session, self._parts.clock()):
+            return None
+        return tuple(session.subscriptions.values())
+
     def discard(self, client_id: str) -> None:
         session = self._sessions.get(client_id)
         if session is not None and session.subscriber is None:

@@ -27,10 +27,10 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.slices import Slices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from thingmint.domain.messages import Message
-    from thingmint.mqtt.broker.interface import Aged, Opening, Subscriber
+    from thingmint.mqtt.broker.interface import Aged, Opening, Subscriber, Subscription
     from thingmint.mqtt.broker.upstream.connection import UpstreamConnection
     from thingmint.mqtt.protocol.packets import Version
 
@@ -46,6 +46,10 @@ _STOP_TIMEOUT = 3.0
 _NOT_READABLE = (
     "Retained messages are kept by the MQTT broker behind this server, and MQTT has no request to list them: "
     "subscribe to their topics, or use the broker's tools"
+)
+_SUBSCRIPTIONS = (
+    "Subscriptions are kept by the MQTT broker behind this server, and MQTT has no request to list them: "
+    "use the broker's tools"
 )
 _OWN = Scope("thingmint", "gateway")  # cannot be the scope of an account: account ids have twelve digits
 
@@ -157,6 +161,12 @@ class UpstreamBroker:
 
     def retained_after(self, scope: Scope, topic: str, limit: int) -> list[Aged]:
         raise Unsupported(_NOT_READABLE)
+
+    def has_session(self, scope: Scope, client_id: str) -> None:
+        return None
+
+    def subscriptions(self, scope: Scope, client_id: str) -> Sequence[Subscription] | None:
+        raise Unsupported(_SUBSCRIPTIONS)
 
     def discard(self, scope: Scope, client_id: str) -> None:
         key = (scope, client_id)
