@@ -85,6 +85,7 @@ class _RecordingTransaction:
         self._tx = tx
         self._statements = statements
         self.audit_resources, self.audit_details = tx.audit_resources, tx.audit_details
+        self.audit_copies = tx.audit_copies
         self.published, self.lane, self.perhaps_kept = tx.published, tx.lane, tx.perhaps_kept
         self.execute_many = tx.execute_many
 

@@ -138,6 +138,13 @@ def _record(context: RequestContext, outcome: Outcome, now: datetime, **further:
     return orjson.dumps(record).decode()
 
 
+def _copy(context: RequestContext, outcome: Outcome, now: datetime, account: str, **further: Any) -> str:
+    """The record of a change for another account that it concerns. It does not tell how the caller connects."""
+    hidden = dict.fromkeys(("credential", "address", "agent", "resource"))
+    facts = {**_facts(context, outcome), **hidden, "account": account}
+    return orjson.dumps({"time": now.isoformat(timespec="microseconds"), **facts, **further}).decode()
+
+
 def _facts(context: RequestContext, outcome: Outcome) -> dict[str, Any]:
     caller = outcome.caller or context.caller
     return {
@@ -219,6 +226,9 @@ class AuditedStore(StoreWrapper):
             details = tx.audit_details
             record = _record(context, outcome, now, resources=tx.audit_resources, **details)
             await sql.insert_record(tx, id, _account(context, outcome), record, call)
+            for account, resources in tx.audit_copies.items():
+                copy = _copy(context, outcome, now, account, resources=resources, **details)
+                await sql.insert_record(tx, new_record_id(now), account, copy)
             return result
 
         result = await self._store.write(audited, urgent=urgent or is_urgent(context.operation), once=True)

@@ -56,6 +56,8 @@ _REASONED: Mapping[type[errors.DomainError], str] = {
     errors.Disallowed: "InvalidRequestException",
     errors.InvalidState: "CertificateStateException",
     errors.ProvisioningFailed: "ResourceRegistrationFailureException",
+    errors.TransferCompleted: "TransferAlreadyCompletedException",
+    errors.TransferConflict: "TransferConflictException",
 }
 
 

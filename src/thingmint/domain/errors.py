@@ -112,6 +112,10 @@ class Conflict(DomainError):
         self.reason = reason
 
 
+class TransferConflict(Conflict):
+    """A certificate cannot be transferred; ``reason`` says what uses it, or that the target account has it."""
+
+
 class Disallowed(DomainError):
     """Another resource than ``id`` prevents this; ``reason`` says which, and what must be removed first."""
 
@@ -141,6 +145,10 @@ class InvalidState(DomainError):
         self.kind = kind
         self.id = id
         self.reason = reason
+
+
+class TransferCompleted(InvalidState):
+    """The transfer of a certificate was accepted, rejected or cancelled."""
 
 
 class Unauthenticated(DomainError):

@@ -20,16 +20,15 @@ from thingmint.services.certificates import (
     NewCertificate,
     delete_certificate,
     discard,
-    get_registered,
     issue_for_csr,
     issue_with_keys,
-    list_certificates,
     prepare_own,
     register_new,
     remaining_obstacle,
     update_status,
 )
 from thingmint.services.pages import Cursor
+from thingmint.services.transfers import get_visible, list_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -184,7 +183,7 @@ async def _list_certificates(tx: Transaction, query: Query, call: Call) -> schem
     result=schemas.Certificate,
 )
 async def _describe_certificate(tx: Transaction, query: Query, call: Call) -> schemas.Certificate:
-    registered = await get_registered(tx, query.scope, call.certificate)
+    registered = await get_visible(tx, query.scope, call.certificate)
     certificate = registered.certificate
     obstacle = find_obstacle(certificate, read_public_key(certificate.der))
     return schemas.Certificate.of_registered(

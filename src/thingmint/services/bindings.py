@@ -24,6 +24,7 @@ from thingmint.services.certificates import (
     REGISTRATIONS,
     NewCertificate,
     delete_registration,
+    get_changeable,
     new_registration,
     record_obstacle,
     register,
@@ -116,7 +117,10 @@ def parse_submitted(change: Change, pem: str, field: str) -> SubmittedCertificat
 
 
 async def bind(tx: Transaction, change: Change, owner: Owner, submitted: SubmittedCertificate) -> Binding:
-    """Bind a certificate to ``owner``. Raises AlreadyExists (already bound in this account) and LimitExceeded."""
+    """Bind a certificate to ``owner``.
+
+    Raises AlreadyExists (already bound in this account), InvalidState (in transfer) and LimitExceeded.
+    """
     certificate, scope = submitted.certificate, change.scope
     fingerprint = certificate.fingerprint
     now = change.now
@@ -126,7 +130,7 @@ async def bind(tx: Transaction, change: Change, owner: Owner, submitted: Submitt
     status = ended.status if ended is not None else Status.ACTIVE
     new = new_registration(change, NewCertificate(certificate, "registered"), status)
     registered = await register(tx, change, replace(new, made_by_binding=True), certificate)
-    current = registered or await REGISTRATIONS.get(tx, *scope, fingerprint)
+    current = registered or await get_changeable(tx, scope, fingerprint)
     pem = submitted.pem if submitted.pem != certificate.pem else None
     binding = Binding(scope, current.certificate, fingerprint, owner.kind, owner.id, pem, now)
     if not await BINDINGS.insert(tx, binding):

@@ -3,9 +3,10 @@
 # ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import structlog
 from cryptography import x509
@@ -19,7 +20,6 @@ from thingmint.domain.status import Status, check_initial, check_update
 from thingmint.services.accounts import get_settings
 from thingmint.services.ca_owners import release_ca
 from thingmint.services.certificate_contents import drop_content, keep_content, split_content, with_content
-from thingmint.services.pages import Page, page_of
 from thingmint.services.quotas import give_back, take
 from thingmint.store.outbox import publish_change
 from thingmint.store.search_keys import certificate_keys
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate, Obstacle, SigningRequest
     from thingmint.domain.issuing_ca import CertificateAuthority
     from thingmint.domain.keys import KeyPair
-    from thingmint.services.change import Change, Query
-    from thingmint.services.page_tokens import Position
-    from thingmint.services.pages import Cursor
+    from thingmint.services.change import Change
     from thingmint.store.engine import Transaction
 
 CertificateMode = Literal["DEFAULT", "SNI_ONLY"]
@@ -76,10 +74,16 @@ class Registration:
     serial: str | None = None  # the certificate's serial number in hex, if it has a ca
     deactivated_by: Literal["unbinding"] | None = None  # why it is INACTIVE, if binding again makes it ACTIVE
     made_by_binding: bool = False  # made when the certificate was bound to a Yandex device or registry
+    previous_owner: str | None = None  # the account that transferred it to this one
+    transfer: Mapping[str, Any] | None = None  # the last transfer (services/transfers)
 
     @property
     def arn(self) -> str:
         return arn_of(self.scope, self.fingerprint)
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (*self.scope, self.certificate)
 
 
 class RegisteredCertificate(NamedTuple):
@@ -117,9 +121,15 @@ _FIND_BY_SERIAL = (
 _SET_STATUS = f"UPDATE registrations SET status = $4, modified_at = $5, version = $6, deactivated_by = $7 WHERE {_THIS}"
 _STAY_INACTIVE = f"UPDATE registrations SET deactivated_by = NULL WHERE {_THIS}"
 
-_BOUND_TO = f"SELECT kind, owner FROM bindings WHERE {_THIS}"
-_HAS_THINGS = f"SELECT 1 FROM thing_principals WHERE {_THIS} LIMIT 1"
+BOUND_TO = f"SELECT kind, owner FROM bindings WHERE {_THIS}"
+HAS_THINGS = f"SELECT 1 FROM thing_principals WHERE {_THIS} LIMIT 1"
 _POLICIES = f"FROM device_policy_attachments WHERE {_THIS}"
+HAS_POLICIES = f"SELECT 1 {_POLICIES} LIMIT 1"
+"""The parameters of these statements are a registration's ``key``."""
+
+_IS_OFFERED = (
+    f"SELECT 1 FROM pending_transfers WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} LIMIT 1"
+)
 
 _REMEMBER_REVOKED = (
     "INSERT INTO revoked_certificates (account, region, fingerprint, ca, serial, revoked_at) "
@@ -151,6 +161,28 @@ async def get_registered(tx: Transaction, scope: Scope, fingerprint: str) -> Reg
     return found
 
 
+async def get_changeable(tx: Transaction, scope: Scope, fingerprint: str) -> Registration:
+    """Return a registration. Raises NotFound, and InvalidState while it is being transferred from or to ``scope``."""
+    found = await REGISTRATIONS.find(tx, *scope, fingerprint)
+    if found is not None:
+        check_not_pending(found)
+        return found
+    if await tx.fetch_one(_IS_OFFERED, *scope, fingerprint_bytes(fingerprint)):
+        raise _in_transfer(fingerprint)
+    raise NotFound("certificate", fingerprint)
+
+
+def check_not_pending(registration: Registration) -> None:
+    """Raise InvalidState while the certificate is being transferred."""
+    if registration.status is Status.PENDING_TRANSFER:
+        raise _in_transfer(registration.fingerprint)
+
+
+def _in_transfer(fingerprint: str) -> InvalidState:
+    reason = f"Certificate cannot be changed while its transfer is pending. Id: {fingerprint}"
+    return InvalidState("certificate", fingerprint, reason)
+
+
 async def find_by_serial(tx: Transaction, scope: Scope, ca: str, serial: str) -> str | None:
     """Return the fingerprint of the certificate that is registered under that CA with that serial number, or None."""
     row = await tx.fetch_one(_FIND_BY_SERIAL, *scope, fingerprint_bytes(ca), serial)
@@ -161,24 +193,6 @@ async def was_revoked(tx: Transaction, scope: Scope, ca: str, serial: str, finge
     """True if a certificate with that CA and serial number, or with one of the fingerprints, was deleted as REVOKED."""
     keys = fingerprint_bytes(ca), serial, fingerprint_bytes(fingerprint), fingerprint_bytes(other)
     return await tx.fetch_one(_WAS_REVOKED, *scope, *keys) is not None
-
-
-async def list_certificates(
-    tx: Transaction, query: Query, cursor: Cursor, *, ascending: bool, ca: str | None = None
-) -> Page[Registration]:
-    """Return a page by age, newest first unless ``ascending``; with ``ca``, those under that CA. Raises Invalid."""
-    listing = f"registrations-{'ascending' if ascending else 'descending'}"
-    only = {}
-    if ca is not None:
-        listing, only = f"{listing} {ca}", {"ca": ca}
-
-    async def fetch(after: Position | None, limit: int) -> list[Registration]:
-        return await REGISTRATIONS.page_by_age(tx, *query.scope, after=after, limit=limit, ascending=ascending, **only)
-
-    def position(item: Registration) -> Position:
-        return to_micros(item.created_at), str(item.certificate)
-
-    return await page_of(query, cursor, listing, fetch, position)
 
 
 def issue_for_csr(change: Change, csr: str, field: str) -> NewCertificate:
@@ -291,7 +305,7 @@ async def remaining_obstacle(tx: Transaction, account: str, obstacle: Obstacle |
 
 async def update_status(tx: Transaction, change: Change, fingerprint: str, status: Status) -> Registration:
     """Set the status of a registration. Raises NotFound and InvalidState."""
-    current = await REGISTRATIONS.get(tx, *change.scope, fingerprint)
+    current = await get_changeable(tx, change.scope, fingerprint)
     return await change_status(tx, current, status, change.now, reinstate=change.environment.reinstate_revoked)
 
 
@@ -333,20 +347,20 @@ async def delete_certificate(tx: Transaction, change: Change, fingerprint: str, 
     Raises NotFound, InvalidState while the certificate is active or being transferred, and Conflict while it is bound,
     or attached to things or policies.
     """
-    current = await REGISTRATIONS.get(tx, *change.scope, fingerprint)
-    key = (*change.scope, current.certificate)
-    if current.status in (Status.ACTIVE, Status.PENDING_TRANSFER):
+    current = await get_changeable(tx, change.scope, fingerprint)
+    key = current.key
+    if current.status is Status.ACTIVE:
         reason = f"Certificate must be deactivated (not {current.status}) before deletion. Id: {fingerprint}"
         raise InvalidState("certificate", fingerprint, reason)
-    if (bound := await tx.fetch_one(_BOUND_TO, *key)) is not None:
+    if (bound := await tx.fetch_one(BOUND_TO, *key)) is not None:
         kind, owner = bound
         reason = f"Certificate must be removed from {kind} {owner} first. Id: {fingerprint}"
         raise Conflict("certificate", fingerprint, reason)
-    if await tx.fetch_one(_HAS_THINGS, *key):
+    if await tx.fetch_one(HAS_THINGS, *key):
         raise Conflict("certificate", fingerprint, f"Things must be detached before deletion (arn: {current.arn})")
     if force:
         await tx.execute(f"DELETE {_POLICIES}", *key)
-    elif await tx.fetch_one(f"SELECT 1 {_POLICIES} LIMIT 1", *key):
+    elif await tx.fetch_one(HAS_POLICIES, *key):
         reason = f"Certificate policies must be detached before deletion (arn: {current.arn})"
         raise Conflict("certificate", fingerprint, reason)
     await delete_registration(tx, current)

@@ -15,6 +15,7 @@ from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import AlreadyExists, Conflict, Disallowed, Invalid, LimitExceeded, NotFound
 from thingmint.domain.policies import Kind, compile_policy
 from thingmint.domain.policies.device_keys import unknown_keys
+from thingmint.services.certificates import get_changeable
 from thingmint.services.pages import Page, page_of
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.outbox import publish_change
@@ -252,9 +253,12 @@ async def set_default_version(tx: Transaction, change: Change, name: str, number
 
 
 async def attach_policy(tx: Transaction, scope: Scope, name: str, target: Target, now: datetime) -> None:
-    """Attach a policy. Nothing changes if it is already attached. Raises NotFound and LimitExceeded."""
+    """Attach a policy. Nothing changes if it is already attached. Raises NotFound, InvalidState and LimitExceeded."""
     await DEVICE_POLICIES.get(tx, *scope, name)
-    await check_target(tx, scope, target)
+    if target.kind == "cert":
+        await get_changeable(tx, scope, target.name)
+    else:
+        await check_target(tx, scope, target)
     if not await tx.execute(_ATTACH, *scope, *target.key, name, to_micros(now)):
         return
     if await count_attachments(tx, scope, target) > MAX_ATTACHED:

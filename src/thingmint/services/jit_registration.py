@@ -24,6 +24,7 @@ from thingmint.services.certificates_under_ca import registration_under
 from thingmint.services.device_facts import NoHostName
 from thingmint.services.template_execution import execute_plan, prepare_plan
 from thingmint.services.templates import compile_template, get_template
+from thingmint.services.transfers import was_transferred
 from thingmint.store.outbox import publish_change
 
 if TYPE_CHECKING:
@@ -97,8 +98,13 @@ async def find_candidate(
     if found is None and flaw and search.has_named_issuer and not is_elsewhere:
         # The weak signature does not prove that the CA made it, but the operator needs the reason in the log.
         raise Disallowed("certificate", certificate.fingerprint, f"it {flaw}")
+    if found is None:
+        return None
+    scope = found.ca.scope
+    if found.registration is None and await store.read(lambda tx: was_transferred(tx, scope, certificate.fingerprint)):
+        return None  # the certificate belongs to another account now
     # Checked last: usually no account has the CA of an unregistered certificate, and no candidate was found.
-    return None if found is None or own.issued(certificate.parts.signature) else found
+    return None if own.issued(certificate.parts.signature) else found
 
 
 class _Search:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from thingmint.domain.arns import Scope, arn_of
 from thingmint.domain.errors import Disallowed, NotFound
-from thingmint.services.certificates import REGISTRATIONS
+from thingmint.services.certificates import REGISTRATIONS, get_changeable
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.things import THINGS, thing_arn
 from thingmint.store.outbox import publish_change
@@ -72,8 +72,11 @@ async def attach_principal(
 async def attach_to_known(
     tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime, *, type: PrincipalType | None = None
 ) -> None:
-    """Do the same for a thing that this transaction has read or created. Raises NotFound and Disallowed."""
-    registration = await REGISTRATIONS.get(tx, *scope, fingerprint)
+    """Do the same for a thing that this transaction has read or created.
+
+    Raises NotFound, InvalidState and Disallowed.
+    """
+    registration = await get_changeable(tx, scope, fingerprint)
     new = Attachment(scope, thing, registration.certificate, fingerprint, type == "EXCLUSIVE_THING", now)
     if not await ATTACHMENTS.insert(tx, new):
         known = await ATTACHMENTS.get(tx, *scope, thing, fingerprint)

@@ -78,13 +78,14 @@ class PublishedChange(NamedTuple):
 class Notes:
     """The attributes of a Transaction, apart from its statements."""
 
-    __slots__ = ("audit_details", "audit_resources", "lane", "perhaps_kept", "published")
+    __slots__ = ("audit_copies", "audit_details", "audit_resources", "lane", "perhaps_kept", "published")
 
     def __init__(self, lane: int = 1, *, perhaps_kept: bool = False) -> None:
         self.lane = lane
         self.perhaps_kept = perhaps_kept
         self.audit_resources: list[str] = []
         self.audit_details: dict[str, Any] = {}
+        self.audit_copies: dict[str, list[str]] = {}
         self.published: list[PublishedChange] = []
 
 
@@ -92,7 +93,8 @@ class Transaction(Protocol):
     """An open transaction. Parameters are written $1, $2, … in the SQL.
 
     Bodies add to ``audit_resources`` (the ARNs, or other names, of what they change) and ``audit_details``, both for
-    the audit record, and to ``published``: the changes that every process must learn of.
+    the audit record, and to ``published``: the changes that every process must learn of. ``audit_copies`` are other
+    accounts whose audit logs get a record too, each with the ARNs of its own resources.
 
     ``lane`` is a number above 0. Transactions of one process that run at the same time have different lanes, and do not
     conflict if each writes only to the rows of its lane. ``perhaps_kept``: an earlier run of the body may have been
@@ -101,6 +103,7 @@ class Transaction(Protocol):
 
     audit_resources: list[str]
     audit_details: dict[str, Any]
+    audit_copies: dict[str, list[str]]
     published: list[PublishedChange]
     lane: int
     perhaps_kept: bool

@@ -82,9 +82,12 @@ _OF_PROVISIONING = "decides how devices are provisioned, not which devices may c
 _OF_CALLERS = "about callers of the APIs, not about devices"
 _OF_EXPORTS = "decides where messages go, not which devices may connect"
 _OWNERS = ("Device", "Registry", "Broker")
+_TRANSFER = "only certificates whose transfer is pending, and these cannot connect"
 _TAGS = "tags: device policies cannot refer to them"
 
 KEEPS_ACCESS = {
+    "aws:AcceptCertificateTransfer": _TRANSFER,
+    "aws:CancelCertificateTransfer": _TRANSFER,
     "aws:CreateCertificateFromCsr": _NEW,
     "aws:CreateKeysAndCertificate": _NEW,
     "aws:CreatePolicy": _NEW,
@@ -110,7 +113,9 @@ KEEPS_ACCESS = {
     "aws:RegisterCACertificate": _NEW,
     "aws:RegisterCertificate": _NEW,
     "aws:RegisterCertificateWithoutCA": _NEW,
+    "aws:RejectCertificateTransfer": _TRANSFER,
     "aws:TagResource": _TAGS,
+    "aws:TransferCertificate": "refused while the certificate is ACTIVE, and only ACTIVE ones can connect",
     "aws:UntagResource": _TAGS,
     "aws:UpdateProvisioningTemplate": _OF_PROVISIONING,
     "aws:UpdateRoleAlias": _OF_CALLERS,

@@ -382,6 +382,24 @@ async def test_a_certificate_that_was_deleted_but_not_revoked_is_registered_agai
     assert await gateway.connect(made) is not None
 
 
+async def test_a_transferred_certificate_is_not_registered_again_in_its_former_account(
+    world: World, gateway: Gateway
+) -> None:
+    root = issuer()
+    await take(world, root, **AUTO)
+    made = root.sign()
+    await gateway.connect(made)
+    await set_status(world, made, "INACTIVE")
+    id = fingerprint(made)
+    await world.aws("TransferCertificate", certificateId=id, targetAwsAccount=THEIRS.account)
+    assert await gateway.find(made) is None, "the transfer is pending"
+    await world.aws("AcceptCertificateTransfer", THEIRS, certificateId=id)
+    for scope in (OURS, None):
+        assert await gateway.find(made, scope) is None
+    await world.aws("DeleteCertificate", THEIRS, certificateId=id)
+    assert await gateway.connect(made) is not None
+
+
 async def test_a_serial_number_can_be_registered_once(world: World, gateway: Gateway) -> None:
     root = issuer()
     await take(world, root, **AUTO)

@@ -49,6 +49,7 @@ _FEW = {
     "last_messages": "100 rows, of up to 256 KB each",
     "leases": "one row",
     "passwords": "50 of an owner",
+    "pending_transfers": "one row",
     "policy_attachments": "20 of a principal",
     "provisioning_template_versions": "5 of a template",
     "tags": "50 of a resource",

@@ -1,4 +1,4 @@
-"""Certificates (nine operations)."""
+"""Certificates (14 operations)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,24 @@ from thingmint.services.certificates import (
     NewCertificate,
     delete_certificate,
     discard,
-    get_registered,
     issue_for_csr,
     issue_with_keys,
-    list_certificates,
     prepare_own,
     register_new,
     update_status,
 )
 from thingmint.services.certificates_under_ca import parse_issued, register_under_ca
+from thingmint.services.transfers import (
+    Transfer,
+    accept_transfer,
+    cancel_transfer,
+    get_visible,
+    list_certificates,
+    list_outgoing,
+    owner_of,
+    reject_transfer,
+    transfer_certificate,
+)
 
 if TYPE_CHECKING:
     from thingmint.domain.ca_certificates import CaCertificate
@@ -79,17 +88,19 @@ async def register(
 
 @reads("DescribeCertificate")
 async def describe(tx: Transaction, query: Query, members: Members) -> Result:
-    registration, certificate = await get_registered(tx, query.scope, _id(members))
+    registration, certificate = await get_visible(tx, query.scope, _id(members))
     return {
         "certificateDescription": {
             **_identified(registration),
             "caCertificateId": registration.ca,
             "status": registration.status.value,
             "certificatePem": certificate.pem,
-            "ownedBy": registration.scope.account,
+            "ownedBy": owner_of(registration),
+            "previousOwnedBy": registration.previous_owner,
             "creationDate": registration.created_at,
             "lastModifiedDate": registration.modified_at,
             "customerVersion": registration.version,
+            "transferData": _transferred(registration),
             "generationId": registration.generation,
             "validity": {"notBefore": certificate.not_before, "notAfter": certificate.not_after},
             "certificateMode": registration.mode,
@@ -122,6 +133,51 @@ async def delete(tx: Transaction, change: Change, members: Members) -> Result:
     return {}
 
 
+@writes("TransferCertificate")
+async def transfer(tx: Transaction, change: Change, members: Members) -> Result:
+    target, message = members["targetAwsAccount"], members.get("transferMessage")
+    transferred = await transfer_certificate(tx, change, _id(members), target, message)
+    return {"transferredCertificateArn": transferred.arn}
+
+
+@writes("AcceptCertificateTransfer")
+async def accept(tx: Transaction, change: Change, members: Members) -> Result:
+    await accept_transfer(tx, change, _id(members), _issued_status(members))
+    return {}
+
+
+@writes("RejectCertificateTransfer")
+async def reject(tx: Transaction, change: Change, members: Members) -> Result:
+    await reject_transfer(tx, change, _id(members), members.get("rejectReason"))
+    return {}
+
+
+@writes("CancelCertificateTransfer")
+async def cancel(tx: Transaction, change: Change, members: Members) -> Result:
+    await cancel_transfer(tx, change, _id(members))
+    return {}
+
+
+@reads("ListOutgoingCertificates")
+async def list_outgoing_(tx: Transaction, query: Query, members: Members) -> Result:
+    ascending = members.get("ascendingOrder", False)
+    page = await list_outgoing(tx, query, marker_cursor(members), ascending=ascending)
+    return {
+        "outgoingCertificates": [
+            {
+                **_identified(registration),
+                "transferredTo": transfer.target,
+                "transferDate": transfer.started_at,
+                "transferMessage": transfer.message,
+                "creationDate": registration.created_at,
+            }
+            for registration in page.items
+            if (transfer := Transfer.of(registration)) is not None
+        ],
+        "nextMarker": page.next_token,
+    }
+
+
 def _id(members: Members) -> str:
     return parse_fingerprint(members["certificateId"], "certificateId")
 
@@ -137,6 +193,19 @@ def _registered_status(members: Members) -> Status:
 
 def _identified(registration: Registration) -> Result:
     return {"certificateArn": registration.arn, "certificateId": registration.fingerprint}
+
+
+def _transferred(registration: Registration) -> Result | None:
+    transfer = Transfer.of(registration)
+    if transfer is None or transfer.cancelled_at is not None:
+        return None
+    return {
+        "transferMessage": transfer.message,
+        "rejectReason": transfer.reason,
+        "transferDate": transfer.started_at,
+        "acceptDate": transfer.accepted_at,
+        "rejectDate": transfer.rejected_at,
+    }
 
 
 def _page(page: Page[Registration]) -> Result:
