@@ -87,6 +87,15 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         Target("thinggroup", names=("thingGroupName",)),
     ),
     **_each("AddThingToThingGroup RemoveThingFromThingGroup", _MEMBER, _MEMBERS_GROUP),
+    **_each(
+        "CreateBillingGroup DescribeBillingGroup UpdateBillingGroup DeleteBillingGroup ListThingsInBillingGroup",
+        Target("billinggroup", names=("billingGroupName",)),
+    ),
+    **_each(
+        "AddThingToBillingGroup RemoveThingFromBillingGroup",
+        _MEMBER,
+        Target("billinggroup", names=("billingGroupName",), arns=("billingGroupArn",)),
+    ),
     **_each("UpdateThingGroupsForThing", _THING, _GROUPS),
     **_each(
         "CreateProvisioningTemplate DescribeProvisioningTemplate UpdateProvisioningTemplate DeleteProvisioningTemplate "

@@ -23,6 +23,7 @@ _RESERVED = "aws:"  # for AWS's own tags, in upper or lower case, at the beginni
 _TABLES = {
     "thingtype": ("thing_types", "name"),
     "thinggroup": ("thing_groups", "name"),
+    "billinggroup": ("billing_groups", "name"),
     "policy": ("device_policies", "name"),
     "provisioningtemplate": ("provisioning_templates", "name"),
     "cacert": ("ca_certificates", "certificate"),

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -20,7 +20,6 @@ from thingmint.domain.errors import (
     Disallowed,
     DomainError,
     InvalidParameters,
-    NotFound,
     ProvisioningFailed,
     Throttled,
     Unavailable,
@@ -28,6 +27,7 @@ from thingmint.domain.errors import (
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.domain.status import Status
 from thingmint.domain.templates import FromCsr, FromPem, Override
+from thingmint.services.billing_groups import BILLING_GROUPS, put_in_group
 from thingmint.services.certificates import (
     NewCertificate,
     change_status,
@@ -122,8 +122,6 @@ async def prepare_plan(change: Change, plan: Plan) -> PreparedPlan:
     """Prepare a plan. Raises Denied, Invalid and its subclasses, and NotFound."""
     thing, planned = None, plan.thing
     if planned is not None:
-        if planned.billing_group is not None:
-            raise NotFound("billing group", planned.billing_group)  # this server has no billing groups
         id, attributes = str(uuid.uuid4()), planned.attributes or {}
         thing = Thing.new(change.scope, planned.name, id=id, type=planned.type, attributes=attributes, now=change.now)
     new = request = issued = given = None
@@ -269,9 +267,17 @@ class TemplateExecutor:
     async def _thing(self, plan: ThingPlan, certificate: Certificate | None) -> None:
         tx, scope, new = self._tx, self._scope, self._prepared.thing
         assert new is not None, "prepare_plan prepares every planned thing"
+        if plan.billing_group is not None:
+            for resource in (new.arn, arn(scope, f"billinggroup/{plan.billing_group}")):
+                self._authorize("AddThingToBillingGroup", resource)
+            new = replace(new, billing_group=(await BILLING_GROUPS.get(tx, *scope, plan.billing_group)).id)
         existing = await insert_thing(tx, new, lambda: self._authorize("CreateThing", new.arn))
         if existing is not None:
             await self._change_thing(existing, plan)
+            if plan.billing_group is not None:
+                differs = existing.billing_group != new.billing_group
+                if _is_to_change("BillingGroup", existing, plan.overrides.billing_group, differs=differs):
+                    await put_in_group(tx, self._change, plan.name, plan.billing_group)
         await self._join_groups(plan, existing=existing is not None)
         self._arns[plan.logical_id] = new.arn
         if certificate is not None:

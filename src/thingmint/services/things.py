@@ -61,6 +61,7 @@ class Thing:
     attributes: Mapping[str, str]
     version: int  # counts changes, from 1
     created_at: datetime
+    billing_group: str | None = None  # its id; the group may have been deleted
 
     @classmethod
     def new(
@@ -89,6 +90,7 @@ _FIND = (
     "WHERE account = $1 AND region = $2 ORDER BY value, thing LIMIT $4"
 )
 _HAS_PRINCIPALS = "SELECT 1 FROM thing_principals WHERE account = $1 AND region = $2 AND thing = $3 LIMIT 1"
+_GROUP_LIVES = "SELECT 1 FROM billing_groups WHERE account = $1 AND region = $2 AND id = $3"
 _INSERT_ATTRIBUTES = "INSERT INTO thing_attributes (account, region, thing, name, value) VALUES ($1, $2, $3, $4, $5)"
 _DELETE_ATTRIBUTES = "DELETE FROM thing_attributes WHERE account = $1 AND region = $2 AND thing = $3"
 _LEAVE_GROUPS = "DELETE FROM thing_group_members WHERE account = $1 AND region = $2 AND thing = $3"
@@ -102,10 +104,21 @@ async def create_thing(tx: Transaction, thing: Thing) -> Thing:
     existing = await insert_thing(tx, thing)
     if existing is None:
         return thing
+    differs = None
     if (existing.type, existing.attributes) != (thing.type, thing.attributes):
-        reason = f"Thing {thing.name} already exists with another type or other attributes"
+        differs = "another type or other attributes"
+    elif await _living(tx, existing) != thing.billing_group:
+        differs = "another billing group"
+    if differs is not None:
+        reason = f"Thing {thing.name} already exists with {differs}"
         raise AlreadyExists("thing", existing.id, arn=existing.arn, reason=reason)
     return existing
+
+
+async def _living(tx: Transaction, thing: Thing) -> str | None:
+    """Return the id of the thing's billing group, or None if it has none or if the group was deleted."""
+    group = thing.billing_group
+    return group if group is not None and await tx.fetch_one(_GROUP_LIVES, *thing.scope, group) else None
 
 
 async def insert_thing(tx: Transaction, thing: Thing, allow: Callable[[], None] = lambda: None) -> Thing | None:

@@ -88,6 +88,10 @@ _TAGS = "tags: device policies cannot refer to them"
 KEEPS_ACCESS = {
     "aws:AcceptCertificateTransfer": _TRANSFER,
     "aws:CancelCertificateTransfer": _TRANSFER,
+    **{
+        f"aws:{name}BillingGroup": "billing groups: device policies cannot refer to them"
+        for name in ("AddThingTo", "Create", "Delete", "RemoveThingFrom", "Update")
+    },
     "aws:CreateCertificateFromCsr": _NEW,
     "aws:CreateKeysAndCertificate": _NEW,
     "aws:CreatePolicy": _NEW,

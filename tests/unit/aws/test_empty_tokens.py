@@ -26,6 +26,7 @@ async def inputs_of_lists(world: World) -> Mapping[str, Mapping[str, Any]]:
     principal = {"principal": arn_of(OURS, (await minimal(world))["DescribeCertificate"]["certificateId"])}
     thing = {"thingName": "thing"}
     return {
+        "ListBillingGroups": {},
         "ListPrincipalThings": principal,
         "ListPrincipalThingsV2": principal,
         "ListProvisioningTemplateVersions": {"templateName": "template"},
@@ -37,6 +38,7 @@ async def inputs_of_lists(world: World) -> Mapping[str, Mapping[str, Any]]:
         "ListThingPrincipalsV2": thing,
         "ListThingTypes": {},
         "ListThings": {},
+        "ListThingsInBillingGroup": {"billingGroupName": "bills"},
         "ListThingsInThingGroup": {"thingGroupName": "group"},
     }
 

@@ -72,6 +72,7 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
     await world.aws("CreateThing", thingName="thing")
     await world.aws("CreateThingType", thingTypeName="type")
     await world.aws("CreateThingGroup", thingGroupName="group")
+    await world.aws("CreateBillingGroup", billingGroupName="bills")
     template = {"templateName": "template", "templateBody": json.dumps(TEMPLATE), "provisioningRoleArn": ROLE}
     await world.aws("CreateProvisioningTemplate", **template)
     await world.aws("CreateRoleAlias", roleAlias="alias", roleArn=ROLE)
@@ -84,6 +85,7 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
     return {
         "CreateKeysAndCertificate": {},
         "CreateProvisioningClaim": {"templateName": "template"},
+        "DescribeBillingGroup": {"billingGroupName": "bills"},
         "DescribeCACertificate": {"certificateId": registered["certificateId"]},
         "DescribeCertificate": {"certificateId": certificate},
         "DescribeProvisioningTemplate": {"templateName": "template"},
@@ -107,8 +109,9 @@ async def test_answers_omit_empty_nested_containers(world: World) -> None:
     for name, members in asked.items():
         answer = json.loads(contract.operations[name].encode(await world.aws(name, **members)))
         empty |= {f"{name} {path}" for path, container in answered(answer) if not container}
-    # The properties of thing groups and thing types are present and empty if the resource has none.
+    # The properties of groups and thing types are present and empty if the resource has none.
     described = {
+        "DescribeBillingGroup .billingGroupProperties",
         "DescribeThingGroup .thingGroupProperties",
         "DescribeThingType .thingTypeProperties",
         "ListThingTypes .thingTypes[].thingTypeProperties",

@@ -160,6 +160,26 @@ async def test_billing_groups_are_not_found(provisioning: Provisioning) -> None:
     assert reason == "billing group b does not exist"
 
 
+@pytest.mark.parametrize("override", [None, "REPLACE", "DO_NOTHING", "FAIL"])
+async def test_a_template_puts_the_thing_in_a_billing_group(provisioning: Provisioning, override: str | None) -> None:
+    world = provisioning.world
+    for group in ("b", "other"):
+        await world.aws("CreateBillingGroup", billingGroupName=group)
+    overrides: dict[str, Any] = {"OverrideSettings": {"BillingGroup": override}} if override else {}
+    name = await provisioning.template(body(Properties={"BillingGroup": "b"}, **overrides))
+    await provisioning.register(name, await provisioning.token())
+    assert (await world.aws("DescribeThing", thingName="lamp"))["billingGroupName"] == "b"
+    await provisioning.register(name, await provisioning.token())
+    await world.aws("AddThingToBillingGroup", billingGroupName="other", thingName="lamp")
+    again = provisioning.register(name, await provisioning.token())
+    if override in (None, "FAIL"):
+        assert await failure(again) == "Thing lamp already exists with another BillingGroup"
+    else:
+        await again
+    expected = "b" if override == "REPLACE" else "other"
+    assert (await world.aws("DescribeThing", thingName="lamp"))["billingGroupName"] == expected
+
+
 # -- things that exist --------------------------------------------------------------------------------------------
 
 WAS: dict[str, Any] = {"type": None, "attributes": {"a": "1", "b": "1"}, "groups": {"one", "two"}}

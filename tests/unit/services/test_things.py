@@ -53,6 +53,7 @@ async def test_a_new_thing_is_described_as_given(world: World) -> None:
         "thingTypeName": "lamp",
         "attributes": {"color": "red"},
         "version": 1,
+        "billingGroupName": None,
     }
     assert (await world.read(lambda tx: THINGS.get(tx, *OURS, "a"))).created_at == world.clock.now
     assert world.audit_resources() == ["thing/a"]
@@ -146,7 +147,7 @@ async def test_a_thing_with_a_type_has_at_most_fifty_attributes(world: World) ->
         await world.aws("CreateThing", thingName="more", thingTypeName="lamp", **payload(**FIFTY, x="1"))
 
 
-async def test_there_are_no_billing_groups(world: World) -> None:
+async def test_an_unknown_billing_group_is_not_found(world: World) -> None:
     with pytest.raises(NotFound, match="billing group b does not exist"):
         await world.aws("CreateThing", thingName="t", billingGroupName="b")
     assert await names(world) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from thingmint.aws.operations import (  # noqa: F401 - importing them fills both
+    billing_groups,
     ca_certificates,
     certificates,
     connections,

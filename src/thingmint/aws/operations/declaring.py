@@ -10,9 +10,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.operations import Operation
+from thingmint.domain.arns import Scope, parse_arn
+from thingmint.domain.errors import Invalid
 from thingmint.services.pages import Cursor
 from thingmint.services.tags import check_tags
-from thingmint.services.things import AttributeChange
+from thingmint.services.things import AttributeChange, check_name
 
 if TYPE_CHECKING:
     from thingmint.services.change import Change
@@ -87,6 +89,18 @@ def cursor(members: Members) -> Cursor:
 def marker_cursor(members: Members) -> Cursor:
     """The cursor of a list that is paged by marker and pageSize."""
     return Cursor(members.get("pageSize", _PAGE_SIZE), members.get("marker"), "marker")
+
+
+def name_of(scope: Scope, members: Members, kind: str, by_name: str, by_arn: str) -> str:
+    """The resource's name, which the input gives as a name, as an ARN or as both. Raises Invalid and NotFound."""
+    name: str | None = members.get(by_name)
+    if (text := members.get(by_arn)) is None:
+        assert name is not None, "authorization refuses an input with neither"
+        return name
+    of_arn = check_name(parse_arn(scope, text, by_arn, kind)[1], by_arn)
+    if name not in (None, of_arn):
+        raise Invalid(by_arn, f"must be the ARN of the resource that {by_name} names")
+    return of_arn
 
 
 def attribute_change(payload: Mapping[str, Any] | None) -> AttributeChange | None:

@@ -9,12 +9,13 @@ from thingmint.aws.operations.declaring import (
     Result,
     attribute_change,
     cursor,
+    name_of,
     new_attributes,
     new_tags,
     reads,
     writes,
 )
-from thingmint.domain.arns import arn, parse_arn
+from thingmint.domain.arns import arn
 from thingmint.domain.errors import Invalid
 from thingmint.services.thing_groups import (
     THING_GROUPS,
@@ -26,7 +27,6 @@ from thingmint.services.thing_groups import (
     update_groups,
     update_thing_group,
 )
-from thingmint.services.things import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,20 +129,8 @@ async def list_things(tx: Transaction, query: Query, members: Members) -> Result
 
 
 def _group_and_thing(change: Change, members: Members) -> tuple[str, str]:
-    group = _name(change, members, "thinggroup", "thingGroupName", "thingGroupArn")
-    return group, _name(change, members, "thing", "thingName", "thingArn")
-
-
-def _name(change: Change, members: Members, kind: str, by_name: str, by_arn: str) -> str:
-    """The resource's name, which the input gives as a name, as an ARN or as both."""
-    name: str | None = members.get(by_name)
-    if (text := members.get(by_arn)) is None:
-        assert name is not None, "authorization refuses an input with neither"
-        return name
-    of_arn = check_name(parse_arn(change.scope, text, by_arn, kind)[1], by_arn)
-    if name not in (None, of_arn):
-        raise Invalid(by_arn, f"must be the ARN of the resource that {by_name} names")
-    return of_arn
+    group = name_of(change.scope, members, "thinggroup", "thingGroupName", "thingGroupArn")
+    return group, name_of(change.scope, members, "thing", "thingName", "thingArn")
 
 
 def _names(members: Members, member: str) -> Sequence[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.declaring import Members, Result, attribute_change, cursor, new_attributes, reads, writes
-from thingmint.domain.errors import Disallowed, Invalid, NotFound
+from thingmint.domain.errors import Disallowed, Invalid
+from thingmint.services.billing_groups import BILLING_GROUPS, find_group_of
 from thingmint.services.things import THINGS, Thing, ThingFilter, create_thing, delete_thing, list_things, update_thing
 
 if TYPE_CHECKING:
@@ -15,18 +17,20 @@ if TYPE_CHECKING:
 
 @writes("CreateThing")
 async def create(tx: Transaction, change: Change, members: Members) -> Result:
-    if (billing_group := members.get("billingGroupName")) is not None:
-        raise NotFound("billing group", billing_group)  # billing groups are not served
     name, type = members["thingName"], members.get("thingTypeName")
     attributes = new_attributes(members.get("attributePayload"))
     thing = Thing.new(change.scope, name, id=change.new_id(), type=type, attributes=attributes, now=change.now)
+    if (billing_group := members.get("billingGroupName")) is not None:
+        thing = replace(thing, billing_group=(await BILLING_GROUPS.get(tx, *change.scope, billing_group)).id)
     return _identified(await create_thing(tx, thing))
 
 
 @reads("DescribeThing")
 async def describe(tx: Transaction, query: Query, members: Members) -> Result:
     thing = await THINGS.get(tx, *query.scope, members["thingName"])
-    return {**_identified(thing), **_configured(thing), "defaultClientId": thing.name}
+    group = await find_group_of(tx, thing)
+    billed = {"billingGroupName": group.name if group is not None else None}
+    return {**_identified(thing), **_configured(thing), "defaultClientId": thing.name, **billed}
 
 
 @writes("UpdateThing")

@@ -21,12 +21,12 @@ _LIST = """
     ListThingPrincipals ListThingPrincipalsV2 ListPrincipalThings ListPrincipalThingsV2
     ListProvisioningTemplates ListProvisioningTemplateVersions
     ListThingRegistrationTasks ListThingRegistrationTaskReports
-    ListDomainConfigurations ListRoleAliases ListAuthorizers
+    ListDomainConfigurations ListRoleAliases ListAuthorizers ListBillingGroups ListThingsInBillingGroup
 """
 _READ = """
     DescribeCertificate DescribeCACertificate DescribeCertificateProvider GetRegistrationCode
     GetPolicy GetPolicyVersion GetEffectivePolicies TestAuthorization
-    DescribeThing DescribeThingType DescribeThingGroup GetThingConnectivityData
+    DescribeThing DescribeThingType DescribeThingGroup DescribeBillingGroup GetThingConnectivityData
     DescribeProvisioningTemplate DescribeProvisioningTemplateVersion DescribeThingRegistrationTask
     DescribeEndpoint DescribeDomainConfiguration DescribeRoleAlias DescribeEventConfigurations
     DescribeAuthorizer DescribeDefaultAuthorizer TestInvokeAuthorizer ListTagsForResource
@@ -41,6 +41,7 @@ _WRITE = """
     CreateThingType UpdateThingType DeprecateThingType DeleteThingType
     CreateThingGroup UpdateThingGroup DeleteThingGroup
     AddThingToThingGroup RemoveThingFromThingGroup UpdateThingGroupsForThing
+    CreateBillingGroup UpdateBillingGroup DeleteBillingGroup AddThingToBillingGroup RemoveThingFromBillingGroup
     CreateProvisioningTemplate UpdateProvisioningTemplate DeleteProvisioningTemplate
     CreateProvisioningTemplateVersion DeleteProvisioningTemplateVersion CreateProvisioningClaim
     StartThingRegistrationTask StopThingRegistrationTask
