@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.aws_input import in_awss_words
 from tests.e2e.access.local_admin import LocalAdmin, allow, document, refusal
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
@@ -212,15 +213,15 @@ def test_wrong_targets_are_refused(iot: Any) -> None:
 
 
 def test_missing_headers_are_refused(signer: Signer) -> None:
-    for method, path, header in (
-        ("GET", "/principal-policies", "x-amzn-iot-principal"),
-        ("PUT", "/principal-policies/p", "x-amzn-iot-principal"),
-        ("DELETE", "/principal-policies/p", "x-amzn-iot-principal"),
-        ("GET", "/policy-principals", "x-amzn-iot-policy"),
+    for method, path, member in (
+        ("GET", "/principal-policies", "principal"),
+        ("PUT", "/principal-policies/p", "principal"),
+        ("DELETE", "/principal-policies/p", "principal"),
+        ("GET", "/policy-principals", "policyName"),
     ):
         answer = signer.send(method, path)
         assert (answer.status, answer.aws_code) == (400, "InvalidRequestException")
-        assert answer.json() == {"message": f"{header} is required"}
+        assert answer.json() == {"message": in_awss_words(f"{member} is required")}
 
 
 def test_a_certificate_has_at_most_ten_policies(iot: Any) -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.contract import percent
 from thingmint.aws.contract.decoding import Field, InputCompiler, fields_decoder, load_body
-from thingmint.aws.contract.scalars import Shape, Violation, scalar_decoder
-from thingmint.domain.errors import Invalid
+from thingmint.aws.contract.scalars import Shape, Violation, member_part, missing, scalar_decoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +41,7 @@ def bind_input(shape: Shape, labels: Sequence[str], shapes: Mapping[str, Shape],
                 try:
                     out[member] = decode(text)
                 except Violation as violation:
-                    violation.path.append(wire)
+                    violation.path.append(member_part(wire, member))
                     raise
             if read_query is not None:
                 read_query(query, out)
@@ -51,7 +50,7 @@ def bind_input(shape: Shape, labels: Sequence[str], shapes: Mapping[str, Shape],
             if body or needs_body:
                 out.update(read_body(body))
         except Violation as violation:
-            raise Invalid(violation.field, violation.reason) from None
+            raise violation.error() from None
         return out
 
     return parse
@@ -91,12 +90,12 @@ def _header_reader(fields: Sequence[Field]) -> Callable[[Mapping[bytes, bytes], 
             raw = headers.get(key)
             if raw is None:
                 if required:
-                    raise Violation("is required", wire)
+                    raise missing(member_part(wire, member))
                 continue
             try:
                 out[member] = decode(_header_text(raw))
             except Violation as violation:
-                violation.path.append(wire)
+                violation.path.append(member_part(wire, member))
                 raise
 
     return read
@@ -116,11 +115,11 @@ def _query_reader(fields: Sequence[Field]) -> Callable[[bytes, dict[str, Any]], 
                 try:
                     out[member] = decode(text)
                 except Violation as violation:
-                    violation.path.append(wire)
+                    violation.path.append(member_part(wire, member))
                     raise
         for wire, member in required:
             if member not in out:
-                raise Violation("is required", wire)
+                raise missing(member_part(wire, member))
 
     return read
 
@@ -147,7 +146,7 @@ def _blob_reader(wire: str, member: str, *, required: bool) -> Callable[[bytes],
 
     def read(body: bytes) -> dict[str, Any]:
         if required and not body:
-            raise Violation("is required", wire)
+            raise missing(member_part(wire, member))
         return {member: body}
 
     return read

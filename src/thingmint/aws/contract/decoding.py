@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from thingmint.aws.contract.scalars import Decoder, Shape, Violation, length_bounds, scalar_decoder
+from thingmint.aws.contract.scalars import (
+    Decoder,
+    Part,
+    Shape,
+    Violation,
+    all_rules,
+    length_bounds,
+    member_part,
+    missing,
+    scalar_decoder,
+)
 from thingmint.domain.strict_json import MAX_VALUES, has_too_many_values
 
 if TYPE_CHECKING:
@@ -18,6 +28,7 @@ if TYPE_CHECKING:
 Field = tuple[str, str, bool, Decoder]
 """Wire name, member name, whether it is required, and its decoder."""
 
+BODY: Final = Part("body", "body")
 _MAX_DEPTH: Final = 64
 _SHOWABLE_KEY: Final = re.compile(r"[A-Za-z0-9_.:/@#-]{1,128}")
 
@@ -27,15 +38,15 @@ def load_body(body: bytes) -> dict[str, Any]:
     if not body:
         return {}
     if has_too_many_values(body):
-        raise Violation(f"must hold at most {MAX_VALUES} values", "body")
+        raise Violation(f"must hold at most {MAX_VALUES} values", BODY)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise Violation("is not valid JSON", "body") from None
+        raise Violation("is not valid JSON", BODY) from None
     if type(document) is not dict:
-        raise Violation("must be a JSON object", "body")
+        raise Violation("must be a JSON object", BODY)
     if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _is_deeper(document, _MAX_DEPTH):
-        raise Violation("is nested too deeply", "body")
+        raise Violation("is nested too deeply", BODY)
     return document
 
 
@@ -86,37 +97,41 @@ class InputCompiler:
                 raise ValueError(f"{name}: a nested structure cannot have members outside the body")
             return fields_decoder([self.field(shape, member) for member in shape["members"]])
         if shape["type"] == "list":
-            return _list(shape, self.decoder(shape["member"]["shape"]))
+            return _list(
+                shape, self.decoder(shape["member"]["shape"]), all_rules(self._shapes[shape["member"]["shape"]])
+            )
         if shape["type"] == "map":
-            return _map(shape, self.decoder(shape["key"]["shape"]), self.decoder(shape["value"]["shape"]))
+            key, value = shape["key"]["shape"], shape["value"]["shape"]
+            rules = all_rules(self._shapes[key]), all_rules(self._shapes[value])
+            return _map(shape, self.decoder(key), self.decoder(value), rules)
         return scalar_decoder(shape, text=False)
 
 
 def fields_decoder(fields: Iterable[Field]) -> Decoder:
     """The decoder of a structure with these members. Unknown ones are ignored, null ones count as absent."""
-    table = tuple(fields)
+    table = tuple((*field, member_part(field[0], field[1])) for field in fields)
 
     def decode(value: object) -> dict[str, Any]:
         if type(value) is not dict:
             raise Violation("must be an object")
         out: dict[str, Any] = {}
-        for wire, member, required, decode_member in table:
+        for wire, member, required, decode_member, part in table:
             item = value.get(wire)
             if item is None:
                 if required:
-                    raise Violation("is required", f".{wire}")
+                    raise missing(part)
                 continue
             try:
                 out[member] = decode_member(item)
             except Violation as violation:
-                violation.path.append(f".{wire}")
+                violation.path.append(part)
                 raise
         return out
 
     return decode
 
 
-def _list(shape: Shape, decode_item: Decoder) -> Decoder:
+def _list(shape: Shape, decode_item: Decoder, rules: str | None) -> Decoder:
     check_length = length_bounds(shape)
 
     def decode(value: object) -> list[Any]:
@@ -128,14 +143,15 @@ def _list(shape: Shape, decode_item: Decoder) -> Decoder:
             for item in value:
                 out.append(decode_item(item))  # noqa: PERF401 - its length is the failing index
         except Violation as violation:
-            violation.path.append(f"[{len(out)}]")
+            part = Part(f"[{len(out)}]", f".{len(out) + 1}.member")
+            violation.of_container(part, "Member", rules)
             raise
         return out
 
     return decode
 
 
-def _map(shape: Shape, decode_key: Decoder, decode_value: Decoder) -> Decoder:
+def _map(shape: Shape, decode_key: Decoder, decode_value: Decoder, rules: tuple[str | None, str | None]) -> Decoder:
     check_length = length_bounds(shape)
 
     def decode(value: object) -> dict[str, Any]:
@@ -147,12 +163,15 @@ def _map(shape: Shape, decode_key: Decoder, decode_value: Decoder) -> Decoder:
             try:
                 checked = decode_key(key)
             except Violation as violation:
-                raise Violation(f"has a key that {violation.reason}") from None
+                rule = f"Map keys must satisfy constraint: [{rules[0]}]" if violation.constraint is not None else None
+                raise Violation(f"has a key that {violation.reason}", constraint=rule) from None
             try:
                 out[checked] = decode_value(item)
             except Violation as violation:
                 # The key is the caller's text: the error shows it only if its characters are harmless.
-                violation.path.append(f".{key}" if _SHOWABLE_KEY.fullmatch(key) else ".*")
+                shown = key if _SHOWABLE_KEY.fullmatch(key) else "*"
+                part = Part(f".{shown}", f".{shown}.member")
+                violation.of_container(part, "Map value", rules[1])
                 raise
         return out
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from math import inf, isfinite
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from thingmint.domain.errors import Invalid
 
 Predicate = Callable[[str], object]
 """Truthy for a text that the pattern matches in full."""
@@ -120,21 +122,93 @@ _ISO_8601: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})?"
 )
 _BITS: Final = {"integer": 31, "long": 63}
+_NUMBERS: Final = frozenset({"integer", "long", "float", "double"})
 _MOST_NAMED = 12  # values of an enum that an error message lists
 _SUPERLINEAR_LENGTH = 256  # characters; the service documents no limit for these
 
 
-class Violation(Exception):
-    """A value breaks its shape's rule. ``path`` grows from the inside out, in parts such as ``.Key`` and ``[0]``."""
+class Part(NamedTuple):
+    """A step of the path to a value: as this server writes it, such as ``.Key`` and ``[0]``, and as AWS does."""
 
-    def __init__(self, reason: str, *path: str) -> None:
+    ours: str
+    awss: str
+
+
+def member_part(wire: str, member: str) -> Part:
+    """AWS begins the names of members in lower case, and takes those of its model."""
+    return Part(f".{wire}", f".{member[:1].lower()}{member[1:]}")
+
+
+class Violation(Exception):
+    """A value breaks its shape's rule. ``path`` grows from the inside out.
+
+    ``constraint`` is AWS's sentence for a constraint of the model; None for input that is not of the shape's type.
+    """
+
+    def __init__(self, reason: str, *path: Part, constraint: str | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.path = list(path)
+        self.constraint = constraint
+        self._hidden = 0
 
     @property
     def field(self) -> str:
-        return "".join(reversed(self.path)).removeprefix(".")
+        return "".join(part.ours for part in reversed(self.path)).removeprefix(".")
+
+    def of_container(self, part: Part, noun: str, rules: str | None) -> None:
+        """The value is in a list or a map. If it is a scalar, AWS names the list or map, and all ``rules``."""
+        if self.constraint is not None and rules is not None:
+            self.constraint, self._hidden = f"{noun} must satisfy constraint: [{rules}]", 1
+        self.path.append(part)
+
+    def error(self) -> Invalid:
+        if self.constraint is None:
+            return Invalid(self.field, self.reason)
+        place = "".join(part.awss for part in reversed(self.path[self._hidden :])).removeprefix(".")
+        return ConstraintViolated(self.field, self.reason, place, self.constraint)
+
+
+class ConstraintViolated(Invalid):
+    """A constraint of the model is violated. The text is AWS's; AWS quotes the value, too."""
+
+    def __init__(self, field: str, reason: str, place: str, constraint: str) -> None:
+        super().__init__(field, reason)
+        self._text = f"1 validation error detected: Value at '{place}' failed to satisfy constraint: {constraint}"
+
+    def __str__(self) -> str:
+        return self._text
+
+
+def missing(*path: Part) -> Violation:
+    return Violation("is required", *path, constraint="Member must not be null")
+
+
+def broken(rule: str) -> Violation:
+    """A violation of a rule that AWS words as this server does, such as ``must have value …``."""
+    return Violation(rule, constraint=f"Member {rule}")
+
+
+def all_rules(shape: Shape) -> str | None:
+    """AWS's text for all constraints of an item of a list or a map; None if the item is not a scalar."""
+    if shape["type"] in ("structure", "list", "map"):
+        return None
+    rules = []
+    if "enum" in shape:
+        rules.append(_enum_rule(shape["enum"]))
+    else:
+        kind = "value" if shape["type"] in _NUMBERS else "length"
+        if "max" in shape:
+            rules.append(f"Member must have {kind} less than or equal to {shape['max']}")
+        if "max" in shape or "min" in shape:
+            rules.append(f"Member must have {kind} greater than or equal to {shape.get('min', 0)}")
+        if "pattern" in shape:
+            rules.append(f"Member must satisfy regular expression pattern: {shape['pattern']}")
+    return ", ".join(rules)
+
+
+def _enum_rule(values: Sequence[str]) -> str:
+    return f"Member must satisfy enum value set: [{', '.join(values)}]"
 
 
 def scalar_decoder(shape: Shape, *, text: bool) -> Decoder:
@@ -164,9 +238,9 @@ def length_bounds(shape: Shape) -> Callable[[int], None]:
 
     def check(length: int) -> None:
         if length < low:
-            raise Violation(f"must have length greater than or equal to {low}")
+            raise broken(f"must have length greater than or equal to {low}")
         if length > high:
-            raise Violation(f"must have length less than or equal to {high}")
+            raise broken(f"must have length less than or equal to {high}")
 
     return check
 
@@ -187,7 +261,7 @@ def _string(shape: Shape) -> Decoder:
         if "\0" in value:  # PostgreSQL cannot store it, and no name or document needs it
             raise Violation("must not contain the NUL character")
         if matches is not None and not matches(value):
-            raise Violation(f"must satisfy regular expression pattern: {pattern}")
+            raise broken(f"must satisfy regular expression pattern: {pattern}")
         return value
 
     return decode
@@ -196,12 +270,13 @@ def _string(shape: Shape) -> Decoder:
 def _enum(values: list[str]) -> Decoder:
     allowed = frozenset(values)
     named = f"must be one of {', '.join(values)}" if len(values) <= _MOST_NAMED else "is not an allowed value"
+    rule = _enum_rule(values)
 
     def decode(value: object) -> str:
         if type(value) is not str:
             raise Violation("must be a string")
         if value not in allowed:
-            raise Violation(named)
+            raise Violation(named, constraint=rule)
         return value
 
     return decode
@@ -225,9 +300,9 @@ def _range(shape: Shape) -> Callable[[float], None]:
 
     def check(value: float) -> None:
         if value < low:
-            raise Violation(f"must have value greater than or equal to {low}")
+            raise broken(f"must have value greater than or equal to {low}")
         if value > high:
-            raise Violation(f"must have value less than or equal to {high}")
+            raise broken(f"must have value less than or equal to {high}")
 
     return check
 
