@@ -88,7 +88,7 @@ def short() -> str:
                 (
                     f"{len(AWS_OPERATIONS)} of {of_aws} operations: {nouns}; of the data plane "
                     f"{len(DATA_OPERATIONS)} of {of_data}. Others answer NotImplementedException. "
-                    f"STS: {', '.join(STS_OPERATIONS)}"
+                    f"STS: {', '.join(STS_OPERATIONS)}; credential provider (`credentials_port`)"
                 ),
             ),
             (

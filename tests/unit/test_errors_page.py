@@ -11,6 +11,7 @@ import pytest
 
 from tests.documents import names_in, page, sections, tables
 from thingmint.aws.contract.model import load_contract, load_data_contract
+from thingmint.aws.credential_provider import CODES as PROVIDER_CODES
 from thingmint.aws.errors import COMMON_STATUS
 from thingmint.aws.sts import STATUS as STS_STATUS
 from thingmint.mqtt.payloads import Rejection
@@ -84,6 +85,13 @@ def test_codes_of_the_aws_api() -> None:
 def test_codes_of_sts() -> None:
     assert {names_in(row["code"])[0]: int(row["HTTP"]) for row in rows("STS")} == STS_STATUS
     assert texts("aws/sts.py", "aws/query_protocol.py") >= set(STS_STATUS)
+
+
+def test_types_of_the_credential_provider() -> None:
+    documented = {(int(row["HTTP"]), names_in(row["type"])[0]) for row in rows("Credential provider")}
+    assert documented == {*PROVIDER_CODES.items(), (404, "UnknownOperationException")}
+    sources = texts("aws/credential_provider.py", "access/device_credentials.py", "access/throttle.py")
+    assert {row["message"] for row in rows("Credential provider")} - {"any other"} <= sources
 
 
 def test_codes_of_the_yandex_api() -> None:

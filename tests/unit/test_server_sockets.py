@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from thingmint.settings import Listener
 
 USUAL: dict[Listener, Limits] = {listener: ConnectionSettings().limits(listener) for listener in LISTENERS}
-NEEDED = 4096 + 1024 + 3 * 2048 + 20_000
+NEEDED = 4096 + 1024 + 3 * 2048 + 20_000 + 1024
 
 
 def with_files(monkeypatch: pytest.MonkeyPatch, files: int, *, upstream: bool = False) -> dict[Listener, Limits]:
@@ -39,7 +39,7 @@ def test_with_few_files_all_limits_are_lowered(monkeypatch: pytest.MonkeyPatch, 
         assert each.reserve < each.total
 
 
-@pytest.mark.parametrize(("files", "devices"), [(20_000, 20_000 - 256 - 11_264), (25_000, 25_000 - 256 - 11_264)])
+@pytest.mark.parametrize(("files", "devices"), [(20_000, 20_000 - 256 - 12_288), (25_000, 25_000 - 256 - 12_288)])
 def test_the_limit_of_devices_is_lowered_first(monkeypatch: pytest.MonkeyPatch, files: int, devices: int) -> None:
     limits = with_files(monkeypatch, files)
     assert limits["mqtt"].total == devices

@@ -67,6 +67,7 @@ class TestPrecedence:
             "grpc_port": 9443,
             "mqtt_port": 8883,
             "mqtt_alpn_port": None,
+            "credentials_port": None,
             "mqtt_proxy_socket": None,
             "mqtt_proxy_port": None,
             "mqtt_proxy_fingerprints": [],
@@ -415,6 +416,7 @@ class TestConnections:
             "http": (1024, 1024, 0),
             "grpc": (2048, 1536, 256),
             "mqtt": (20_000, 5_000, 1_000),
+            "credentials": (1024, 768, 128),
         }
 
     def test_connection_limits_can_be_set(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ _CONNECTIONS = {"Connect": Rate(1 / 60, 5)}
 _SOURCES = {
     "aws": "iot.amazonaws.com",
     "sts": "sts.amazonaws.com",
+    "credentials": "credentials.iot.amazonaws.com",
     "yandex": "iot-devices.api.cloud.yandex.net",
     "mqtt": "iot.amazonaws.com",
     "native": "thingmint",

@@ -7,22 +7,32 @@ statements that came closest to allowing it.
 from __future__ import annotations
 
 import functools
-import re
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import structlog
 
 from thingmint.access.throttle import Rate, Throttle
-from thingmint.domain.errors import Denied, Throttled
-from thingmint.domain.policies import MAX_FINDINGS, ContextValue, Deny, Kind, Principal, Request, evaluate, explain
+from thingmint.domain.arns import parse_role_arn
+from thingmint.domain.errors import Denied, Invalid, Throttled
+from thingmint.domain.policies import (
+    MAX_FINDINGS,
+    Allow,
+    ContextValue,
+    Deny,
+    Kind,
+    Principal,
+    Request,
+    evaluate,
+    explain,
+)
 from thingmint.services.compiled_policies import POLICIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thingmint.access.context import Caller, Outcome, RequestContext
-    from thingmint.access.directory import Directory
+    from thingmint.access.directory import AssumableRole, Directory
     from thingmint.domain.arns import Scope
     from thingmint.services.change import Authorize
 
@@ -110,11 +120,19 @@ def _global_conditions(context: RequestContext, caller: Caller) -> dict[str, Con
         "aws:SourceIp": _address(context.address) if context.address else None,
         "aws:userid": caller.principal,
         "aws:username": caller.name,
+        **caller.conditions,
     }
 
 
-_SERVICE = Principal("Service", ("iot.amazonaws.com",))
-_ROLE = re.compile(r"arn:aws:iam::([0-9]{12}):role/(?:[\w+=,.@-]+/)*([\w+=,.@-]+)", re.ASCII)
+_SERVICE = "iot.amazonaws.com"
+
+
+def trusts_service(role: AssumableRole, service: str, scope: Scope, source: str) -> bool:
+    """True if the role's trust policy allows the service of AWS to assume it, on behalf of ``source`` (an ARN)."""
+    trust = POLICIES.get(Kind.TRUST, f"trust of {role.caller.name}", role.trust_policy)
+    conditions: dict[str, ContextValue] = {"aws:SourceAccount": scope.account, "aws:SourceArn": source}
+    principal = Principal("Service", (service,))
+    return isinstance(evaluate([trust], Request("sts:AssumeRole", role.caller.arn, conditions, principal)), Allow)
 
 
 class Roles:
@@ -127,18 +145,18 @@ class Roles:
         The role must belong to the account, and its trust policy must allow the service, as AWS requires. Raises
         Denied.
         """
-        match = _ROLE.fullmatch(role)
-        if match is None or match[1] != scope.account:
+        try:
+            account, name = parse_role_arn(role, "role")
+        except Invalid:
+            account, name = "", ""
+        if account != scope.account:
             raise _refused(role, source, "it is not a role of this account", context)
-        found = await self._directory.role(scope.account, match[2])
+        found = await self._directory.role(scope.account, name)
         if found is None:
             raise _refused(role, source, "there is no such role, or it is disabled", context)
-        caller, trust_policy = found
-        trust = POLICIES.get(Kind.TRUST, f"trust of {caller.name}", trust_policy)
-        conditions: dict[str, ContextValue] = {"aws:SourceAccount": scope.account, "aws:SourceArn": source}
-        decision = evaluate([trust], Request("sts:AssumeRole", caller.arn, conditions, _SERVICE))
-        if isinstance(decision, Deny):
-            raise _refused(role, source, f"its trust policy does not allow {_SERVICE.names[0]} to assume it", context)
+        caller = found.caller
+        if not trusts_service(found, _SERVICE, scope, source):
+            raise _refused(role, source, f"its trust policy does not allow {_SERVICE} to assume it", context)
 
         def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
             known = {"aws:RequestedRegion": scope.region, "aws:SourceArn": source, **conditions}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from thingmint.domain.policies import Decision, Policy, Request
+    from thingmint.domain.policies import ContextValue, Decision, Policy, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,8 @@ class Caller:
 
     ``policies`` are the principal's; ``narrowed`` are the session's or token's, which can only restrict. The first
     region is the account's home region. ``until`` is the end of a token with which another caller acts as this one.
-    ``session`` is the name of the session if the principal is a role.
+    ``session`` is the name of the session if the principal is a role. ``conditions`` are condition keys of all its
+    requests. ``is_device``: a device got the credentials by its certificate.
     """
 
     account: str
@@ -37,6 +38,8 @@ class Caller:
     narrowed: tuple[Policy, ...] | None = None
     until: datetime | None = None
     session: str | None = None
+    conditions: Mapping[str, ContextValue] = field(default_factory=dict)
+    is_device: bool = False
 
     @property
     def identity(self) -> str:

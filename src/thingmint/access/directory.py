@@ -7,7 +7,7 @@ import hmac
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from thingmint.access.administration.accounts import list_regions
 from thingmint.access.administration.credentials import TOKEN_PREFIX, secret_sha256
@@ -101,6 +101,22 @@ class _Principal:
         )
 
 
+class AssumableRole(NamedTuple):
+    """``longest`` is how long a session of the role may last, in seconds."""
+
+    caller: Caller
+    trust_policy: str
+    longest: int
+
+
+class DeviceSessions(Protocol):
+    """Temporary credentials that devices get by their certificates."""
+
+    async def find(self, id: str, session_token: str) -> tuple[Caller, str] | None:
+        """The caller with its secret access key; None if the token is not of this kind. Raises Unauthenticated."""
+        ...
+
+
 class Directory:
     """Caches what it finds, unless ``is_stale`` returns True: then changes by other processes may have been missed."""
 
@@ -117,6 +133,7 @@ class Directory:
         self._not_revoked: set[str] = set()
         self._changes = 0
         self._used: dict[str, int] = {}
+        self.device_sessions: DeviceSessions | None = None
 
     async def developer(self) -> Caller:
         """The caller of a request without credentials under `serve --dev`: the instance's first administrator."""
@@ -124,6 +141,10 @@ class Directory:
 
     async def find_access_key(self, id: str, session_token: str | None) -> tuple[Caller, str]:
         """The owner of an access key or a session, and its secret. Raises Unauthenticated."""
+        if session_token is not None and self.device_sessions is not None:
+            of_device = await self.device_sessions.find(id, session_token)
+            if of_device is not None:
+                return of_device
         known = await self._find(id, ("access-key", "session"), _UNKNOWN_AWS)
         expected = known.token_sha256
         if expected is None or session_token is None:
@@ -198,10 +219,10 @@ class Directory:
             self._service_accounts[id] = caller
         return caller
 
-    async def role(self, account: str, name: str) -> tuple[Caller, str] | None:
-        """The account's role of that name, with its trust policy; None if there is none, or it is disabled."""
+    async def role(self, account: str, name: str) -> AssumableRole | None:
+        """The account's role of that name; None if there is none, or it is disabled."""
         found = await self._store.read(lambda tx: _role(tx, account, name))
-        return (await found[0].caller(), found[1]) if found is not None else None
+        return AssumableRole(await found[0].caller(), *found[1:]) if found is not None else None
 
     async def revoke_iam_token(self, id: str, expires_at: int, context: RequestContext, outcome: Outcome) -> None:
         """``expires_at`` is in seconds, as the token has it."""
@@ -278,11 +299,12 @@ async def _service_account(tx: Transaction, id: str) -> _Principal | None:
     return await _principal(tx, row, "") if row is not None else None
 
 
-async def _role(tx: Transaction, account: str, name: str) -> tuple[_Principal, str] | None:
+async def _role(tx: Transaction, account: str, name: str) -> tuple[_Principal, str, int] | None:
     role = await find_principal(tx, account, "role", name)
     if role is None or role.status != "active" or role.trust_policy is None:
         return None
-    return await _principal(tx, (role.id, account, "role", name), role.id), role.trust_policy
+    principal = await _principal(tx, (role.id, account, "role", name), role.id)
+    return principal, role.trust_policy, role.max_session_duration
 
 
 async def _note_use(used: Mapping[str, int], tx: Transaction) -> None:

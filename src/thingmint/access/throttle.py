@@ -46,6 +46,7 @@ AWS_RATES: Mapping[str, Rate] = {
     "CreateThing": Rate(15, 15),
     "DescribeThing": Rate(350, 350),
     "GetEffectivePolicies": Rate(50, 50),
+    "AssumeRoleWithCertificate": Rate(50, 50),
     "GetPolicyVersion": Rate(15, 15),
     "ListAttachedPolicies": Rate(15, 15),
     "ListPrincipalPolicies": Rate(15, 15),

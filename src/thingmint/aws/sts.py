@@ -100,6 +100,8 @@ async def _assume_role(call: _Call, members: Mapping[str, Any]) -> dict[str, Any
         raise QueryError("ValidationError", "Request ARN is invalid") from None
     conditions = {"sts:RoleSessionName": name, "sts:ExternalId": members.get("ExternalId")}
     call.outcome.resource = role_arn
+    if caller.is_device:  # the new session would not end with the certificate
+        raise QueryError("AccessDenied", "Cannot call AssumeRole with the credentials of a device")
     authorize(call.context, "sts:AssumeRole", (role_arn,), conditions)
     if policy is not None and len(policy) > _MAX_POLICY:
         raise QueryError("PackedPolicyTooLarge", f"The session's policy must have at most {_MAX_POLICY} characters")

@@ -14,6 +14,7 @@ from thingmint.http.transport import MAX_UNSENT
 
 if TYPE_CHECKING:
     from thingmint.http.memory import RequestMemory
+    from thingmint.services.authentication_decisions import AuthenticationRequest
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -22,6 +23,8 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
 MAX_BODY_BYTES = 1024 * 1024
+DEVICE = "thingmint.device"
+"""The name, in a request's state, of what TLS knows about the device: an AuthenticationRequest."""
 EXPECT_BODY = "thingmint.expect_body"
 """The name, in a request's state (ASGI's scope), of a function to call when a large body is read."""
 _BODY_TIMEOUT = 30.0  # seconds
@@ -63,6 +66,7 @@ class Incoming:
         "_receive",
         "_request",
         "client",
+        "device",
         "has_large_body",
         "headers",
         "method",
@@ -80,7 +84,9 @@ class Incoming:
         self.headers: Iterable[Header] = scope["headers"]
         self.client: str | None = scope["client"] and scope["client"][0]
         self.port: int = (scope.get("server") or ("", 0))[1]
-        self._expect_body: Callable[[], None] | None = scope.get("state", {}).get(EXPECT_BODY)
+        state = scope.get("state", {})
+        self._expect_body: Callable[[], None] | None = state.get(EXPECT_BODY)
+        self.device: AuthenticationRequest | None = state.get(DEVICE)
         self.has_large_body = False
         self._receive = receive
         self._request: Request | None = None

@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from thingmint.domain.names import source_of
 from thingmint.http.memory import Lease
-from thingmint.http.messages import EXPECT_BODY
+from thingmint.http.messages import DEVICE, EXPECT_BODY
 from thingmint.http.transport import AnswerTransport
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from thingmint.http.connection_limits import Place
     from thingmint.http.memory import RequestMemory
+    from thingmint.services.authentication_decisions import AuthenticationRequest
 
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -71,8 +72,9 @@ class LimitedProtocol(HttpToolsProtocol):
         memory: RequestMemory,
         place: Place,
         loop: asyncio.AbstractEventLoop | None = None,
+        device: AuthenticationRequest | None = None,
     ) -> None:
-        super().__init__(config, server_state, {EXPECT_BODY: self._expect_body}, loop)
+        super().__init__(config, server_state, {EXPECT_BODY: self._expect_body, DEVICE: device}, loop)
         self._memory = memory
         self._place = place
         self._in_head = True

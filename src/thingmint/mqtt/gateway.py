@@ -105,6 +105,11 @@ class Gateway:
         self._chores: list[asyncio.Task[None]] = []
 
     @property
+    def contexts(self) -> Contexts:
+        """The TLS contexts of the listeners for devices. They follow the renewals of certificates."""
+        return self._contexts
+
+    @property
     def connections(self) -> int:
         return len(self._services.connections)
 

@@ -6,10 +6,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from thingmint.access.audit import AuditedStore
 from thingmint.access.audit_records import AuditRecords
 from thingmint.access.authorization import Roles
+from thingmint.access.directory import Directory
 from thingmint.access.iam import IamTokens
+from thingmint.access.local_admin import Administration
 from thingmint.access.sigv4 import SigV4
+from thingmint.access.throttle import throttle_for
 from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.contract import load_data_contract, load_jobs_contract
@@ -21,6 +25,7 @@ from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.front import Front, SingleApi
 from thingmint.http.listener import HttpListener
+from thingmint.http.memory import RequestMemory
 from thingmint.http.probes import probes
 from thingmint.mqtt.device_monitor import DeviceMonitor
 from thingmint.mqtt.gateway import Gateway
@@ -50,14 +55,10 @@ from thingmint.yandex.operations.declaring import YandexParts
 if TYPE_CHECKING:
     import socket
 
-    from thingmint.access.audit import AuditedStore
-    from thingmint.access.directory import Directory
-    from thingmint.access.local_admin import Administration
     from thingmint.access.request_log import RefusalLog, RequestLog
     from thingmint.access.throttle import FailureThrottle, Throttle
     from thingmint.domain.arns import Scope
     from thingmint.http.connection_limits import AddressLimits
-    from thingmint.http.memory import RequestMemory
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics
     from thingmint.mqtt.broker.interface import Broker
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from thingmint.services.keypool import KeyPool
     from thingmint.services.messages import Messages
     from thingmint.settings import Settings
+    from thingmint.store.engine import Store
     from thingmint.tls import ListenerTLS
     from thingmint.yandex.rest import YandexRest
 
@@ -86,6 +88,23 @@ class Access:
     throttle: Throttle
     failures: FailureThrottle
     memory: RequestMemory
+
+
+def access_of(instance: Instance, settings: Settings, store: Store, feed: ChangeFeed) -> Access:
+    directory = Directory(store, instance.vault, utc_now, lambda: feed.stale)
+    feed.follow(directory.changed)
+    audited = AuditedStore(store, utc_now)
+    return Access(
+        store=audited,
+        administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
+        directory=directory,
+        throttle=throttle_for(settings.limits),
+        failures=settings.failure_throttle(),
+        memory=RequestMemory.of(
+            unauthenticated=settings.unauthenticated_request_bytes,
+            authenticated=settings.authenticated_request_bytes,
+        ),
+    )
 
 
 def front(

@@ -124,7 +124,8 @@ def settings_changes(
 
     def connections(new: Settings) -> None:
         for listener, each in connection_limits(new).items():
-            limits[listener].replace(each)
+            if listener in limits:  # a listener that was added needs a restart
+                limits[listener].replace(each)
 
     return {
         # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.

@@ -14,16 +14,11 @@ import structlog
 
 from thingmint.access.administration.accounts import list_accounts
 from thingmint.access.administration.credentials import delete_old_sessions
-from thingmint.access.audit import AuditedStore, AuditLog
-from thingmint.access.directory import Directory
-from thingmint.access.local_admin import Administration
-from thingmint.access.throttle import throttle_for
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.listener import HttpListener
-from thingmint.http.memory import RequestMemory
 from thingmint.instance.audit_key import check_audit_key
 from thingmint.instance.create import check_keys, check_master_key
 from thingmint.instance.layout import write_private
@@ -33,7 +28,7 @@ from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import (
-    Access,
+    access_of,
     environment_of,
     front,
     gateway_of,
@@ -41,6 +36,7 @@ from thingmint.server.apis import (
     metadata_listeners,
     yandex_api,
 )
+from thingmint.server.device_credentials import credentials_listener, device_credentials
 from thingmint.server.gauges import (
     watch_audit,
     watch_certificates,
@@ -92,14 +88,15 @@ from thingmint.yandex.rest import YandexRest
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
+    from thingmint.access.audit import AuditLog
     from thingmint.access.audit_sealer import Sealer
+    from thingmint.access.directory import Directory
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.mqtt.listener import MqttListener
     from thingmint.services.last_messages import LastMessages
     from thingmint.settings import Settings
-    from thingmint.store.engine import Store
     from thingmint.yandex.grpc_listener import GrpcListener
 
 
@@ -242,7 +239,7 @@ async def serve(
     feed.follow(names.changed)
     feed.follow(messages.changed)
     store = feed.followed()
-    access = _access(instance, settings, store, feed)
+    access = access_of(instance, settings, store, feed)
     keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)
     exports = Exports(instance.store, settings.export_hooks_in_force(), lambda: feed.interruptions)
     feed.follow(exports.changed)
@@ -254,6 +251,7 @@ async def serve(
         instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests, broker
     )
     refusals = reports.connections.refusals
+    devices = device_credentials(instance, access, default_account, feed, names.host_names)
     grpc = grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context, grpc.take),
@@ -277,6 +275,11 @@ async def serve(
         limits["mqtt"],
         names.host_names,
     )
+
+    if settings.credentials_port is not None:
+        listeners["credentials"] = credentials_listener(
+            devices, access, settings, reports.requests, gateway.contexts, limits["credentials"], refusals
+        )
 
     jobs_store = LeasedStore(store, holder, JOBS_LEASE)
     hourly = [
@@ -338,23 +341,6 @@ async def serve(
         ],
     )
     await server.run(stopping, on_ready)
-
-
-def _access(instance: Instance, settings: Settings, store: Store, feed: ChangeFeed) -> Access:
-    directory = Directory(store, instance.vault, utc_now, lambda: feed.stale)
-    feed.follow(directory.changed)
-    audited = AuditedStore(store, utc_now)
-    return Access(
-        store=audited,
-        administration=Administration(audited, instance.vault, utc_now, settings.quotas_in_force()),
-        directory=directory,
-        throttle=throttle_for(settings.limits),
-        failures=settings.failure_throttle(),
-        memory=RequestMemory.of(
-            unauthenticated=settings.unauthenticated_request_bytes,
-            authenticated=settings.authenticated_request_bytes,
-        ),
-    )
 
 
 async def _default_account(instance: Instance, settings: Settings) -> str | None:

@@ -143,7 +143,8 @@ def _bind_unix(setting: str, path: Path) -> socket.socket:
 
 
 def connection_limits(settings: Settings) -> Mapping[Listener, Limits]:
-    configured = {listener: settings.connection_limits(listener) for listener in LISTENERS}
+    opened = [listener for listener in LISTENERS if listener != "credentials" or settings.credentials_port is not None]
+    configured = {listener: settings.connection_limits(listener) for listener in opened}
     return fit_to_files(configured, upstream=settings.broker is not None)
 
 

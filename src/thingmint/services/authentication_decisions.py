@@ -45,7 +45,8 @@ class AuthenticationRequest:
     DER, if the listener has it. ``host_name`` is the one in the device's SNI. ``address`` is empty on a Unix socket.
     ``client_id`` is None if the protocol has none. ``connecting`` are AWS's iot:ConnectAttributes; None if the device
     does not open a session, so that iot:Connect is not checked. ``will_topic`` is the topic of the device's will.
-    ``password_id`` is the id of the password that was correct when the connection was opened.
+    ``password_id`` is the id of the password that was correct when the connection was opened. ``thing`` is the name of
+    the thing that the device says it is, in a protocol without client ids.
     """
 
     fingerprint: str | None
@@ -58,6 +59,7 @@ class AuthenticationRequest:
     user_name: str | None = None
     password: str | None = field(default=None, repr=False)
     password_id: str | None = None
+    thing: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

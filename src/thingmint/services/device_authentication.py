@@ -181,8 +181,8 @@ class DeviceAuthenticator:
 
     async def _look_up(self, request: AuthenticationRequest, scope: Scope | None) -> LookUp:
         assert request.fingerprint is not None
-        default, client_id = self._default_account, request.client_id
-        return await look_up(self._store, request.fingerprint, scope, default, client_id, self._clock())
+        default, named = self._default_account, request.client_id or request.thing
+        return await look_up(self._store, request.fingerprint, scope, default, named, self._clock())
 
     def _unknown(self, request: AuthenticationRequest, elsewhere: Sequence[Scope]) -> Rejected:
         if not elsewhere:
@@ -297,9 +297,14 @@ def _facts(status: str, gates: bool) -> Mapping[str, object]:
 
 
 def context_of(request: AuthenticationRequest, device: DeviceFacts) -> DeviceContext:
-    """Return the facts about the device, and about its connection as far as ``request`` has them."""
+    """Return the facts about the device, and about its connection as far as ``request`` has them.
+
+    A device that names neither a client id nor a thing has none of a thing's variables, even if its certificate belongs
+    to one thing exclusively.
+    """
+    is_named = request.client_id is not None or request.thing is not None
     return DeviceContext(
-        device.thing,
+        device.thing if is_named else None,
         request.client_id,
         device.certificate.der if device.certificate is not None else request.certificate,
         request.address or None,

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from thingmint.services.device_facts import AttachedThing
 
 
-Action = Literal["Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]
+Action = Literal["AssumeRoleWithCertificate", "Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]
 
 _RESOURCES: Mapping[Action, str] = {
+    "AssumeRoleWithCertificate": "rolealias",
     "Connect": "client",
     "Publish": "topic",
     "Receive": "topic",

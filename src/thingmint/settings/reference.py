@@ -27,6 +27,7 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
         "grpc_port",
         "mqtt_port",
         "mqtt_alpn_port",
+        "credentials_port",
         "mqtt_proxy_socket",
         "mqtt_proxy_port",
         "mqtt_proxy_fingerprints",

@@ -95,6 +95,11 @@ class Settings(BaseSettings):
         description="A second port for devices, where each client must offer the ALPN protocol x-amzn-mqtt-ca or mqtt.",
         examples=[443],
     )
+    credentials_port: Port | None = Field(
+        None,
+        description="A port where devices get temporary credentials of role aliases (AWS's credential provider).",
+        examples=[8444],
+    )
     mqtt_proxy_socket: Path | None = Field(
         None,
         description="A Unix socket for a proxy that terminates the devices' TLS and sends PROXY v2 headers.",

@@ -91,13 +91,14 @@ class QuotaSettings(Table):
 _MOST_CONNECTIONS = 1_000_000
 _Connections = Annotated[int, Field(ge=1, le=_MOST_CONNECTIONS)] | None
 
-Listener = Literal["api", "http", "grpc", "mqtt"]
+Listener = Literal["api", "http", "grpc", "mqtt", "credentials"]
 # All clients of the plain listener share an address, that of this machine.
 _CONNECTION_LIMITS: dict[Listener, Limits] = {
     "api": Limits(total=4096, per_address=3072, half_open=2000, half_open_per_address=1500, reserve=512),
     "http": Limits(total=1024, per_address=1024, half_open=1024, half_open_per_address=1024, reserve=0),
     "grpc": Limits(total=2048, per_address=1536, half_open=1000, half_open_per_address=750, reserve=256),
     "mqtt": Limits(),
+    "credentials": Limits(total=1024, per_address=768, half_open=512, half_open_per_address=200, reserve=128),
 }
 LISTENERS = tuple(_CONNECTION_LIMITS)
 
@@ -123,6 +124,7 @@ class ConnectionSettings(Table):
     http: ListenerLimits = ListenerLimits()
     grpc: ListenerLimits = ListenerLimits()
     mqtt: ListenerLimits = ListenerLimits()
+    credentials: ListenerLimits = ListenerLimits()
 
     def limits(self, listener: Listener) -> Limits:
         given: ListenerLimits = getattr(self, listener)
