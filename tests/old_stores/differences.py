@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -153,6 +154,29 @@ _MANAGED_POLICY = Difference(
     lambda before, now: now if "WritePoliciesOfTemplates" in str(now) else before,
 )
 
+_BILLING = ("iot:DescribeBillingGroup", "iot:ListBillingGroups", "iot:ListThingsInBillingGroup")
+
+
+def _with_billing_groups(before: Pages, now: Pages) -> Pages:
+    """The earlier policy with the actions that read billing groups."""
+    (page,) = before
+    document = json.loads(page["body"]["data"]["document"])
+    for statement in document["Statement"]:
+        if statement["Sid"] == "ReadIoT":
+            statement["Action"] = sorted([*statement["Action"], *_BILLING])
+    text = json.dumps(document, indent=2)
+    data = {**page["body"]["data"], "document": text}
+    return [{**page, "body": {**page["body"], "data": data}}] if _BILLING[0] in str(now) else before
+
+
+_READS_OF_BILLING_GROUPS = Difference(
+    "The managed policies that read everything of AWS IoT read billing groups too.",
+    "native",
+    ".*",
+    "POST /v1/access/policy/show",
+    _with_billing_groups,
+)
+
 _BY_YANDEX_RULES = [
     {"status": {"connect": "SUCCESS", "subscribe lamp-0/x": ["NOT_AUTHORIZED"], "closed": "NOT_AUTHORIZED"}}
 ]
@@ -198,7 +222,7 @@ _NEW_ROLE = Difference(
     _with_new_policies,
 )
 
-_MORE_OF_AUDIT = ("reason", "closest", "client_id", "since", "count", "addresses")
+_MORE_OF_AUDIT = ("reason", "closest", "transfer", "client_id", "since", "count", "addresses")
 
 
 def _with_more_of_audit(before: Pages, now: Pages) -> Pages:
@@ -212,7 +236,8 @@ def _with_more_of_audit(before: Pages, now: Pages) -> Pages:
 
 
 _AUDIT = Difference(
-    "GET /v1/audit also returns why a device was refused, its client id, and how many refusals a record counts.",
+    "GET /v1/audit also returns why a device was refused, its client id, how many refusals a record counts, and the "
+    "accounts of a transfer.",
     "native",
     ".*",
     "GET /v1/audit",
@@ -229,6 +254,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _CANNOT_CONNECT,
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
+        _READS_OF_BILLING_GROUPS,
         _NEW_ROLE,
         _YANDEX_NAME,
         _BOUND,
@@ -272,6 +298,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _CANNOT_CONNECT,
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
+        _READS_OF_BILLING_GROUPS,
         _NEW_ROLE,
         _YANDEX_NAME,
         _BOUND,

@@ -150,7 +150,10 @@ class AwsApi:
 
     @staticmethod
     def _not_served(operation: str) -> DomainError:
-        return Unserved("NotImplementedException", f"{operation} is not served by Thingmint yet.")
+        text = f"{operation} is not served by Thingmint yet."
+        if operation.endswith("DynamicThingGroup"):
+            text += f" Thing groups without a query are: {operation.replace('Dynamic', '')}, AddThingToThingGroup."
+        return Unserved("NotImplementedException", text)
 
     def _names_resources(self, operation: str) -> bool:
         """True if it is known on which resources the operation is authorized."""

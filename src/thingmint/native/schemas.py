@@ -206,6 +206,7 @@ class AuditRecord(BaseModel):
     error: str | None = None
     reason: str | None = None
     closest: list[str] | None = None
+    transfer: dict[str, str] | None = None
     client_id: str | None = None
     since: str | None = None
     count: int | None = None

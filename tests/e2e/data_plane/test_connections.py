@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,6 +56,39 @@ def test_a_connected_client(data: Any, devices: Devices) -> None:
     assert (shown["connected"], shown["disconnectReason"]) == (False, "CLIENT_INITIATED_DISCONNECT")
     assert since <= shown["disconnectedSince"] <= since + 60_000
     assert "connectedSince" not in shown
+
+
+def test_the_connectivity_of_a_thing(devices: Devices) -> None:
+    made, name, iot = devices.credential(), new_name(), devices.iot
+
+    def shown(**members: Any) -> dict[str, Any]:
+        answer: dict[str, Any] = iot.get_thing_connectivity_data(thingName=name, **members)
+        del answer["ResponseMetadata"]
+        return answer
+
+    assert refusal(iot.get_thing_connectivity_data, thingName=name)[:2] == _NOT_FOUND
+    iot.create_thing(thingName=name)
+    assert shown() == {"thingName": name, "connected": False}
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    with devices.connected(made, name, keep_alive=90) as device:
+        found = shown()
+        assert before <= found.pop("timestamp") <= before + timedelta(seconds=60)
+        assert found == {
+            "thingName": name,
+            "clientId": name,
+            "connected": True,
+            "cleanSession": True,
+            "keepAliveDuration": 90,
+            "sessionExpiry": 0,
+        }
+        sockets = shown(includeSocketInformation=True)
+        assert (sockets["sourceIp"], sockets["sourcePort"]) == device.sock.getsockname()[:2]
+        assert (sockets["targetIp"], sockets["targetPort"]) == ("127.0.0.1", devices.server.ports["mqtt"])
+        device.disconnect()
+    found = shown()
+    assert (found["connected"], found["disconnectReason"]) == (False, "CLIENT_INITIATED_DISCONNECT")
+    assert found["timestamp"] >= before
+    iot.delete_thing(thingName=name)
 
 
 def test_the_reason_of_the_end(data: Any, devices: Devices) -> None:

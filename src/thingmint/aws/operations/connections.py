@@ -1,19 +1,22 @@
-"""Connections of the data plane: look at one client's connection and subscriptions, and close it."""
+"""Connections: look at one client's connection and subscriptions, and close it. All but one are of the data plane."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.aws.operations.declaring import answers
+from thingmint.aws.operations.declaring import answers, reads
 from thingmint.aws.operations.messages import milliseconds
 from thingmint.domain.errors import NotFound
 from thingmint.services.pages import Cursor, page_by_text
+from thingmint.services.things import THINGS
 
 if TYPE_CHECKING:
     from thingmint.aws.operations.declaring import Members, Result
     from thingmint.domain.messages import QoS
-    from thingmint.services.change import Change
+    from thingmint.services.change import Change, Query
     from thingmint.services.messages import ClientState
+    from thingmint.services.things import Thing
+    from thingmint.store.engine import Transaction
 
 _PAGE_SIZE = 20  # AWS's, for ListSubscriptions
 _RESERVED = "#"  # no client id has it, and the names of Yandex devices' sessions do
@@ -21,16 +24,23 @@ _RESERVED = "#"  # no client id has it, and the names of Yandex devices' session
 
 @answers("GetConnection")
 async def get_connection(change: Change, members: Members) -> Result:
-    state, facts = await _state(change, members), None
+    state = await _state(change, members)
     result: Result = {"clientId": members["clientId"], "connected": state.connected}
     if state.since is not None:
         result["connectedSince" if state.connected else "disconnectedSince"] = milliseconds(state.since)
     if not state.connected:
         result["disconnectReason"] = state.reason
-    if (facts := state.facts) is None:
-        return result
-    result |= {
-        "thingName": facts.thing,
+    if state.facts is not None:
+        result["thingName"] = state.facts.thing
+    return result | _described(state, members)
+
+
+def _described(state: ClientState, members: Members) -> Result:
+    """The members that GetConnection and GetThingConnectivityData have in common."""
+    facts = state.facts
+    if facts is None:
+        return {}
+    result: Result = {
         "cleanSession": facts.expiry == 0,
         "keepAliveDuration": facts.keep_alive,
         "sessionExpiry": facts.expiry,
@@ -43,6 +53,26 @@ async def get_connection(change: Change, members: Members) -> Result:
             "targetPort": facts.own_port or None,
         }
     return result
+
+
+async def _connectivity(change: Change, members: Members, _thing: Thing) -> Result:
+    name, result = members["thingName"], {"thingName": members["thingName"], "connected": False}
+    try:
+        state = await change.environment.messages.client(change.scope, name)
+    except NotFound:
+        return result
+    if not state.connected and state.since is None:
+        return result
+    result |= {"connected": state.connected, "timestamp": state.since, "clientId": name}
+    if not state.connected:
+        result["disconnectReason"] = state.reason
+    return result | _described(state, members)
+
+
+@reads("GetThingConnectivityData", finish=_connectivity)
+async def get_thing_connectivity_data(tx: Transaction, query: Query, members: Members) -> Thing:
+    """The thing's client is the one whose client id is the thing's name, as in most fleets of AWS IoT."""
+    return await THINGS.get(tx, *query.scope, members["thingName"])
 
 
 @answers("DeleteConnection", writes=True)
