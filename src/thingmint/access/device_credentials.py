@@ -193,7 +193,7 @@ class DeviceSessionIssuer:
         try:
             sealed = base64.urlsafe_b64decode(token.removeprefix(_PREFIX))
             return _Session(*orjson.loads(self._vault.open(sealed, id)))
-        except (VaultError, binascii.Error, ValueError):
+        except (VaultError, binascii.Error, ValueError, TypeError):
             raise Unauthenticated("unknown", _UNKNOWN) from None
 
 
