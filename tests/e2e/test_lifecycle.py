@@ -130,6 +130,7 @@ def test_aws_env_explains_its_effect_on_a_shell(server: RunningServer) -> None:
         "AWS_DEFAULT_REGION",
         "AWS_REGION",
         "AWS_ENDPOINT_URL_IOT",
+        "AWS_ENDPOINT_URL_IOT_DATA_PLANE",
         "AWS_ENDPOINT_URL_STS",
         "AWS_CA_BUNDLE",
     }
@@ -350,6 +351,7 @@ def test_certificates_and_credentials_survive_a_restart(data: Path) -> None:
         endpoint = f"https://localhost:{server.ports['api']}"
         assert env == before[1] | {
             "AWS_ENDPOINT_URL_IOT": endpoint,
+            "AWS_ENDPOINT_URL_IOT_DATA_PLANE": endpoint,
             "AWS_ENDPOINT_URL_STS": endpoint,
             "AWS_PAGER": "",
         }

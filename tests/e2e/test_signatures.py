@@ -56,7 +56,7 @@ def refused(answer: Answer, signer: Signer, code: str, message: str) -> None:
         ({"session_token": "FwoGZXIvYXdzEAAa"}, "UnrecognizedClientException", _UNKNOWN),
         ({"region": "eu-west-1"}, "InvalidSignatureException", "Credential should be scoped to a valid region."),
         (
-            {"service": "iotdata"},
+            {"service": "s3"},
             "InvalidSignatureException",
             "Credential should be scoped to correct service: 'iot'.",
         ),

@@ -1,6 +1,6 @@
 """The operations on messages and sessions (services/messages.py), with a whole server and real devices.
 
-No API has such operations yet. So the server runs in a thread of this process, and tests use its Messages object.
+No API has all of them. So the server runs in a thread of this process, and tests use its Messages object.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def in_a_thread(data: Path, **further: Any) -> Iterator[tuple[RunningServer, Mes
     ports: list[Ready] = []
     is_ready = threading.Event()
 
-    def keep(broker: Any, connections: Any, clients: Any, clock: Any) -> GatewayMessages:
-        made.append(GatewayMessages(broker, connections, clients, clock, answer_timeout=2.0))
+    def keep(broker: Any, connections: Any, clients: Any, clock: Any, client_ids: Any) -> GatewayMessages:
+        made.append(GatewayMessages(broker, connections, clients, clock, answer_timeout=2.0, client_ids=client_ids))
         return made[0]
 
     def events() -> tuple[asyncio.Event, asyncio.Event]:
