@@ -381,3 +381,31 @@ async def test_operations_can_publish_and_read_retained_messages(world: World) -
     assert await world.run(getting, {"topic": "a"}) == {"payload": b"x"}
     with pytest.raises(NotFound):
         await world.run(getting, {"topic": "a"}, THEIRS)
+
+
+async def test_a_client_that_disconnected_is_known_for_half_an_hour() -> None:
+    parts = embedded()
+    device = parts.connect(OURS, "lamp")
+    assert (await parts.messages.client(OURS, "lamp")).connected
+    parts.clients.remove(OURS, "lamp", cast("Any", device), "CONNECTION_LOST")
+    parts.clock.advance(minutes=29)
+    state = await parts.messages.client(OURS, "lamp")
+    assert (state.connected, state.reason, state.has_session) == (False, "CONNECTION_LOST", False)
+    with pytest.raises(NotFound):
+        await parts.messages.client(THEIRS, "lamp")
+    parts.clock.advance(minutes=2)
+    with pytest.raises(NotFound):
+        await parts.messages.client(OURS, "lamp")
+
+
+async def test_an_accounts_ended_connections_are_limited_and_others_are_kept() -> None:
+    parts = embedded()
+    for scope, count in ((THEIRS, 1), (OURS, 1002)):
+        for number in range(count):
+            device = parts.connect(scope, f"c{number}")
+            parts.clients.remove(scope, f"c{number}", cast("Any", device), "CONNECTION_LOST")
+    for client_id in ("c0", "c1"):
+        with pytest.raises(NotFound):
+            await parts.messages.client(OURS, client_id)
+    for scope, client_id in ((OURS, "c2"), (OURS, "c1001"), (THEIRS, "c0")):
+        assert not (await parts.messages.client(scope, client_id)).connected
