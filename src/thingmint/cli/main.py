@@ -23,6 +23,8 @@ from thingmint.cli.directory import DataDirOption, passphrase_for
 from thingmint.cli.fleet import app as fleet_app
 from thingmint.cli.importing import app as import_app
 from thingmint.cli.store import app as store_app
+from thingmint.cli.why import EXAMPLES as WHY_EXAMPLES
+from thingmint.cli.why import why
 from thingmint.settings import ConfigError, Settings, load
 from thingmint.settings.reference import help_of
 
@@ -96,6 +98,7 @@ app.add_typer(import_app, name="import")
 app.add_typer(fleet_app, name="fleet")
 app.add_typer(store_app, name="store")
 app.command(epilog=_examples("thingmint bundle keys.bundle --data-dir data"))(bundle)
+app.command(epilog=_examples(*WHY_EXAMPLES))(why)
 app.command(epilog=_examples("thingmint join keys.bundle --data-dir /var/lib/thingmint"))(join)
 
 

@@ -340,9 +340,9 @@ class OwnerTraffic(ClientTraffic):
         id = self._topics.device_named(canonical)
         if id is None or id in self._known:
             return canonical
-        owner = await self._owners.find(self.scope.account, id)
-        if owner is None or owner.kind != "device" or owner.registry != self._topics.registry:
-            return Deny("the topic is of a device that is not in the registry")
+        foreign = await self._owners.foreign(self.scope.account, self._topics, id)
+        if foreign is not None:
+            return foreign
         if len(self._known) >= _MAX_KNOWN:
             self._known.clear()
         self._known[id] = None

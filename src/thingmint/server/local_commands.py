@@ -18,9 +18,12 @@ from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import environment_of
+from thingmint.server.explaining import why_command
+from thingmint.server.served_names import account_names
 from thingmint.services.certificates import utc_now
 from thingmint.services.exported_messages import Exports
 from thingmint.services.hooks import HookTable
+from thingmint.services.hostnames import list_account_hostnames
 from thingmint.services.keypool import KeyPool
 from thingmint.services.quotas import begin_counting
 
@@ -84,9 +87,8 @@ async def without_server(
     instance = await Instance.open(directory, passphrase, settings.master_keys(), settings.database())
     trail = AuditLog(instance.store, utc_now)
     slices = Slices()
-    messages = GatewayMessages(
-        EmbeddedBroker(slices=slices), ConnectionIndex(slices), ConnectedClients(utc_now), utc_now
-    )
+    clients = ConnectedClients(utc_now)
+    messages = GatewayMessages(EmbeddedBroker(slices=slices), ConnectionIndex(slices), clients, utc_now)
     keys, hooks = KeyPool(0), HookTable(settings.hooks)
     exports = Exports(instance.store, settings.export_hooks_in_force(), lambda: 0)
     try:
@@ -94,7 +96,9 @@ async def without_server(
         await check_master_key(instance.store, instance.vault)
         await begin_counting(instance.store, settings.quotas_in_force())
         environment = environment_of(instance, settings, {}, keys, hooks, messages, exports)
-        yield local_commands(AuditedStore(instance.store, utc_now), trail, environment)
+        names = account_names(settings, await instance.store.read(list_account_hostnames))
+        why = why_command(instance, settings, names, environment.passwords, clients)
+        yield {**local_commands(AuditedStore(instance.store, utc_now), trail, environment), "why": why}
     finally:
         await exports.close()
         await keys.close()

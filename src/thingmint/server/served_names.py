@@ -110,18 +110,32 @@ class ServedNames:
 
     def _tell(self) -> None:
         endpoints = self._endpoints()
-        scopes = {name: Scope(each.account, each.region) for name, each in endpoints.items()}
-        self.host_names.replace(scopes, frozenset(name for name, each in endpoints.items() if each.cloud == "yandex"))
+        _tell(self.host_names, endpoints)
         self.addresses.clear()
         for name, each in endpoints.items():
             if each.cloud == "aws":
-                self.addresses.setdefault(scopes[name], name)
+                self.addresses.setdefault(Scope(each.account, each.region), name)
 
     def _endpoints(self) -> dict[str, Endpoint]:
-        """The names of one account each: those of the setting first."""
-        configured = self.settings.endpoints
-        stored = {each.name: _endpoint(each) for each in self._of_accounts if each.name not in configured}
-        return configured | stored
+        return _endpoints(self.settings, self._of_accounts)
+
+
+def account_names(settings: Settings, stored: Sequence[AccountHostname]) -> HostNames:
+    """The names of one account each, without a server that follows their changes."""
+    names = HostNames()
+    _tell(names, _endpoints(settings, stored))
+    return names
+
+
+def _endpoints(settings: Settings, stored: Sequence[AccountHostname]) -> dict[str, Endpoint]:
+    """The names of one account each: those of the setting first."""
+    configured = settings.endpoints
+    return configured | {each.name: _endpoint(each) for each in stored if each.name not in configured}
+
+
+def _tell(host_names: HostNames, endpoints: Mapping[str, Endpoint]) -> None:
+    scopes = {name: Scope(each.account, each.region) for name, each in endpoints.items()}
+    host_names.replace(scopes, frozenset(name for name, each in endpoints.items() if each.cloud == "yandex"))
 
 
 async def _stored(tx: Transaction) -> _Stored:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from thingmint.access.administration.accounts import list_accounts
 from thingmint.access.administration.credentials import delete_old_sessions
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
@@ -37,6 +36,7 @@ from thingmint.server.apis import (
     yandex_api,
 )
 from thingmint.server.device_credentials import credentials_listener, device_credentials
+from thingmint.server.explaining import default_account, why_command
 from thingmint.server.gauges import (
     watch_audit,
     watch_certificates,
@@ -80,7 +80,6 @@ from thingmint.services.operations import delete_expired_operations, forget_idem
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
 from thingmint.services.topic_aliases import check_old_aliases
-from thingmint.settings import ConfigError
 from thingmint.store.outbox import prune_published_changes
 from thingmint.tls import ListenerTLS, ServerCertificateFiles
 from thingmint.yandex.rest import YandexRest
@@ -218,7 +217,7 @@ async def serve(
     await check_old_aliases(instance.store)
     stopping, reloading = stop_and_reload_signals()
 
-    default_account = await _default_account(instance, settings)
+    account_of_others = await default_account(instance.store, settings)
     tls = ListenerTLS(
         instance.listener_authority(listener_profile(settings.listener_certificate_lifetime)),
         instance.directory.root,
@@ -251,7 +250,7 @@ async def serve(
         instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests, broker
     )
     refusals = reports.connections.refusals
-    devices = device_credentials(instance, access, default_account, feed, names.host_names)
+    devices = device_credentials(instance, access, account_of_others, feed, names.host_names)
     grpc = grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls)
     listeners: dict[str, HttpListener | GrpcListener] = {
         "api": HttpListener(app, api_socket, limits["api"], refusals, access.memory, tls.context, grpc.take),
@@ -265,7 +264,7 @@ async def serve(
         settings,
         environment,
         broker,
-        default_account,
+        account_of_others,
         reports.connections,
         tls,
         connections,
@@ -316,7 +315,11 @@ async def serve(
         gateway=gateway,
         mqtt_listeners=mqtt_listeners,
         admin=AdminSocket(
-            instance.directory.admin_socket, server_commands(access, reports.trail, environment, names, ports)
+            instance.directory.admin_socket,
+            {
+                **server_commands(access, reports.trail, environment, names, ports),
+                "why": why_command(instance, settings, names.host_names, environment.passwords, clients),
+            },
         ),
         directory=access.directory,
         reports=reports,
@@ -341,18 +344,6 @@ async def serve(
         ],
     )
     await server.run(stopping, on_ready)
-
-
-async def _default_account(instance: Instance, settings: Settings) -> str | None:
-    """The account of devices whose account follows from neither host name nor certificate. Raises ConfigError."""
-    if settings.default_account == "none":
-        return None
-    accounts = [account.id for account in await instance.store.read(list_accounts)]
-    if settings.default_account is None:
-        return accounts[0]
-    if settings.default_account not in accounts:
-        raise ConfigError("default-account", f"there is no account {settings.default_account}")
-    return settings.default_account
 
 
 async def _kept_up(chore: Callable[[], Coroutine[Any, Any, None]]) -> None:

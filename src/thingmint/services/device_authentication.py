@@ -82,7 +82,7 @@ class DeviceAuthenticator:
 
     async def authenticate(self, request: AuthenticationRequest) -> Decision:
         """Authenticate a device that connects, and register it just in time if possible. Raises Unavailable."""
-        scope, as_owner = self._host_names.scope_of(request.host_name), self._may_be_owner(request)
+        scope, as_owner = self._host_names.scope_of(request.host_name), self.may_be_owner(request)
         by_password = as_owner and request.user_name is not None
         if request.fingerprint is None and not by_password:
             return Rejected(RejectionReason.NOT_AUTHORIZED, "no client certificate was presented")
@@ -106,7 +106,19 @@ class DeviceAuthenticator:
             return Rejected(RejectionReason.PASSWORD, "the password was deleted", scope)
         return _accept_password(PasswordLogin(owner, request.password_id))
 
-    def _may_be_owner(self, request: AuthenticationRequest) -> bool:
+    async def preview(self, request: AuthenticationRequest, scope: Scope | None) -> tuple[LookUp, Decision]:
+        """Return what is known of a certificate, and the decision if its device connected now. Changes nothing.
+
+        ``scope`` is that of the host name, or where the certificate is looked for instead. Raises Unavailable.
+        """
+        assert request.fingerprint is not None
+        scope = scope or self._host_names.scope_of(request.host_name)
+        found = await self._look_up(request, scope)
+        if request.client_id is not None and (flaw := client_id_flaw(request.client_id)):
+            return found, Rejected(RejectionReason.CLIENT_ID, f"the client id {flaw}")
+        return found, await self._decide(request, scope, None)
+
+    def may_be_owner(self, request: AuthenticationRequest) -> bool:
         """False under a host name of AWS IoT, where AWS's rules always hold."""
         host_name = request.host_name
         is_of_aws = self._host_names.scope_of(host_name) is not None and not self._host_names.is_yandex(host_name)
@@ -167,7 +179,7 @@ class DeviceAuthenticator:
             flaw, expires_at = certificate_flaw(device, self._clock())
             if flaw is not None:
                 return Rejected(RejectionReason.NOT_AUTHORIZED, flaw, device.scope, facts=_ca_facts(device))
-            if device.bound_to is not None and self._may_be_owner(request):
+            if device.bound_to is not None and self.may_be_owner(request):
                 return _accept_certificate(device, device.bound_to)
             if is_yandex:
                 why = "the certificate is bound to no device, registry or broker"

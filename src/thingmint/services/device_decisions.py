@@ -21,6 +21,7 @@ from thingmint.services.device_facts import look_up
 from thingmint.services.device_permissions import Refusal
 from thingmint.services.device_policies import DEVICE_POLICIES
 from thingmint.store.queries import load_queries
+from thingmint.store.table import fingerprint_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -167,6 +168,11 @@ async def compiled(scope: Scope, documents: Mapping[str, str]) -> PolicySet:
     """Return the policies. Raises MalformedPolicy."""
     await POLICIES.compile_ahead(Kind.DEVICE, documents.items())
     return PolicySet(scope, list(documents.items()))
+
+
+async def policies_of_certificate(tx: Transaction, scope: Scope, fingerprint: str) -> list[str]:
+    """Return the names of the policies that are attached to the certificate itself."""
+    return [name for _, name in await tx.fetch_all(_QUERIES["attached"], *scope, fingerprint_bytes(fingerprint), "")]
 
 
 async def policies_of_groups(

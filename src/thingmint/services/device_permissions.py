@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from thingmint.domain.policies import ContextValue, Decision
+    from thingmint.domain.policies import ContextValue, Decision, Finding
     from thingmint.services.compiled_policies import PolicySet, Subject
     from thingmint.services.device_facts import AttachedThing
 
@@ -182,10 +182,13 @@ class DevicePermissions:
             self._size += size
             self._remembered[key] = decision
 
+    def findings(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> list[Finding]:
+        """Return the statements that deny the action, then those that allow it or come closest."""
+        return explain(self._set.policies, self.request(action, name, further))
+
     def explanation(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> list[str]:
         """Return an explanation for the operator: what denied the action, or which statements almost allow it."""
-        findings = explain(self._set.policies, self.request(action, name, further))
-        if findings:
+        if findings := self.findings(action, name, further):
             return [str(finding) for finding in findings[:MAX_FINDINGS]]
         if not self._set.policies:
             return [f"no policy is attached; one must allow iot:{action} on {self.resource(action, name)}"]

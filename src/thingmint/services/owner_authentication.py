@@ -14,6 +14,7 @@ import orjson
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.names import source_of
+from thingmint.domain.policies.decisions import Deny
 from thingmint.domain.yandex_topics import OwnerKind, TopicOwner
 from thingmint.services.device_facts import BoundTo, owner_dependencies
 from thingmint.services.passwords import PASSWORDS
@@ -82,6 +83,13 @@ class OwnerAuthenticator:
 
     async def find(self, account: str, id: str) -> OwnerFacts | None:
         return await find_owner(self._store, account, id)
+
+    async def foreign(self, account: str, topics: TopicOwner, id: str) -> Deny | None:
+        """The refusal of a topic that names the device ``id``, unless the device is in the owner's registry."""
+        found = await self.find(account, id)
+        if found is None or found.kind != "device" or found.registry != topics.registry:
+            return Deny("the topic is of a device that is not in the registry")
+        return None
 
     async def aliases_of(self, registry: str) -> dict[str, str]:
         """Return the topics by alias of all devices of a registry. Raises LimitExceeded and Unavailable."""

@@ -113,6 +113,18 @@ async def has_principals(tx: Transaction, scope: Scope, thing: str) -> bool:
     return await tx.fetch_one(_ONE_OF_THING, *scope, thing) is not None
 
 
+async def certificates_of_thing(tx: Transaction, scope: Scope, thing: str, limit: int) -> list[str]:
+    """Return fingerprints of certificates that are attached to the thing; none if there is no such thing."""
+    rows = await tx.fetch_all(_OF_THING, *scope, thing, 0, limit, *_EXCLUSIVE[None])
+    return [attachment.fingerprint for attachment in ATTACHMENTS.load_all(rows)]
+
+
+async def things_of_certificate(tx: Transaction, scope: Scope, fingerprint: str, limit: int) -> list[str]:
+    """Return names of things that the certificate is attached to."""
+    rows = await tx.fetch_all(_OF_CERTIFICATE, *scope, fingerprint_bytes(fingerprint), "", limit, *_EXCLUSIVE[None])
+    return [attachment.thing for attachment in ATTACHMENTS.load_all(rows)]
+
+
 async def list_thing_principals(
     tx: Transaction, query: Query, thing: str, type: PrincipalType | None, cursor: Cursor
 ) -> Page[Attachment]:

@@ -1,0 +1,84 @@
+"""The local command "why", and what it needs of a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thingmint.access.administration.accounts import list_accounts, list_regions
+from thingmint.domain.arns import Scope
+from thingmint.domain.errors import NotFound
+from thingmint.services.certificates import utc_now
+from thingmint.services.device_authentication import DeviceAuthenticator
+from thingmint.services.device_decisions import Question
+from thingmint.services.device_explanations import Asked, Explainer, LiveConnection
+from thingmint.services.owner_authentication import OwnerAuthenticator
+from thingmint.services.password_verification import PasswordVerifier
+from thingmint.settings import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from thingmint.instance.create import Instance
+    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.services.hostnames import HostNames
+    from thingmint.services.password_hashing import PasswordHasher
+    from thingmint.settings import Settings
+    from thingmint.store.engine import Reader, Transaction
+
+
+async def default_account(store: Reader, settings: Settings) -> str | None:
+    """The account of devices whose account follows from neither host name nor certificate. Raises ConfigError."""
+    if settings.default_account == "none":
+        return None
+    accounts = [account.id for account in await store.read(list_accounts)]
+    if settings.default_account is None:
+        return accounts[0]
+    if settings.default_account not in accounts:
+        raise ConfigError("default-account", f"there is no account {settings.default_account}")
+    return settings.default_account
+
+
+def why_command(
+    instance: Instance,
+    settings: Settings,
+    host_names: HostNames,
+    passwords: PasswordHasher,
+    clients: ConnectedClients,
+) -> Callable[..., Awaitable[list[dict[str, Any]]]]:
+    """The command, which takes an account and region, each may be None, and the fields of ``Asked``."""
+    store = instance.store
+    owners = OwnerAuthenticator(store, PasswordVerifier(store, passwords, lambda: False))
+
+    def connection_of(scope: Scope, client_id: str) -> LiveConnection | None:
+        connected = clients.get(scope, client_id)
+        if connected is None or not connected.certificate_id:
+            return None
+        return LiveConnection(connected.certificate_id, connected.peer.address, connected.peer.sni)
+
+    async def why(
+        account: str | None, region: str | None, questions: list[tuple[Any, str, bool]], **asked: Any
+    ) -> list[dict[str, Any]]:
+        scopes = await store.read(lambda tx: _scopes(tx, account, region))
+        account_of_others = await default_account(store, settings)
+        authenticator = DeviceAuthenticator(store, host_names, utc_now, account_of_others, owners=owners)
+        explainer = Explainer(store, authenticator, owners, utc_now, connection_of)
+        given = Asked(questions=[Question(*each) for each in questions], **asked)
+        return await explainer.explain(given, scopes, is_limited=account is not None or region is not None)
+
+    return why
+
+
+async def _scopes(tx: Transaction, account: str | None, region: str | None) -> list[Scope]:
+    """All accounts and regions, or those that were chosen. Raises NotFound."""
+    accounts = [each.id for each in await list_accounts(tx)]
+    if account is not None and account not in accounts:
+        raise NotFound("account", account)
+    scopes = [
+        Scope(each, of)
+        for each in (accounts if account is None else [account])
+        for of in await list_regions(tx, each)
+        if region in (None, of)
+    ]
+    if not scopes:
+        raise NotFound("region", region or "")
+    return scopes
