@@ -52,7 +52,7 @@ def test_a_kill_under_load_loses_nothing_and_the_next_run_continues(faults: Any,
         "DELETE FROM audit_records",
         "UPDATE registrations SET status = 'REVOKED'",
         "DELETE FROM device_policy_attachments",
-        "INSERT INTO things SELECT id, 'us-east-1', 'half', x'00', NULL, '{}', 1, 0 FROM accounts LIMIT 1",
+        "INSERT INTO things SELECT id, 'us-east-1', 'half', x'00', NULL, '{}', 1, 0, NULL FROM accounts LIMIT 1",
     ],
 )
 def test_a_lost_change_is_reported(faults: Any, killed: tuple[Path, Any], tmp_path: Path, loss: str) -> None:
