@@ -11,8 +11,8 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test test-quick test-later test-pythons coverage check audit services format bench mutants \
-	faults lock clean
+.PHONY: help install demo serve test test-quick test-slow test-later test-pythons coverage check audit services format \
+	bench mutants faults lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ demo: install ## Start servers and use them with real clients, step by step
 serve: install ## Serve from ./data until Ctrl-C
 	@$(BIN)/thingmint serve --data-dir data
 
-test: install ## Run all tests
-	$(PYTEST)
+test: install ## Run all tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-slow: install ## Run the slow tests: kills, outages, full disks, the blocks of all pages
+	$(PYTEST) -m slow
 
 test-quick: install ## Run the unit tests and the demo, in about a minute
 	$(PYTEST) tests/unit tests/e2e/test_demo.py

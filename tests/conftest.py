@@ -47,12 +47,34 @@ def _use_memory_for_files(folder: str = "/dev/shm") -> None:
 _use_memory_for_files()
 
 
+# `make test-slow` runs these: they kill processes, fill disks, wait for time-outs, or run whole pages.
+SLOW = frozenset(
+    {
+        "e2e/fleet/test_kills.py",
+        "e2e/importing/test_interrupted_imports.py",
+        "e2e/test_client_ids.py",
+        "e2e/test_faults.py",
+        "e2e/test_full_disk.py",
+        "e2e/test_leases.py",
+        "e2e/test_outage.py",
+        "e2e/test_postgres.py",
+        "e2e/test_server_certificates.py",
+        "e2e/yandex/test_exports.py",
+        "e2e/yandex/test_last_messages.py",
+    }
+)
+_PAGES = "test_blocks_run[docs/"  # the README's blocks are not slow
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Forbids unit tests to open sockets, except the AF_UNIX pair of an event loop."""
-    unit = Path(__file__).parent / "unit"
+    """Marks slow tests. Forbids unit tests to open sockets, except the AF_UNIX pair of an event loop."""
+    tests = Path(__file__).parent
     for item in items:
-        if unit in item.path.parents:
+        path = item.path.relative_to(tests).as_posix()
+        if path.startswith("unit/"):
             item.add_marker(pytest.mark.disable_socket)
+        if path in SLOW or item.name.startswith(_PAGES):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
