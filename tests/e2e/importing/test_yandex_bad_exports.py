@@ -53,6 +53,7 @@ _DAMAGE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "latin-1": (lambda content: content.replace(b"device-7", b"ger\xe4t-7"), "is not text in UTF-8"),
     "not JSON": (lambda content: b"<html>" + content, "is not a list in JSON"),
     "no objects": (lambda content: b"[1, 2, 3]", "is not a list in JSON"),
+    "an error": (lambda content: b'{"code": 7, "message": "denied"}', "is not a list in JSON"),
     "a number": (lambda content: b"12", "is not a list in JSON"),
     "null and more": (lambda content: b"null" + content, "is not a list in JSON"),
 }
@@ -212,6 +213,7 @@ def test_aliases_that_cannot_come(export: Export, data: Path, tmp_path: Path) ->
 def test_what_is_warned_of(data: Path, tmp_path: Path) -> None:
     export = Export()
     registry = export.add_registry("boilers")
+    export.add_registry("valves")  # so that a list without an id may be of either
     for number in range(1000):
         export.add_device(registry, f"d{number}", certificates=0)
     export.devices[registry][0] |= {"new_field": 1, "monitoring_data": {}}

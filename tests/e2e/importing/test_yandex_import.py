@@ -194,6 +194,28 @@ def test_ids_of_another_account(tmp_path: Path) -> None:
     assert rows(data, "SELECT count(*) FROM registrations WHERE account = '" + other + "'") == [(0,)]
 
 
+def test_a_directory_for_each_registry_by_name(tmp_path: Path) -> None:
+    export, root = Export(), tmp_path / "export"
+    for name in ("boilers", "valves"):
+        one = Export(export.folder)
+        registry = one.add_registry(name)
+        one.add_devices(registry, 20)
+        own = one.write(root / name)
+        (own / "registries.json").unlink()
+        row = {key: value for key, value in one.registries[0].items() if key != "sha256"}
+        (own / "registry.json").write_text(json.dumps(row))  # as `yc iot registry get` writes it
+        for kind in ("devices", "registry-certs", "aliases"):
+            (own / f"{kind}-{registry}.json").rename(own / f"{kind}.json")
+        (own / f"device-certs-{registry}").rename(own / "device-certs")
+        export.devices |= one.devices
+        export.aliases |= one.aliases
+        export.certificates |= one.certificates
+    data = new_instance(tmp_path)
+    report = import_yandex(root, data)
+    assert (report["counts"]["registry.new"], report["counts"]["folder.new"]) == (2, 1)
+    assert stored_devices(data) == expected_devices(export)
+
+
 def test_layouts_and_spellings(tmp_path: Path) -> None:
     one, two = Export(), Export()
     first, second = one.add_registry("one"), two.add_registry("two")

@@ -99,6 +99,7 @@ def _built(events: Iterator[tuple[str, Any]], name: str | None) -> Iterator[Row]
     ijson's own ``items`` takes memory with the square of the depth. Raises ValueError.
     """
     depth, at, within = 0, 1 if name is None else 2, name is None
+    found = other = False
     builder: ijson.ObjectBuilder | None = None
     for event, value in events:
         closes = event in ("end_map", "end_array")
@@ -110,6 +111,7 @@ def _built(events: Iterator[tuple[str, Any]], name: str | None) -> Iterator[Row]
                 builder = None
         elif name is not None and depth == 1 and event == "map_key":
             within = value == name
+            found, other = found or within, other or not within
         elif within and not closes:
             if event != ("start_map" if depth == at else "start_array") and (depth == at or event != "null"):
                 raise ValueError
@@ -119,6 +121,8 @@ def _built(events: Iterator[tuple[str, Any]], name: str | None) -> Iterator[Row]
         depth += event in ("start_map", "start_array")
         if depth > _DEEPEST:
             raise ValueError
+    if other and not found:  # an object of another kind, such as an error; an empty answer has no list at all
+        raise ValueError
 
 
 class _Peeked:
@@ -144,7 +148,7 @@ class _Peeked:
 
 
 def small_rows(path: Path, name: str) -> list[Row]:
-    """The same of a small file. Raises Damaged, and FileNotFoundError."""
+    """The same of a small file, which may have one object instead of a list. Raises Damaged, and FileNotFoundError."""
     try:
         if path.stat().st_size > _MAX_SMALL:
             raise Damaged(f"{path} is larger than {_MAX_SMALL // 1024 // 1024} MiB")
@@ -160,7 +164,7 @@ def small_rows(path: Path, name: str) -> list[Row]:
     except orjson.JSONDecodeError:
         return list(rows_of(path, name))  # it may be in another encoding; else this says what is wrong
     if isinstance(found, dict):
-        found = found.get(name, [])
+        found = [found] if "id" in found else found.get(name, {} if found else [])
     if found is None:
         return []
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from thingmint.importing.batches import SourceError, in_batches
-from thingmint.importing.sources.json_rows import Damaged, in_snake_case, micros_of, rows_of, small_rows
+from thingmint.importing.sources.json_rows import Damaged, in_snake_case, micros_of, small_rows
 from thingmint.importing.sources.scratch import Scratch
-from thingmint.importing.sources.yandex_layout import LISTS, Layout
+from thingmint.importing.sources.yandex_layout import Layout, rows_in
 from thingmint.services.imports import Result
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class YandexExport:
         for kind, path in self._layout.all_lists():
             rows = 0
             try:
-                for _ in rows_of(path, LISTS[kind]):
+                for _ in rows_in(path, kind):
                     rows += 1
                     if rows % 1000 == 0:
                         yield rows
@@ -260,7 +260,7 @@ class YandexExport:
     def _readable(self, path: Path, kind: ListKind) -> Iterator[Row]:
         """The rows of a list. With ``partial``, those before the damage; ``check`` has told of it."""
         try:
-            yield from rows_of(path, LISTS[kind])
+            yield from rows_in(path, kind)
         except Damaged:
             if not self._partial:
                 raise

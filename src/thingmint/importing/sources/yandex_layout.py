@@ -2,7 +2,8 @@
 
 Yandex's migration guide has people write lists that are named after what they hold and after the registry or broker
 that they are of: ``devices-<registry>.json``. Directories may hold the export of one folder each, or of one registry
-each; then the names may lack the id.
+each; then the names may lack the id: it is the directory's name, or that of the only registry in the directory's own
+list.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from thingmint.importing.batches import SourceError
+from thingmint.importing.sources.json_rows import Damaged, rows_of, small_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from thingmint.importing.sources.json_rows import Row
 
 _DEPTH = 3
 _ID = r"[a-z0-9]{20}"
@@ -63,7 +67,7 @@ class Layout:
         return layout
 
     def _look(self, directory: Path, depth: int) -> None:
-        own = directory.name if re.fullmatch(_ID, directory.name) else None
+        own = _only_registry(directory)
         for path in sorted(directory.iterdir()):
             if path.is_dir():
                 match = _CERTIFICATES.fullmatch(path.name)
@@ -107,3 +111,24 @@ class Layout:
                 f"{self.shown(path)} {about.st_size} {about.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
             )
         return digest.hexdigest()
+
+
+def rows_in(path: Path, kind: ListKind) -> Iterator[Row]:
+    """The rows of a list. Raises Damaged."""
+    if path.stem in _KINDS:  # `yc iot registry get` writes one object
+        return iter(small_rows(path, LISTS[kind]))
+    return rows_of(path, LISTS[kind])
+
+
+def _only_registry(directory: Path) -> str | None:
+    """The id of the registry that a directory is of."""
+    if re.fullmatch(_ID, directory.name):
+        return directory.name
+    for name in ("registry.json", "registries.json"):
+        try:
+            rows = small_rows(directory / name, LISTS["registries"])
+        except (Damaged, FileNotFoundError):
+            continue
+        id = rows[0].get("id") if len(rows) == 1 else None
+        return id if isinstance(id, str) and re.fullmatch(_ID, id) else None
+    return None
