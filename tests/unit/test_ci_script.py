@@ -55,7 +55,7 @@ def test_missing_services_are_named_before_the_tests_and_at_the_end(
     done = run(failing="services", services=("gcc", "faketime"))
     lines = done.stdout.splitlines()
     assert done.returncode == 0
-    at = lines.index("make check test")
+    at = lines.index("make check test test-slow")
     assert ".ci/run:   certtool is missing. Skipped: the certificates of GnuTLS in tests/e2e/corpus" in lines[:at]
     assert "make test-later" in lines[at:]
     assert re.fullmatch(r"\.ci/run: passed without .*\bcerttool\b.* \(make services failed\)", lines[-1])
@@ -69,7 +69,7 @@ def test_services_are_not_installed_without_root(run: Callable[..., subprocess.C
 
 
 def test_the_last_line_tells_of_a_failure(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    done = run(failing="check test", services=SERVICES)
+    done = run(failing="check test test-slow", services=SERVICES)
     assert done.returncode != 0
     assert "make test-later" not in done.stdout
     assert done.stdout.splitlines()[-1].startswith(".ci/run: FAILED")
