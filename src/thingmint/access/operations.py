@@ -109,9 +109,9 @@ async def run(operation: Operation, store: Store, change: HasIds, given: Any, re
     if not operation.writes:
         return await store.read(body)
     if operation.discard is None:
-        return await _write(store, change, body)
+        return await write_with_new_ids(store, change, body)
     try:
-        answer = await _write(store, change, body)
+        answer = await write_with_new_ids(store, change, body)
     except BaseException as error:
         operation.discard(change, prepared[0], error)
         raise
@@ -125,10 +125,11 @@ async def _find(tx: Transaction, operation: Operation, change: HasIds, given: An
     return (await operation.find(tx, change, given),) if operation.find is not None else ()
 
 
-async def _write(store: Store, change: HasIds, body: Body[Any]) -> Any:
+async def write_with_new_ids(store: Store, change: HasIds, body: Body[Any], *, once: bool = False) -> Any:
+    """The body's result. It runs again with new ids if another row has one of them; for ``once`` see Store.write."""
     for _ in range(_MAX_DRAWS - 1):
         try:
-            return await store.write(body)
+            return await store.write(body, once=once)
         except KeyTaken:
             change.ids.renew()
-    return await store.write(body)
+    return await store.write(body, once=once)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.access.administration.accounts import list_accounts
 from thingmint.access.local_admin import local_request, recorded
+from thingmint.access.operations import write_with_new_ids
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import DomainError, Invalid, NotFound
 from thingmint.domain.ids import new_uuid
@@ -25,7 +26,6 @@ from thingmint.services.imports import (
     get_import,
     list_imports,
 )
-from thingmint.store.engine import KeyTaken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from thingmint.services.change import Environment
     from thingmint.store.engine import Transaction
 
-_MAX_DRAWS = 3  # attempts with new ids
 _MAX_LISTED = 1000
 
 Json = dict[str, Any]
@@ -102,7 +101,7 @@ class Importer:
                 await advance(tx, id, after, place, found, change.now)
             return found
 
-        found = await (self.store.read(body) if dry_run else self._write(change, body))
+        found = await (self.store.read(body) if dry_run else write_with_new_ids(self.store, change, body, once=True))
         return {"account": account, "results": [list(result) for result in found]}
 
     async def finish(self, *, id: str) -> Json:
@@ -151,14 +150,6 @@ class Importer:
     async def _change(self, account: str) -> Change:
         home = (await self.store.read(lambda tx: regions_of(tx, account)))[0]
         return Change(Scope(account, home), self.clock(), self.environment, lambda *_: None)
-
-    async def _write(self, change: Change, body: Callable[[Transaction], Any]) -> list[Result]:
-        for _ in range(_MAX_DRAWS - 1):
-            try:
-                return await self.store.write(body, once=True)
-            except KeyTaken:
-                change.ids.renew()
-        return await self.store.write(body, once=True)
 
 
 def _prepare_all(change: Change, items: Sequence[Item]) -> list[tuple[str, Any]]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from thingmint.domain.arns import Scope
-from thingmint.domain.errors import Conflict, NotFound
+from thingmint.domain.errors import Conflict
 from thingmint.store.table import BoundedDelete, Fingerprint, Table, Uuid, record, to_micros, uuid_bytes
 
 if TYPE_CHECKING:
@@ -86,13 +86,7 @@ async def begin_run(tx: Transaction, new: FleetRun, done: int) -> FleetRun:
 
 async def get_run(tx: Transaction, id: str) -> FleetRun:
     """Return a run. Raises NotFound."""
-    try:
-        found = await FLEET_RUNS.find(tx, id)
-    except ValueError:
-        found = None
-    if found is None:
-        raise NotFound("fleet run", id)
-    return found
+    return await FLEET_RUNS.get(tx, id)
 
 
 async def registered_devices(tx: Transaction, run: FleetRun, first: int, count: int) -> dict[int, FleetDevice]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from thingmint.domain.errors import Conflict, NotFound
+from thingmint.domain.errors import Conflict
 from thingmint.store.engine import AlreadyKept
 from thingmint.store.table import BoundedDelete, Table, Uuid, record, to_micros, uuid_bytes
 
@@ -87,13 +87,7 @@ async def list_imports(tx: Transaction, limit: int) -> list[Import]:
 
 async def get_import(tx: Transaction, id: str) -> Import:
     """Raises NotFound."""
-    try:
-        found = await IMPORTS.find(tx, id)
-    except ValueError:
-        found = None
-    if found is None:
-        raise NotFound("import", id)
-    return found
+    return await IMPORTS.get(tx, id)
 
 
 async def advance(

@@ -65,8 +65,15 @@ class _Form(NamedTuple):
         return self.dump if self.load in (bytes.hex, _uuid_text) else None
 
 
+class NoUuid(ValueError): ...
+
+
 def uuid_bytes(text: str) -> bytes:
-    return bytes.fromhex(text.replace("-", ""))
+    """Raises NoUuid."""
+    try:
+        return bytes.fromhex(text.replace("-", ""))
+    except ValueError:
+        raise NoUuid(text) from None
 
 
 def _uuid_text(content: bytes) -> str:
@@ -194,7 +201,7 @@ class Table(Generic[R]):
     async def find(self, tx: Transaction, *key: Value) -> R | None:
         try:
             row = await tx.fetch_one(self._get, *self._dump_key(key))
-        except UnstorableText:
+        except (UnstorableText, NoUuid):
             return None  # no row can have such a key
         return self.load(row) if row is not None else None
 

@@ -94,9 +94,12 @@ def test_a_list_cut_off_anywhere(export: Export, tmp_path: Path) -> None:
         data = new_instance(place)
         file.write_bytes(content[:cut])
         report = import_yandex(folder, data, "--partial", status=None)
-        whole = content[:cut].count(b'"registry_id"') and len(stored_devices(data))
-        assert report["counts"].get("device.new", 0) == whole
-        assert stored_devices(data).items() <= expected_devices(export).items()
+        # Of a whole row, its fields have come and the next row has begun, or the list has ended.
+        whole = max(content[:cut].count(b'{"id"') - 1, 0)
+        assert report["counts"].get("device.new", 0) in (whole, whole + 1)
+        came = stored_devices(data)
+        assert len(came) == report["counts"].get("device.new", 0)
+        assert came.items() <= expected_devices(export).items()
 
 
 def test_a_damaged_file_of_certificates(export: Export, data: Path, tmp_path: Path) -> None:
@@ -122,6 +125,7 @@ def test_certificates_that_cannot_come(export: Export, data: Path, tmp_path: Pat
     registry = registry_of(export)
     rows_ = export.devices[registry]
     good = export.certificates[rows_[0]["id"]][0]
+    expected = expected_devices(export)  # with none of the certificates that are added here
     bad: dict[str, Any] = {
         "no PEM": {"certificate_data": "hello"},
         "cut": {"certificate_data": good["certificate_data"][:300]},
@@ -146,10 +150,7 @@ def test_certificates_that_cannot_come(export: Export, data: Path, tmp_path: Pat
         assert any(device in subject for subject in refused), name
     assert report["counts"]["certificate.refused"] == len(bad)
     assert report["counts"]["device.new"] == 120
-    assert stored_devices(data) == {
-        id: row if id not in of_device.values() else stored_devices(data)[id]
-        for id, row in expected_devices(export).items()
-    }
+    assert stored_devices(data) == expected
     assert "MIGHAgEA" not in json.dumps(report)
 
 
@@ -226,9 +227,7 @@ def test_what_is_warned_of(data: Path, tmp_path: Path) -> None:
     assert "exactly 1,000 rows" in noted[f"file devices-{registry}.json"]
     assert "--limit 1000000" in noted[f"file devices-{registry}.json"]
     assert noted.keys() >= {"file notes.txt", "file devices.json", "file devices: new_field"}
-    assert "time of the import" in report["findings"][4]["reason"] or any(
-        "time of the import" in each["reason"] for each in report["findings"]
-    )
+    assert any("time of the import" in each["reason"] for each in report["findings"])
     lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
     assert len(lines) == report["finding_count"] == 1005
 
