@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tests.unit.vectors import NOW
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Throttled, Unavailable
-from thingmint.mqtt import sessions as module
+from thingmint.mqtt import session_authentication as module
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.connection_services import Services
 from thingmint.mqtt.messages import ConnectedClients
