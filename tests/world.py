@@ -34,7 +34,7 @@ from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query
 from thingmint.services.exported_messages import Exports
-from thingmint.services.hooks import HookTable
+from thingmint.services.functions import Functions, FunctionTable
 from thingmint.services.keypool import KeyPool
 from thingmint.services.last_messages import LastMessages
 from thingmint.services.page_tokens import PageTokens
@@ -303,7 +303,7 @@ async def new_world(
         keys=KeyPool(0, generate=vectors.cheap_key_pair),
         page_tokens=PageTokens(b"k" * 32),
         endpoints={},
-        hooks=HookTable({}),
+        functions=FunctionTable(Functions()),
         messages=GatewayMessages(broker, ConnectionIndex(), clients, clock),
         exports=exports,
         last_messages=LastMessages(store),

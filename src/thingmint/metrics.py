@@ -78,11 +78,15 @@ class Metrics:
 
     def gauges(self, name: str, description: str, labels: Sequence[str], read: Callable[[], Samples]) -> None:
         """Adds a gauge with labels."""
-        self._registry.register(_Gauges(f"thingmint_{name}", description, labels, read))
+        self._registry.register(_Labelled(GaugeMetricFamily, f"thingmint_{name}", description, labels, read))
 
     def count(self, name: str, description: str, read: Callable[[], float]) -> None:
         """Adds a counter whose value is kept elsewhere; its name will end in ``_total``."""
         self._registry.register(_Count(f"thingmint_{name}", description, read))
+
+    def counts(self, name: str, description: str, labels: Sequence[str], read: Callable[[], Samples]) -> None:
+        """Adds a counter with labels whose values are kept elsewhere; its name will end in ``_total``."""
+        self._registry.register(_Labelled(CounterMetricFamily, f"thingmint_{name}", description, labels, read))
 
     def render(self) -> bytes:
         return generate_latest(self._registry)
@@ -97,14 +101,22 @@ class _Count(Collector):
         yield CounterMetricFamily(*self._described, value=self._read())
 
 
-class _Gauges(Collector):
-    def __init__(self, name: str, description: str, labels: Sequence[str], read: Callable[[], Samples]) -> None:
+class _Labelled(Collector):
+    def __init__(
+        self,
+        family: type[CounterMetricFamily | GaugeMetricFamily],
+        name: str,
+        description: str,
+        labels: Sequence[str],
+        read: Callable[[], Samples],
+    ) -> None:
+        self._family = family
         self._described = (name, description)
         self._labels = labels
         self._read = read
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        family = GaugeMetricFamily(*self._described, labels=self._labels)
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        family = self._family(*self._described, labels=self._labels)
         for values, number in self._read():
             family.add_metric(values, number)
         yield family

@@ -35,6 +35,8 @@ def test_the_page_has_what_the_server_exposes(server: RunningServer) -> None:
             meanings[name] = family.documentation
     # A counter with labels has no sample before it first counts.
     exposed["thingmint_connections_refused_total"] = ("counter", frozenset({"listener", "reason"}))
+    exposed["thingmint_hook_calls_total"] = ("counter", frozenset({"function", "use", "outcome"}))
+    exposed["thingmint_hook_calls_running"] = ("gauge", frozenset({"function"}))
     found = {name: (type, labels) for name, type, labels in map(documented, ROWS)}
     assert found == exposed
     for row in ROWS:

@@ -17,6 +17,7 @@ from thingmint.mqtt.broker.upstream import Upstream
 from thingmint.mqtt.broker.upstream.names import RABBITMQ
 from thingmint.mqtt.broker.upstream.target import Login, Target
 from thingmint.mqtt.rates import NO_RATES, Rates
+from thingmint.services.function_calls import Function
 from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.settings import (
     LISTENERS,
@@ -51,7 +52,9 @@ def test_malformed_hook_targets_are_refused(target: str) -> None:
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:8080/x", "https://example.org", "entry-point:mine"])
 def test_hook_targets_are_accepted(target: str) -> None:
-    assert load({"hooks": {"arn": target}}).hooks == {"arn": target}
+    [function] = load({"hooks": {"arn": target}}).functions_in_force().by_arn.values()
+    python = target == "entry-point:mine"
+    assert function == Function("arn", url=None if python else target, entry_point="mine" if python else None)
 
 
 class TestPrecedence:
@@ -71,7 +74,7 @@ class TestPrecedence:
             "mqtt_proxy_socket": None,
             "mqtt_proxy_port": None,
             "mqtt_proxy_fingerprints": [],
-            "hooks": {},
+            "hooks": None,
             "export_hooks": {},
             "endpoints": {},
             "default_account": None,

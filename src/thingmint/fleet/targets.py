@@ -24,6 +24,8 @@ from thingmint.services.device_registry import (
     get_by_name,
     list_folders,
 )
+from thingmint.services.functions import is_another_accounts
+from thingmint.services.hooks import ask_hook
 from thingmint.services.template_execution import PreparedPlan, execute_plan, prepare_plan
 from thingmint.services.templates import TEMPLATES, compile_template, get_template, get_version
 from thingmint.services.thing_groups import THING_GROUPS
@@ -123,6 +125,8 @@ async def _get_template(tx: Transaction, scope: Scope, name: str) -> tuple[Provi
         raise Unsupported(f"provisioning template {name} is of type {template.kind}, and must be {Kind.FLEET}")
     if not template.enabled:
         raise Unsupported(f"provisioning template {name} is not enabled: enable it with UpdateProvisioningTemplate")
+    if template.hook_arn is not None and await is_another_accounts(tx, scope.account, template.hook_arn):
+        raise Unsupported(f"provisioning template {name} has a pre-provisioning hook of another account")
     return template, version
 
 
@@ -211,7 +215,8 @@ class TemplateTarget:
                 "clientId": name,
                 "parameters": dict(parameters),
             }
-            parameters = {**parameters, **await change.environment.hooks.ask(self.template.hook, question)}
+            functions = change.environment.functions
+            parameters = {**parameters, **await ask_hook(functions, self.scope.account, self.template.hook, question)}
         return await prepare_plan(change, self._plan(parameters, fingerprint))
 
     async def apply(self, tx: Transaction, change: Change, prepared: Prepared) -> tuple[str, Certificate]:

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.exported_messages import Exports
-    from thingmint.services.hooks import HookTable
+    from thingmint.services.functions import FunctionTable
     from thingmint.services.hostnames import HostNames
     from thingmint.services.keypool import KeyPool
     from thingmint.services.messages import Messages
@@ -150,7 +150,7 @@ def environment_of(
     settings: Settings,
     endpoints: dict[Scope, str],
     keys: KeyPool,
-    hooks: HookTable,
+    functions: FunctionTable,
     messages: Messages,
     exports: Exports,
 ) -> Environment:
@@ -161,7 +161,7 @@ def environment_of(
         keys=keys,
         page_tokens=PageTokens(instance.vault.derive("markers")),
         endpoints=endpoints,
-        hooks=hooks,
+        functions=functions,
         messages=messages,
         exports=exports,
         last_messages=LastMessages(instance.store),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.export_sender import ExportSender
     from thingmint.services.exported_messages import Exports
+    from thingmint.services.functions import FunctionTable
     from thingmint.services.jobs import JobRunner
     from thingmint.services.leases import Holder
     from thingmint.tls import ListenerTLS
@@ -58,6 +59,16 @@ def watch_issuing(metrics: Metrics, environment: Environment) -> None:
         "Certificates that were signed but not registered, since the start.",
         lambda: counts["certificates_discarded"],
     )
+
+
+def watch_functions(metrics: Metrics, functions: FunctionTable) -> None:
+    metrics.counts(
+        "hook_calls",
+        "Calls of the functions in the settings, by their outcome.",
+        ["function", "use", "outcome"],
+        functions.counts,
+    )
+    metrics.gauges("hook_calls_running", "Calls of a function that run now.", ["function"], functions.running)
 
 
 def watch_certificates(metrics: Metrics, tls: ListenerTLS) -> None:

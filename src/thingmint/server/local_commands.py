@@ -22,7 +22,7 @@ from thingmint.server.explaining import why_command
 from thingmint.server.served_names import account_names
 from thingmint.services.certificates import utc_now
 from thingmint.services.exported_messages import Exports
-from thingmint.services.hooks import HookTable
+from thingmint.services.functions import FunctionTable
 from thingmint.services.hostnames import list_account_hostnames
 from thingmint.services.keypool import KeyPool
 from thingmint.services.quotas import begin_counting
@@ -89,19 +89,18 @@ async def without_server(
     slices = Slices()
     clients = ConnectedClients(utc_now)
     messages = GatewayMessages(EmbeddedBroker(slices=slices), ConnectionIndex(slices), clients, utc_now)
-    keys, hooks = KeyPool(0), HookTable(settings.hooks)
+    keys, functions = KeyPool(0), FunctionTable(settings.functions_in_force())
     exports = Exports(instance.store, settings.export_hooks_in_force(), lambda: 0)
     try:
         await check_keys(instance.store, directory)
         await check_master_key(instance.store, instance.vault)
         await begin_counting(instance.store, settings.quotas_in_force())
-        environment = environment_of(instance, settings, {}, keys, hooks, messages, exports)
+        environment = environment_of(instance, settings, {}, keys, functions, messages, exports)
         names = account_names(settings, await instance.store.read(list_account_hostnames))
         why = why_command(instance, settings, names, environment.passwords, clients)
         yield {**local_commands(AuditedStore(instance.store, utc_now), trail, environment), "why": why}
     finally:
         await exports.close()
         await keys.close()
-        await hooks.close()
         await trail.close()
         await instance.store.close()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from thingmint.server.apis import Access
     from thingmint.server.served_names import ServedNames
     from thingmint.services.exported_messages import Exports
-    from thingmint.services.hooks import HookTable
+    from thingmint.services.functions import FunctionTable
     from thingmint.settings import Listener, Settings
     from thingmint.tls import ServerCertificateFiles
 
@@ -107,7 +107,7 @@ def _has_terminal() -> bool:
 
 
 def settings_changes(
-    hooks: HookTable,
+    functions: FunctionTable,
     exports: Exports,
     certificates: ServerCertificateFiles,
     limits: Mapping[Listener, AddressLimits],
@@ -118,7 +118,9 @@ def settings_changes(
     """The functions that apply changed settings in a running server, by the settings' names."""
 
     def files(new: Settings) -> None:
-        export_hooks, prepared = new.export_hooks_in_force(), certificates.prepare(new)
+        export_hooks, table = new.export_hooks_in_force(), new.functions_in_force()
+        prepared = certificates.prepare(new)
+        functions.replace(table)
         exports.replace_hooks(export_hooks)
         certificates.use(prepared)
 
@@ -129,9 +131,8 @@ def settings_changes(
 
     return {
         # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.
-        ("export_hooks", "server_certificate", "server_key", "server_certificates"): files,
+        ("hooks", "export_hooks", "server_certificate", "server_key", "server_certificates"): files,
         ("endpoints",): lambda new: None,  # the names follow each reload anyway
-        ("hooks",): lambda new: hooks.replace(new.hooks),
         ("connections",): connections,
         ("mqtt_rates",): lambda new: gateway.replace_rates(new.rates_in_force()),
         ("unauthenticated_rate",): lambda new: access.failures.replace(new.unauthenticated_rate_in_force()),

@@ -43,6 +43,7 @@ from thingmint.server.gauges import (
     watch_changes,
     watch_devices,
     watch_exports,
+    watch_functions,
     watch_issuing,
     watch_leases,
     watch_memory,
@@ -71,7 +72,7 @@ from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.export_sender import EXPORTS_LEASE, ExportSender
 from thingmint.services.exported_messages import Exports
 from thingmint.services.fleet_runs import forget_old_fleet_runs
-from thingmint.services.hooks import HookTable
+from thingmint.services.functions import FunctionTable
 from thingmint.services.imports import forget_old_imports
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
@@ -136,7 +137,6 @@ class _Server:
     reports: Reports
     shared: SharedStore | None
     keys: KeyPool
-    hooks: HookTable
     exports: Exports
     last_messages: LastMessages
     stalls: StallWatch
@@ -182,7 +182,6 @@ class _Server:
             await self.shared.close()
         self.stalls.stop()
         await self.keys.close()
-        await self.hooks.close()
         _log.info("stopped")
 
 
@@ -239,11 +238,11 @@ async def serve(
     feed.follow(messages.changed)
     store = feed.followed()
     access = access_of(instance, settings, store, feed)
-    keys, hooks = KeyPool(settings.key_pool), HookTable(settings.hooks)
+    keys, functions = KeyPool(settings.key_pool), FunctionTable(settings.functions_in_force())
     exports = Exports(instance.store, settings.export_hooks_in_force(), lambda: feed.interruptions)
     feed.follow(exports.changed)
     sender = ExportSender(LeasedStore(instance.store, holder, EXPORTS_LEASE), exports)
-    environment = environment_of(instance, settings, names.addresses, keys, hooks, messages, exports)
+    environment = environment_of(instance, settings, names.addresses, keys, functions, messages, exports)
     limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
     app = front(
@@ -293,6 +292,7 @@ async def serve(
     jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())
     watch_store(reports.metrics, instance)
+    watch_functions(reports.metrics, functions)
     watch_issuing(reports.metrics, environment)
     watch_certificates(reports.metrics, tls)
     watch_memory(reports.metrics, access.memory)
@@ -305,7 +305,7 @@ async def serve(
     watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
-    changes = settings_changes(hooks, exports, certificates, limits, gateway, access, reports.sealer)
+    changes = settings_changes(functions, exports, certificates, limits, gateway, access, reports.sealer)
     server = _Server(
         instance=instance,
         settings=settings,
@@ -325,7 +325,6 @@ async def serve(
         reports=reports,
         shared=shared,
         keys=keys,
-        hooks=hooks,
         exports=exports,
         last_messages=environment.last_messages,
         stalls=stalls,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from thingmint.domain.ids import TimeOrderedIds
     from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities
     from thingmint.domain.policies import ContextValue
-    from thingmint.services.hooks import HookTable
+    from thingmint.services.functions import FunctionTable
     from thingmint.services.keypool import KeyPool
     from thingmint.services.last_messages import LastMessages
     from thingmint.services.messages import MessageExports, Messages
@@ -50,7 +50,7 @@ class Environment:
     keys: KeyPool
     page_tokens: PageTokens
     endpoints: dict[Scope, str]
-    hooks: HookTable
+    functions: FunctionTable
     messages: Messages
     exports: MessageExports
     last_messages: LastMessages

@@ -10,6 +10,8 @@ import orjson
 
 from thingmint.domain.errors import NotFound, ProvisioningRefused
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
+from thingmint.services.functions import is_another_accounts
+from thingmint.services.hooks import ask_hook
 from thingmint.services.ownership_tokens import TOKENS, find_current_token
 from thingmint.services.template_execution import AsRole, execute_plan, prepare_plan, provisioning_failures
 from thingmint.services.templates import compile_template, get_template
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from thingmint.services.template_execution import PreparedPlan
     from thingmint.services.templates import ProvisioningTemplate, TemplateVersion
     from thingmint.store.engine import Transaction
-
-
-_IS_ACCOUNT = "SELECT 1 FROM accounts WHERE id = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ async def look_up_thing(tx: Transaction, query: Query, request: ThingRequest) ->
     found = await find_current_token(tx, query, request.claim, request.token)
     if found is None:
         raise _invalid_token()
-    if template.hook_arn is not None and await _is_another_accounts(tx, query, template.hook_arn):
+    if template.hook_arn is not None and await is_another_accounts(tx, query.account, template.hook_arn):
         # At AWS, the policy of the other account's function would refuse it.
         raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
     return ThingToRegister(template, version, *found)
@@ -118,7 +117,8 @@ async def prepare_thing(change: Change, request: ThingRequest, found: ThingToReg
             "clientId": request.client_id,
             "parameters": dict(parameters),
         }
-        parameters = {**parameters, **await change.environment.hooks.ask(template.hook, question)}
+        overrides = await ask_hook(change.environment.functions, change.account, template.hook, question)
+        parameters = {**parameters, **overrides}
     compiled = compile_template(found.version.body, template.kind)
     with provisioning_failures():
         plan = compiled.resolve(parameters, {CERTIFICATE_ID: found.certificate.fingerprint})
@@ -140,12 +140,6 @@ async def register_thing(
     with provisioning_failures():
         executed = await execute_plan(tx, change, plan)
     return ProvisionedThing(executed.thing, executed.device_configuration)
-
-
-async def _is_another_accounts(tx: Transaction, query: Query, hook_arn: str) -> bool:
-    """True if the hook's ARN is in another account of this instance. Hooks moved from AWS have accounts of AWS."""
-    account = hook_arn.split(":", 5)[4]
-    return account != query.account and await tx.fetch_one(_IS_ACCOUNT, account) is not None
 
 
 def _invalid_token() -> ProvisioningRefused:

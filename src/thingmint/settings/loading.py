@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from thingmint.domain.validation import described
+from thingmint.settings.functions import FunctionSettings
 from thingmint.settings.reference import FORMER_NAMES, bounds_of, example_of, field_at, kind_of
 from thingmint.settings.settings import PREFIX, Settings
 from thingmint.settings.tables import (
@@ -105,6 +106,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "broker": BrokerSettings,
     "connections": ConnectionSettings,
     "endpoints": Endpoint,
+    "hooks": FunctionSettings,
     "mqtt_rates": RateSettings,
     "quotas": QuotaSettings,
     "server_certificates": ServerCertificateSettings,

@@ -17,6 +17,7 @@ from thingmint.http.memory import MIB
 from thingmint.logs import LogFormat
 from thingmint.mqtt.rates import NO_RATES, Rates
 from thingmint.services.quotas import NO_QUOTAS, Quotas
+from thingmint.settings.functions import HookSettings
 from thingmint.settings.tables import (
     BrokerSettings,
     ConnectionSettings,
@@ -35,7 +36,6 @@ from thingmint.settings.values import (
     Port,
     endpoint_name,
     hex_keys,
-    hook_target,
     not_empty,
     store_url,
 )
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from thingmint.http.connection_limits import Limits
     from thingmint.services.export_hooks import Hooks
+    from thingmint.services.functions import Functions
 
 PREFIX = "THINGMINT_"
 """The beginning of each variable's name."""
@@ -182,12 +183,10 @@ class Settings(BaseSettings):
         "12 digits, or none. Without it, the first account.",
         examples=["123456789012"],
     )
-    hooks: dict[str, Annotated[str, AfterValidator(hook_target)]] = Field(
-        {},
-        description="The URL or Python function to call for each pre-provisioning hook's ARN.",
-        examples=[
-            '{"arn:aws:lambda:us-east-1:123456789012:function:check" = "https://provisioning.example.org/check"}'
-        ],
+    hooks: HookSettings | None = Field(
+        None,
+        description="The URLs and Python functions to call in place of Lambda functions.",
+        examples=['{functions = {check = {entry_point = "check", accounts = ["123456789012"]}}}'],
     )
     export_hooks: dict[str, ExportHookSettings] = Field(
         {},
@@ -341,6 +340,10 @@ class Settings(BaseSettings):
     def export_hooks_in_force(self) -> Hooks:
         """By database and stream. Raises ConfigError."""
         return {(each.database, each.stream): each.hook() for each in self.export_hooks.values()}
+
+    def functions_in_force(self) -> Functions:
+        """Raises ConfigError."""
+        return (self.hooks or HookSettings()).in_force()
 
     def server_certificates_in_force(self) -> dict[str, ServerCertificateSettings]:
         """By the name of the setting. Raises ConfigError if a certificate or a key is missing."""

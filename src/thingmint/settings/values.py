@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr
 
@@ -34,16 +33,6 @@ def endpoint_name(name: str) -> str:
 
 def store_url(url: SecretStr) -> SecretStr:
     parse_store_url(url.get_secret_value())
-    return url
-
-
-def hook_target(url: str) -> str:
-    scheme, separator, rest = url.partition(":")
-    if scheme == "entry-point" and rest:
-        return url
-    parts = urlsplit(url)
-    if not separator or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must map ARNs to http or https URLs, or to entry-point:NAME")
     return url
 
 

@@ -12,17 +12,18 @@ from cryptography import x509
 
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore, AuditLog
-from thingmint.domain.errors import Conflict, NotFound, ProvisioningRefused, Unsupported
+from thingmint.domain.errors import Conflict, NotFound, Unsupported
 from thingmint.domain.ids import new_uuid
 from thingmint.fleet.keys import make_csr, make_key
 from thingmint.fleet.production import Production
 from thingmint.services.fleet_runs import forget_old_fleet_runs
-from thingmint.services.hooks import Hook, HookTable
+from thingmint.services.functions import Functions, FunctionTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tests.world import World
+    from thingmint.services.functions import Use
 
 pytestmark = pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
 
@@ -239,23 +240,22 @@ async def test_a_batch_has_one_audit_record_with_its_counts(world: World) -> Non
     assert len(first["resources"]) == len(set(first["resources"])) == 5  # with the policy that the first batch made
 
 
-class _Hook(HookTable):
+class _Hook(FunctionTable):
     """A hook that overrides a parameter, and refuses one device."""
 
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__(Functions())
         self.asked: list[Mapping[str, object]] = []
 
-    async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
-        self.asked.append(question)
-        if question["clientId"] == "d2":
-            raise ProvisioningRefused("denied", "Access Denied")
-        return {"Site": "factory"}
+    async def call(self, account: str, arn: str, use: Use, event: Mapping[str, object], read: Any) -> Any:
+        assert (account, arn.rpartition(":")[2], use) == (OURS.account, "ask", "pre_provisioning")
+        self.asked.append(event)
+        return read({"allowProvisioning": event["clientId"] != "d2", "parameterOverrides": {"Site": "factory"}})
 
 
 async def test_the_templates_hook_is_asked_about_each_device(world: World) -> None:
     hook = _Hook()
-    world.environment = replace(world.environment, hooks=hook)
+    world.environment = replace(world.environment, functions=hook)
     commands, run = await _production(world, AttributePayload={"site": {"Ref": "Site"}})
     target = f"arn:aws:lambda:us-east-1:{OURS.account}:function:ask"
     await world.aws("UpdateProvisioningTemplate", templateName="lamp", preProvisioningHook={"targetArn": target})

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.domain.errors import DomainError
     from thingmint.services.change import Change
-    from thingmint.services.hooks import Hook
     from thingmint.services.provisioning import ProvisionedThing
     from thingmint.store.engine import Transaction
 
@@ -63,11 +62,15 @@ class Provisioning:
     expected_hook: str = LAMBDA
 
     def __post_init__(self) -> None:
-        self.world.environment = replace(self.world.environment, hooks=self)  # type: ignore[arg-type]
+        self.world.environment = replace(self.world.environment, functions=self)  # type: ignore[arg-type]
 
-    async def ask(self, hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
-        """Replaces HookTable.ask."""
-        assert hook.target_arn == self.expected_hook
+    async def call(self, account: str, arn: str, use: str, event: Mapping[str, object], _read: object) -> object:
+        """Replaces FunctionTable.call."""
+        assert (account, use) == (OURS.account, "pre_provisioning")
+        return await self.ask(arn, event)
+
+    async def ask(self, arn: str, question: Mapping[str, object]) -> Mapping[str, str]:
+        assert arn == self.expected_hook
         self.asked.append(question)
         self.world.clock.advance(minutes=self.hook_minutes)
         if self.refusal is not None:

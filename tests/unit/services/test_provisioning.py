@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
     from thingmint.domain.arns import Scope
-    from thingmint.services.hooks import Hook
 
 
 async def refusal(attempt: Awaitable[object]) -> tuple[str, str]:
@@ -128,10 +127,10 @@ async def test_a_claim_or_template_that_ends_during_the_hook_provisions_nothing(
     name = await provisioning.template(body(), **ASKING)
     ask = provisioning.ask
 
-    async def meanwhile(hook: Hook, question: Mapping[str, object]) -> Mapping[str, str]:
+    async def meanwhile(arn: str, question: Mapping[str, object]) -> Mapping[str, str]:
         for operation, members in ends:
             await world.aws(operation, **members)
-        return await ask(hook, question)
+        return await ask(arn, question)
 
     provisioning.ask = meanwhile  # type: ignore[method-assign]
     assert (await refusal(provisioning.register(name, token)))[0] == step
