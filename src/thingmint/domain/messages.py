@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 QoS = Literal[0, 1]
@@ -24,6 +24,15 @@ class MessageProperties:
     response_topic: str | None = None
     correlation_data: bytes | None = None
     user_properties: UserProperties = ()
+
+    def adding(self, added: UserProperties) -> MessageProperties:
+        """Return these properties with ``added`` at the end. Others with the same keys are left out.
+
+        So no device can forge what is added to its messages.
+        """
+        keys = {key for key, _ in added}
+        own = tuple(each for each in self.user_properties if each[0] not in keys)
+        return replace(self, user_properties=own + added)
 
 
 NO_PROPERTIES = MessageProperties()

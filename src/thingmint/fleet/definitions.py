@@ -38,6 +38,7 @@ async def _thing_types(tx: Transaction, scope: Scope, _parent: str, after: str) 
                     "name": each.name,
                     "description": each.description,
                     "searchable_attributes": list(each.searchable),
+                    "propagating_attributes": list(each.propagating or ()),
                     "deprecated_at": to_micros(each.deprecated_at) if each.deprecated_at is not None else None,
                     "created_at": to_micros(each.created_at),
                     "tags": await get_tags(tx, scope, "thingtype", each.name),

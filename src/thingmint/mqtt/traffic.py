@@ -38,7 +38,7 @@ _OWN_TOPICS = ("$aws/certificates/", "$aws/provisioning-templates/")
 class Traffic(ClientTraffic):
     """Of a device, under the rules of AWS IoT: its policies decide."""
 
-    __slots__ = ("_filters", "_fingerprint", "_provisioning", "_settings", "permissions")
+    __slots__ = ("_filters", "_fingerprint", "_propagated", "_provisioning", "_settings", "permissions")
 
     def __init__(
         self,
@@ -66,7 +66,8 @@ class Traffic(ClientTraffic):
             return None
         if topic[0] != "$":
             qos, id = packet.qos, packet.packet_id
-            message = Message(topic, packet.payload, 1 if qos else 0, packet.retain, packet.properties)
+            properties = packet.properties.adding(self._propagated) if self._propagated else packet.properties
+            message = Message(topic, packet.payload, 1 if qos else 0, packet.retain, properties)
             self.link.publish(message, lambda reason: self._published(id, reason))
             return self.link.congestion()
         self._published(packet.packet_id, Reason.SUCCESS)
@@ -143,6 +144,7 @@ class Traffic(ClientTraffic):
         self.scope = accepted.scope
         self.thing = accepted.thing
         self.permissions = accepted.permissions
+        self._propagated = accepted.propagated
         self._fingerprint = accepted.fingerprint
         self._settings = accepted.settings
 

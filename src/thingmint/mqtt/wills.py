@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -203,6 +203,8 @@ class Wills:
         if refusal is not None:
             self._connection_log.denied(peer, caller, permissions, refusal)
             return
+        if accepted.propagated:
+            message = replace(message, properties=message.properties.adding(accepted.propagated))
         published: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
 
         def done(reason: Reason) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.arns import Scope
+    from thingmint.domain.messages import UserProperties
     from thingmint.domain.yandex_topics import TopicOwner
     from thingmint.services.accounts import AccountSettings
     from thingmint.services.device_facts import Dependency, DeviceRegistration
@@ -68,6 +69,7 @@ class Accepted:
 
     The decision must be made again when one of its ``dependencies`` changes. ``facts`` are for the log and the audit
     log, if that decision is a refusal. ``owner`` is the Yandex device or registry that the certificate is bound to.
+    ``propagated`` are added to each message of the device: what the type of its thing propagates.
     """
 
     scope: Scope
@@ -80,6 +82,7 @@ class Accepted:
     expires_at: datetime | None
     facts: Mapping[str, object] | None = None
     owner: str | None = None
+    propagated: UserProperties = ()
 
     def session_name(self, client_id: str) -> str:
         return session_name(client_id, self.owner)

@@ -29,6 +29,7 @@ from thingmint.services.compiled_policies import PolicySet, PolicySets, read_doc
 from thingmint.services.device_facts import look_up
 from thingmint.services.device_permissions import DeviceContext, DevicePermissions
 from thingmint.services.owner_authentication import PasswordLogin
+from thingmint.services.thing_types import propagated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,10 +37,11 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import Certificate
+    from thingmint.domain.messages import UserProperties
     from thingmint.services.authentication_decisions import AuthenticationRequest, Decision
     from thingmint.services.ca_certificates import CaState
     from thingmint.services.compiled_policies import PolicyKey
-    from thingmint.services.device_facts import BoundTo, Dependency, DeviceFacts, LookUp, NoHostName
+    from thingmint.services.device_facts import AttachedThing, BoundTo, Dependency, DeviceFacts, LookUp, NoHostName
     from thingmint.services.hostnames import HostNames
     from thingmint.services.owner_authentication import OwnerAuthenticator
     from thingmint.store.engine import Store
@@ -223,17 +225,19 @@ class DeviceAuthenticator:
             if refusal is not None:
                 explain = functools.partial(permissions.explain, refusal)
                 return Rejected(RejectionReason.NOT_AUTHORIZED, str(refusal.decision), scope, explain, facts)
+        thing = device.thing
         return Accepted(
             scope,
             device.fingerprint,
             device.registration,
-            device.thing.name if device.thing is not None else None,
+            thing.name if thing is not None else None,
             device.settings,
             permissions,
             _dependencies(device),
             expires_at,
             facts,
             device.bound_to.owner if device.bound_to is not None else None,
+            _propagated(thing, request.client_id) if thing is not None else (),
         )
 
 
@@ -288,6 +292,10 @@ def _validity_flaw(of: Certificate | CaState, now: datetime) -> str | None:
     if now > of.not_after:
         return f"ended on {of.not_after.isoformat()}"
     return None
+
+
+def _propagated(thing: AttachedThing, client_id: str | None) -> UserProperties:
+    return propagated(thing.propagating, client_id or "", thing.name, thing.attributes)
 
 
 def _dependencies(device: DeviceFacts) -> Sequence[Dependency]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.domain.yandex_topics import OwnerKind
+    from thingmint.services.thing_types import PropagatingAttribute
     from thingmint.store.engine import Fetcher, Row
 
 Dependency = tuple[str, str, str, str]
@@ -45,6 +46,7 @@ class AttachedThing:
     name: str
     type: str | None
     attributes: Mapping[str, str]
+    propagating: Sequence[PropagatingAttribute] = ()  # of its type
 
 
 class BoundTo(NamedTuple):
@@ -153,6 +155,7 @@ class _Place(NamedTuple):
     disabled: int | None
     topic_aliases: str | None
     others_register: int  # 1 if another account has a CA in DEFAULT mode with automatic registration
+    propagating: str | None
 
     @property
     def scope(self) -> Scope:
@@ -224,7 +227,8 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
     registration = DeviceRegistration(Status(place.status), ca) if place.status is not None else None
     thing = None
     if place.thing is not None:
-        thing = AttachedThing(place.thing, place.thing_type, orjson.loads(place.attributes))
+        propagating = orjson.loads(place.propagating) if place.propagating is not None else ()
+        thing = AttachedThing(place.thing, place.thing_type, orjson.loads(place.attributes), propagating)
     own = [row for row in rows if row[0] == "policy" and row[1:3] == scope] if registration is not None else []
     groups = {row[3] for row in own if row[3] is not None}
     policies = {row[4]: PolicyIdentity(row[4], row[5], row[6]) for row in own if row[4] is not None}
@@ -247,6 +251,7 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
             *[(*scope, "thinggroup", name) for name in groups],
             # The thing that the client id names, even if it is not attached or does not exist: a change can attach it.
             *[(*scope, "thing", name) for name in {client_id, place.thing} if name is not None],
+            *[(*scope, "thingtype", name) for name in (place.thing_type,) if name is not None],
             *[(*scope, "ca", name) for name in (ca,) if name is not None],
             *(owner_dependencies(scope.account, bound_to) if bound_to is not None else ()),
             *[(*scope, "template", name) for name in (place.template,) if name is not None],

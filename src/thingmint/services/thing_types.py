@@ -1,8 +1,9 @@
-"""Thing types."""
+"""Thing types, and the user properties that a type adds to the messages of its things."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -11,18 +12,27 @@ from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound
 from thingmint.services.pages import Page, page_by_text
 from thingmint.services.tags import drop_tags, put_tags
+from thingmint.store.outbox import publish_change
 from thingmint.store.table import Table, record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from thingmint.domain.messages import UserProperties
     from thingmint.services.change import Change, Query
     from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
 
 
+ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")  # of a thing
+
 _MAX_SEARCHABLE = 3
 _SEARCHABLE = "searchableAttributes"
+_MAX_PROPAGATING = 50  # as many as a thing can have attributes; each message of a device has a copy of their values
+_PROPAGATING = "mqtt5Configuration.propagatingAttributes"
+_CLIENT_ID, _THING_NAME = "iot:ClientId", "iot:Thing.ThingName"
+_USER_PROPERTY_KEY = re.compile(r"[a-zA-Z0-9:$.]{1,128}")
+
+PropagatingAttribute = Mapping[str, str]
+"""As in the API of AWS IoT: ``userPropertyKey``, and either ``thingAttribute`` or ``connectionAttribute``."""
 
 _HAS_THINGS = "SELECT 1 FROM things WHERE account = $1 AND region = $2 AND type = $3 LIMIT 1"
 
@@ -36,6 +46,7 @@ class ThingType:
     searchable: Sequence[str]
     deprecated_at: datetime | None
     created_at: datetime
+    propagating: Sequence[PropagatingAttribute] | None = None  # None rather than empty
 
     @property
     def resource(self) -> str:
@@ -46,10 +57,15 @@ class ThingType:
         return arn(self.scope, self.resource)
 
     def same_configuration(self, other: ThingType) -> bool:
-        return (self.description, set(self.searchable)) == (other.description, set(other.searchable))
+        return self._configuration == other._configuration
+
+    @property
+    def _configuration(self) -> tuple[object, ...]:
+        return self.description, set(self.searchable), self.propagating
 
 
-THING_TYPES = Table(ThingType, "thing_types", "thing type", columns={"searchable": "searchable_attributes"})
+_COLUMNS = {"searchable": "searchable_attributes", "propagating": "propagating_attributes"}
+THING_TYPES = Table(ThingType, "thing_types", "thing type", columns=_COLUMNS)
 
 
 async def create_thing_type(
@@ -58,13 +74,15 @@ async def create_thing_type(
     name: str,
     description: str | None,
     searchable: Sequence[str],
+    propagating: Sequence[PropagatingAttribute],
     tags: Mapping[str, str],
 ) -> ThingType:
     """Create a type. Returns it, or the existing type of that name if it has the same properties.
 
     Raises Invalid and AlreadyExists.
     """
-    new = ThingType(change.scope, name, change.new_id(), description, check_searchable(searchable), None, change.now)
+    searchable, added = check_searchable(searchable), check_propagating(propagating)
+    new = ThingType(change.scope, name, change.new_id(), description, searchable, None, change.now, added)
     if await THING_TYPES.insert(tx, new):
         await put_tags(tx, change.scope, new.resource, tags)
         tx.audit_resources.append(new.arn)
@@ -89,17 +107,26 @@ async def list_thing_types(tx: Transaction, query: Query, name: str | None, curs
 
 
 async def update_thing_type(
-    tx: Transaction, change: Change, name: str, description: str | None, searchable: Sequence[str] | None
+    tx: Transaction,
+    change: Change,
+    name: str,
+    description: str | None,
+    searchable: Sequence[str] | None,
+    propagating: Sequence[PropagatingAttribute] | None,
 ) -> None:
     """Change a type. None keeps a property. Raises Invalid and NotFound."""
     checked = None if searchable is None else check_searchable(searchable)
+    added = None if propagating is None else check_propagating(propagating)
     type = await THING_TYPES.get(tx, *change.scope, name)
     changed = replace(
         type,
         description=type.description if description is None else description,
         searchable=type.searchable if checked is None else checked,
+        propagating=type.propagating if propagating is None else added,
     )
     await _update(tx, type, changed)
+    if changed.propagating != type.propagating:
+        await publish_change(tx, change.scope, "thingtype", name, change.now)
 
 
 async def deprecate_thing_type(tx: Transaction, change: Change, name: str, *, undo: bool) -> None:
@@ -154,3 +181,37 @@ def check_searchable(attributes: Sequence[str]) -> tuple[str, ...]:
     if len(set(attributes)) < len(attributes):
         raise Invalid(_SEARCHABLE, "must not name an attribute twice")
     return tuple(attributes)
+
+
+def check_propagating(attributes: Sequence[PropagatingAttribute]) -> tuple[PropagatingAttribute, ...] | None:
+    """Return the propagating attributes of a type, or None for an empty list. Raises Invalid."""
+    if len(attributes) > _MAX_PROPAGATING:
+        raise Invalid(_PROPAGATING, f"must have at most {_MAX_PROPAGATING} entries")
+    for each in attributes:
+        of_thing, of_connection = each.get("thingAttribute"), each.get("connectionAttribute")
+        if not _USER_PROPERTY_KEY.fullmatch(each.get("userPropertyKey") or ""):
+            reason = f"must have a userPropertyKey that satisfies the pattern: {_USER_PROPERTY_KEY.pattern}"
+            raise Invalid(_PROPAGATING, reason)
+        if (of_thing is None) == (of_connection is None):
+            raise Invalid(_PROPAGATING, "must have either a thingAttribute or a connectionAttribute in each entry")
+        if of_thing is not None and not ATTRIBUTE_NAME.fullmatch(of_thing):
+            reason = f"must have a thingAttribute that satisfies the pattern: {ATTRIBUTE_NAME.pattern}"
+            raise Invalid(_PROPAGATING, reason)
+        if of_connection not in (None, _CLIENT_ID, _THING_NAME):
+            raise Invalid(_PROPAGATING, f"must have {_CLIENT_ID} or {_THING_NAME} as connectionAttribute")
+    known = ("userPropertyKey", "thingAttribute", "connectionAttribute")
+    return tuple({name: each[name] for name in known if each.get(name) is not None} for each in attributes) or None
+
+
+def propagated(
+    propagating: Sequence[PropagatingAttribute], client_id: str, thing: str, attributes: Mapping[str, str]
+) -> UserProperties:
+    """Return the user properties of a device's messages. An attribute that the thing does not have adds none."""
+    of_connection = {_CLIENT_ID: client_id, _THING_NAME: thing}
+    values = (
+        (each["userPropertyKey"], attributes.get(each["thingAttribute"]))
+        if "thingAttribute" in each
+        else (each["userPropertyKey"], of_connection[each["connectionAttribute"]])
+        for each in propagating
+    )
+    return tuple((key, value) for key, value in values if value is not None)

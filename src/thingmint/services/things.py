@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, VersionConflict
 from thingmint.services.pages import Page, page_by_text, size_of_texts
-from thingmint.services.thing_types import check_usable, refusal_of_type
+from thingmint.services.thing_types import ATTRIBUTE_NAME, check_usable, refusal_of_type
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import Table, Uuid, record
 
@@ -30,7 +30,6 @@ AFTER_NAMES = "~"
 _MAX_ATTRIBUTES = 50  # of a thing with a type, and of a group
 _MAX_ATTRIBUTES_UNTYPED = 3
 _NAME = re.compile(r"[a-zA-Z0-9:_-]{1,128}")
-_ATTRIBUTE_NAME = re.compile(r"[a-zA-Z0-9_.,@/:#-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[a-zA-Z0-9_.,@/:#=\[\]-]{0,800}")
 
 
@@ -44,8 +43,8 @@ class AttributeChange:
     def applied(self, before: Mapping[str, str], field: str = "attributes") -> dict[str, str]:
         """Return the attributes after the change. Raises Invalid."""
         for name, value in self.values.items():
-            if not _ATTRIBUTE_NAME.fullmatch(name):
-                raise Invalid(field, f"has a name that does not satisfy the pattern: {_ATTRIBUTE_NAME.pattern}")
+            if not ATTRIBUTE_NAME.fullmatch(name):
+                raise Invalid(field, f"has a name that does not satisfy the pattern: {ATTRIBUTE_NAME.pattern}")
             if not _ATTRIBUTE_VALUE.fullmatch(value):
                 raise Invalid(field, f"has a value that does not satisfy the pattern: {_ATTRIBUTE_VALUE.pattern}")
         merged = {**before, **self.values} if self.merge else self.values

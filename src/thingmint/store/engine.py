@@ -51,6 +51,7 @@ Kind = Literal[
     "policy",
     "thing",
     "thinggroup",
+    "thingtype",
     "ca",
     "template",
     "account",

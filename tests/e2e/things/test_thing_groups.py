@@ -188,13 +188,13 @@ def test_types_are_listed_page_by_page(tenant: Tenant) -> None:
 
 def test_invalid_types_are_refused(tenant: Tenant) -> None:
     iot = tenant.iot
-    propagating = {"propagatingAttributes": [{"userPropertyKey": "k", "thingAttribute": "a"}]}
     for properties in (
         {"searchableAttributes": ["a", "b", "c", "d"]},
         {"searchableAttributes": ["a b"]},
         {"thingTypeDescription": "é"},
         {"thingTypeDescription": "x" * 2029},
-        {"mqtt5Configuration": propagating},
+        {"mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "k"}]}},
+        {"mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "k k", "thingAttribute": "a"}]}},
     ):
         for call in (iot.create_thing_type, iot.update_thing_type):
             assert refusal(call, thingTypeName="t", thingTypeProperties=properties)[:2] == INVALID, properties

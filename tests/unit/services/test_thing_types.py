@@ -8,6 +8,8 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound
+from thingmint.domain.messages import MessageProperties
+from thingmint.services.thing_types import propagated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +27,7 @@ async def test_a_new_type_is_described_as_given(world: World) -> None:
     assert world.audit_resources() == ["thingtype/lamp"]
     assert await world.aws("DescribeThingType", **LAMP) == {
         **made,
-        "thingTypeProperties": PROPERTIES,
+        "thingTypeProperties": {**PROPERTIES, "mqtt5Configuration": None},
         "thingTypeMetadata": {"deprecated": False, "deprecationDate": None, "creationDate": world.clock.now},
     }
 
@@ -120,11 +122,78 @@ async def test_a_type_has_at_most_three_different_searchable_attributes(world: W
             await world.aws(operation, **LAMP, thingTypeProperties={"searchableAttributes": searchable})
 
 
-async def test_propagating_attributes_are_refused(world: World) -> None:
-    properties = {"mqtt5Configuration": {"propagatingAttributes": [{"userPropertyKey": "k", "thingAttribute": "a"}]}}
-    for operation in ("CreateThingType", "UpdateThingType"):
-        with pytest.raises(Invalid, match="mqtt5Configuration"):
-            await world.aws(operation, **LAMP, thingTypeProperties=properties)
+def propagating(*attributes: dict[str, str]) -> dict[str, Any]:
+    return {"mqtt5Configuration": {"propagatingAttributes": list(attributes)}}
+
+
+ROOM = {"userPropertyKey": "room", "thingAttribute": "room"}
+CLIENT = {"userPropertyKey": "$from:client.id", "connectionAttribute": "iot:ClientId"}
+
+
+async def test_a_type_has_the_propagating_attributes_of_its_last_change(world: World) -> None:
+    async def described() -> Any:
+        return (await world.aws("DescribeThingType", **LAMP))["thingTypeProperties"]["mqtt5Configuration"]
+
+    await world.aws("CreateThingType", **LAMP, thingTypeProperties=propagating(ROOM, CLIENT))
+    assert await described() == {"propagatingAttributes": [ROOM, CLIENT]}
+    listed = (await world.aws("ListThingTypes"))["thingTypes"][0]["thingTypeProperties"]
+    assert listed["mqtt5Configuration"] == {"propagatingAttributes": [ROOM, CLIENT]}
+    await world.aws("UpdateThingType", **LAMP, thingTypeProperties={"thingTypeDescription": "light"})
+    assert await described() == {"propagatingAttributes": [ROOM, CLIENT]}
+    await world.aws("UpdateThingType", **LAMP, thingTypeProperties=propagating(CLIENT))
+    assert await described() == {"propagatingAttributes": [CLIENT]}
+    await world.aws("UpdateThingType", **LAMP, thingTypeProperties=propagating())
+    assert await described() is None
+
+
+async def test_creating_with_other_propagating_attributes_conflicts(world: World) -> None:
+    made = await world.aws("CreateThingType", **LAMP, thingTypeProperties=propagating(ROOM))
+    assert await world.aws("CreateThingType", **LAMP, thingTypeProperties=propagating(ROOM)) == made
+    for other in ({}, propagating(ROOM, CLIENT)):
+        with pytest.raises(AlreadyExists):
+            await world.aws("CreateThingType", **LAMP, thingTypeProperties=other)
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        {},
+        {"thingAttribute": "a"},
+        {"userPropertyKey": "", "thingAttribute": "a"},
+        {"userPropertyKey": "k"},
+        {"userPropertyKey": "k", "thingAttribute": ""},
+        {"userPropertyKey": "k", "thingAttribute": "a", "connectionAttribute": "iot:ClientId"},
+        {"userPropertyKey": "k", "connectionAttribute": "iot:Connection.Thing.ThingName"},
+    ],
+)
+async def test_a_propagating_attribute_has_a_key_and_one_known_source(world: World, attribute: dict[str, str]) -> None:
+    await world.aws("CreateThingType", thingTypeName="other")
+    for operation, name in (("CreateThingType", "lamp"), ("UpdateThingType", "other")):
+        with pytest.raises(Invalid, match="propagatingAttributes"):
+            await world.aws(operation, thingTypeName=name, thingTypeProperties=propagating(ROOM, attribute))
+
+
+async def test_a_type_has_at_most_fifty_propagating_attributes(world: World) -> None:
+    await world.aws("CreateThingType", **LAMP, thingTypeProperties=propagating(*[ROOM] * 50))
+    with pytest.raises(Invalid, match="at most 50"):
+        await world.aws("UpdateThingType", **LAMP, thingTypeProperties=propagating(*[ROOM] * 51))
+
+
+async def test_only_a_change_of_propagating_attributes_is_published(world: World) -> None:
+    await world.aws("CreateThingType", **LAMP, thingTypeProperties=propagating(ROOM))
+    await world.aws("UpdateThingType", **LAMP, thingTypeProperties={**PROPERTIES, **propagating(ROOM)})
+    assert await world.count("outbox") == 0
+    await world.aws("UpdateThingType", **LAMP, thingTypeProperties=propagating(CLIENT))
+    assert await world.count("outbox") == 1
+
+
+def test_a_message_gets_the_attributes_that_the_thing_has() -> None:
+    name = {"userPropertyKey": "thing", "connectionAttribute": "iot:Thing.ThingName"}
+    size = {"userPropertyKey": "size", "thingAttribute": "size"}
+    added = propagated([ROOM, size, CLIENT, name], "client", "lamp-1", {"room": "kitchen"})
+    assert added == (("room", "kitchen"), ("$from:client.id", "client"), ("thing", "lamp-1"))
+    own = MessageProperties(user_properties=(("room", "forged"), ("other", "own"), ("other", "again")))
+    assert own.adding(added).user_properties == (("other", "own"), ("other", "again"), *added)
 
 
 @pytest.mark.parametrize("elsewhere", [ABROAD, THEIRS])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.aws.operations.declaring import Members, Result, cursor, new_tags, reads, writes
-from thingmint.domain.errors import Invalid
 from thingmint.services.thing_types import (
     THING_TYPES,
     create_thing_type,
@@ -16,8 +15,10 @@ from thingmint.services.thing_types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from thingmint.services.change import Change, Query
-    from thingmint.services.thing_types import ThingType
+    from thingmint.services.thing_types import PropagatingAttribute, ThingType
     from thingmint.store.engine import Transaction
 
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 async def create(tx: Transaction, change: Change, members: Members) -> Result:
     given = _properties(members)
     description, searchable = given.get("thingTypeDescription"), given.get("searchableAttributes", ())
-    name, tags = members["thingTypeName"], new_tags(members)
-    return _identified(await create_thing_type(tx, change, name, description, searchable, tags))
+    name, tags, propagating = members["thingTypeName"], new_tags(members), _propagating(given) or ()
+    return _identified(await create_thing_type(tx, change, name, description, searchable, propagating, tags))
 
 
 @reads("DescribeThingType")
@@ -50,7 +51,7 @@ async def list_(tx: Transaction, query: Query, members: Members) -> Result:
 async def update(tx: Transaction, change: Change, members: Members) -> Result:
     given = _properties(members)
     description, searchable = given.get("thingTypeDescription"), given.get("searchableAttributes")
-    await update_thing_type(tx, change, members["thingTypeName"], description, searchable)
+    await update_thing_type(tx, change, members["thingTypeName"], description, searchable, _propagating(given))
     return {}
 
 
@@ -68,10 +69,13 @@ async def delete(tx: Transaction, change: Change, members: Members) -> Result:
 
 def _properties(members: Members) -> Members:
     properties: Members = members.get("thingTypeProperties", {})
-    if properties.get("mqtt5Configuration", {}).get("propagatingAttributes"):
-        # Thingmint adds no user properties to messages. Ignoring the setting would hide that from the caller.
-        raise Invalid("thingTypeProperties.mqtt5Configuration", "is not served by Thingmint")
     return properties
+
+
+def _propagating(properties: Members) -> Sequence[PropagatingAttribute] | None:
+    given: Sequence[PropagatingAttribute] | None
+    given = properties.get("mqtt5Configuration", {}).get("propagatingAttributes")
+    return given
 
 
 def _identified(type: ThingType) -> Result:
@@ -83,6 +87,7 @@ def _described(type: ThingType) -> Result:
         "thingTypeProperties": {
             "thingTypeDescription": type.description,
             "searchableAttributes": list(type.searchable) or None,
+            "mqtt5Configuration": {"propagatingAttributes": list(type.propagating)} if type.propagating else None,
         },
         "thingTypeMetadata": {
             "deprecated": type.deprecated_at is not None,

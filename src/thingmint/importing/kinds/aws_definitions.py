@@ -1,6 +1,7 @@
 """The kinds of items from AWS IoT that describe devices: thing types, policies, provisioning templates.
 
-- ``thing_type``: name, description, searchable_attributes, deprecated_at, created_at, tags.
+- ``thing_type``: name, description, searchable_attributes, propagating_attributes (as the API has them), deprecated_at,
+  created_at, tags.
 - ``policy``: name, versions (id, document, created_at), default (an id), created_at, modified_at, tags.
 - ``template``: name, description, type, enabled, role_arn, hook (target_arn, payload_version), versions (id, body,
   created_at), default, created_at, modified_at, tags.
@@ -37,7 +38,7 @@ from thingmint.services.hooks import PAYLOAD_VERSION
 from thingmint.services.imports import Result
 from thingmint.services.tags import put_tags
 from thingmint.services.templates import TEMPLATES, ProvisioningTemplate, TemplateVersion, check_template
-from thingmint.services.thing_types import THING_TYPES, ThingType, check_searchable
+from thingmint.services.thing_types import THING_TYPES, ThingType, check_propagating, check_searchable
 from thingmint.services.things import check_name
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ def _prepare_thing_type(change: Change, item: Item) -> _Prepared:
     searchable = check_searchable(names_in(item, "searchable_attributes", 10))
     description = text_in(item, "description", 2028) or None
     tags, results = tags_in(item, "thing_type")
-    new = ThingType(scope, name, "", description, searchable, deprecated_at, created_at)
+    propagating = objects_in(item, "propagating_attributes", 100)
+    if not all(isinstance(value, str) for each in propagating for value in each.values()):
+        raise Invalid("propagating_attributes", "must have texts as values")
+    added = check_propagating(propagating)
+    new = ThingType(scope, name, "", description, searchable, deprecated_at, created_at, added)
     return _Prepared(new, subject(item), tags, (), results)
 
 
@@ -96,7 +101,7 @@ async def _thing_types(
                 await put_tags(tx, new.scope, new.resource, each.tags)
             found.append([Result("thing_type", "new", each.about), *each.results])
             continue
-        differs = [] if there.same_configuration(new) else ["description or searchable attributes"]
+        differs = [] if there.same_configuration(new) else ["description, searchable or propagating attributes"]
         if (there.deprecated_at is None) != (new.deprecated_at is None):
             differs.append("deprecation")
         others, missing = await compare_tags(tx, change, "thingtype", new.name, each.tags)

@@ -57,6 +57,20 @@ async def test_a_thing_type_that_is_there_stays(world: World, imports: Imports) 
     assert (await one(imports, {**LAMP, "deprecated_at": MODIFIED})).outcome == "conflict"
 
 
+async def test_a_thing_type_comes_with_its_propagating_attributes(world: World, imports: Imports) -> None:
+    added = [{"userPropertyKey": "room", "thingAttribute": "room"}]
+    assert (await one(imports, {**LAMP, "propagating_attributes": added})).outcome == "new"
+    found = await world.aws("DescribeThingType", thingTypeName="lamp")
+    assert found["thingTypeProperties"]["mqtt5Configuration"] == {"propagatingAttributes": added}
+    assert (await one(imports, {**LAMP, "propagating_attributes": added})).outcome == "same"
+    assert (await one(imports, LAMP)).outcome == "conflict"
+
+
+@pytest.mark.parametrize("bad", ["x", [1], [{}], [{"userPropertyKey": 1}], [{"userPropertyKey": "k"}] * 101])
+async def test_a_thing_type_with_other_propagating_attributes_is_refused(imports: Imports, bad: object) -> None:
+    assert (await one(imports, {**LAMP, "propagating_attributes": bad})).outcome == "refused"
+
+
 async def test_tags_that_aws_has_made_are_left_out(imports: Imports) -> None:
     results = await imports.add({**LAMP, "tags": {"aws:cloudformation:stack-name": "s", "team": "light"}})
     assert outcomes(results) == [("thing_type", "new"), ("thing_type", "noted")]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.world import World
 
 _TABLES = {
-    "thing_types": "name, description, searchable_attributes, deprecated_at, created_at",
+    "thing_types": "name, description, searchable_attributes, propagating_attributes, deprecated_at, created_at",
     "device_policies": "name, default_version, last_version, created_at, modified_at",
     "device_policy_versions": "policy, version, document, created_at",
     "device_policy_attachments": f"coalesce({fingerprint_of('certificate')}, thing_group), policy",

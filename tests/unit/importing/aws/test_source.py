@@ -64,6 +64,7 @@ def test_items_have_what_the_account_has() -> None:
         "name": "lamp",
         "description": "a lamp",
         "searchable_attributes": ["room"],
+        "propagating_attributes": [],
         "deprecated_at": None,
         "created_at": MICROS,
         "tags": {},

@@ -21,9 +21,6 @@ CA_CERTIFICATES = Listing("ListCACertificates", "certificates", "certificateId",
 def thing_type(region: Region, entry: Entry) -> Made:
     properties, about = entry.members.get("thingTypeProperties", {}), entry.members.get("thingTypeMetadata", {})
     tags, results = region.tags(entry.members["thingTypeArn"])
-    if properties.get("mqtt5Configuration"):
-        reason = "its mqtt5Configuration is not served here: messages of its things get no attributes from it"
-        results.append(Result("thing_type", "noted", region.subject(entry.name), reason))
     deprecated_at = (
         micros(about.get("deprecationDate") or about.get("creationDate")) if about.get("deprecated") else None
     )
@@ -32,6 +29,7 @@ def thing_type(region: Region, entry: Entry) -> Made:
         name=entry.name,
         description=properties.get("thingTypeDescription"),
         searchable_attributes=properties.get("searchableAttributes") or [],
+        propagating_attributes=properties.get("mqtt5Configuration", {}).get("propagatingAttributes") or [],
         deprecated_at=deprecated_at,
         created_at=micros(about.get("creationDate")),
         tags=tags,
