@@ -26,6 +26,7 @@ EXAMPLES = (
     "thingmint why lamp-7.pem --client-id lamp-7 --connect --will lamps/lamp-7/gone --address 192.0.2.7",
     "thingmint why arn:aws:iot:us-east-1:123456789012:cert/4f06... --receive commands/all --output json",
     "thingmint why are1234567890abcdefg --publish '$me/device/events'",
+    "thingmint why 'gateway#are1234567890abcdefg' --receive '$me/device/commands'",
 )
 
 
@@ -35,7 +36,8 @@ def why(
         typer.Argument(
             metavar="CLIENT_ID|CERTIFICATE",
             help="A client id, which is also looked for as the name of a thing and as the id of a Yandex device, "
-            "registry or broker; or a certificate: a PEM file, its ARN, or its SHA-256 fingerprint.",
+            "registry or broker; CLIENT_ID#ID for one of these; or a certificate: a PEM file, its ARN, or its SHA-256 "
+            "fingerprint.",
         ),
     ],
     connect: Annotated[

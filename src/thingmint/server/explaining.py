@@ -49,11 +49,11 @@ def why_command(
     store = instance.store
     owners = OwnerAuthenticator(store, PasswordVerifier(store, passwords, lambda: False))
 
-    def connection_of(scope: Scope, client_id: str) -> LiveConnection | None:
-        connected = clients.get(scope, client_id)
-        if connected is None or not connected.certificate_id:
-            return None
-        return LiveConnection(connected.certificate_id, connected.peer.address, connected.peer.sni)
+    def connections_of(scope: Scope, client_id: str, limit: int) -> list[LiveConnection]:
+        return [
+            LiveConnection(connected.certificate_id, connected.peer.address, connected.peer.sni, name)
+            for name, connected in clients.of_client_id(scope, client_id, limit)
+        ]
 
     async def why(
         account: str | None, region: str | None, questions: list[tuple[Any, str, bool]], **asked: Any
@@ -61,7 +61,7 @@ def why_command(
         scopes = await store.read(lambda tx: _scopes(tx, account, region))
         account_of_others = await default_account(store, settings)
         authenticator = DeviceAuthenticator(store, host_names, utc_now, account_of_others, owners=owners)
-        explainer = Explainer(store, authenticator, owners, utc_now, connection_of)
+        explainer = Explainer(store, authenticator, owners, utc_now, connections_of)
         given = Asked(questions=[Question(*each) for each in questions], **asked)
         return await explainer.explain(given, scopes, is_limited=account is not None or region is not None)
 

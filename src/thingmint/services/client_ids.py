@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from thingmint.domain.errors import Unavailable
+from thingmint.services.authentication_decisions import session_name
 from thingmint.services.leases import PROCESS
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import BoundedDelete, from_micros, to_micros
@@ -46,6 +47,10 @@ _RESTORE = (
     "ON CONFLICT (account, region, client_id) DO NOTHING"
 )
 _KEY = "account = $1 AND region = $2 AND client_id = $3"
+_NAMES = (
+    "SELECT client_id FROM connections "
+    "WHERE account = $1 AND region = $2 AND client_id >= $3 AND client_id < $4 ORDER BY client_id LIMIT $5"
+)
 _LOOK = f"SELECT process, epoch, connected_at FROM connections WHERE {_KEY}"
 _RELEASE = f"DELETE FROM connections WHERE {_KEY} AND process = $4 AND epoch = $5"
 _FIND = f"SELECT process, epoch FROM connections WHERE {_KEY}"
@@ -87,6 +92,13 @@ class CloseRequest(NamedTuple):
     def parse(cls, text: str) -> CloseRequest:
         epoch, with_will, discard, client_id = text.split(" ", 3)
         return cls(client_id, int(epoch), with_will == "1", discard == "1")
+
+
+async def names_of_sessions(tx: Transaction, scope: Scope, client_id: str, limit: int) -> list[str]:
+    """Return the names of connected sessions of Yandex owners with that client id, if processes share the store."""
+    prefix = session_name(client_id, "")
+    rows = await tx.fetch_all(_NAMES, *scope, prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1), limit)
+    return [name for (name,) in rows]
 
 
 class ClientIds:

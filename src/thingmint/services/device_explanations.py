@@ -8,7 +8,7 @@ certificate is not registered just in time.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -16,9 +16,10 @@ import orjson
 from thingmint.domain.arns import Scope, arn, arn_of
 from thingmint.domain.errors import Invalid, LimitExceeded, NotFound
 from thingmint.domain.yandex_topics import TopicOwner
-from thingmint.services.authentication_decisions import AuthenticationRequest
+from thingmint.services.authentication_decisions import AuthenticationRequest, parts_of_session_name
 from thingmint.services.certificates import REGISTRATIONS
 from thingmint.services.claims import claim_policy
+from thingmint.services.client_ids import names_of_sessions
 from thingmint.services.device_authentication import context_of
 from thingmint.services.device_decisions import (
     Question,
@@ -47,16 +48,22 @@ _MAX_REPORTS = 10
 
 
 class LiveConnection(NamedTuple):
-    """What is known of a connected device by its connection."""
+    """What is known of a connected device by its connection.
+
+    ``fingerprint`` is empty without a certificate. ``session`` is the name of its session.
+    """
 
     fingerprint: str
     address: str
     host_name: str | None
+    session: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """``subject`` is a client id, the name of a thing, a Yandex id, or a certificate's ARN or fingerprint.
+
+    CLIENT_ID#ID is the client id of one Yandex device, registry or broker, as the API's lists of connections have it.
 
     The facts of a connection are None if they are not known.
     """
@@ -101,13 +108,13 @@ class Explainer:
         authenticator: DeviceAuthenticator,
         owners: OwnerAuthenticator,
         clock: Callable[[], datetime],
-        connection_of: Callable[[Scope, str], LiveConnection | None] = lambda _scope, _client_id: None,
+        connections_of: Callable[[Scope, str, int], Sequence[LiveConnection]] = lambda _scope, _client_id, _limit: (),
     ) -> None:
         self._store = store
         self._authenticator = authenticator
         self._owners = owners
         self._clock = clock
-        self._connection_of = connection_of
+        self._connections_of = connections_of
 
     async def explain(self, asked: Asked, scopes: Sequence[Scope], *, is_limited: bool) -> list[dict[str, Any]]:
         """Return a report for each certificate or owner that the subject means.
@@ -117,9 +124,10 @@ class Explainer:
         """
         subjects = await self._subjects(asked, scopes, is_limited=is_limited)
         if len(subjects) > _MAX_REPORTS:
-            raise Invalid("the name", f"means more than {_MAX_REPORTS} devices: choose an --account, or a certificate")
+            advice = "choose an --account, a certificate, or CLIENT_ID#ID with the id of a Yandex device or registry"
+            raise Invalid("the name", f"means more than {_MAX_REPORTS} devices: {advice}")
         return [
-            await (self._of_owner(asked, each.owner) if each.owner is not None else self._of_certificate(asked, each))
+            await (self._of_owner if await self._is_owner(asked, each) else self._of_certificate)(asked, each)
             for each in subjects
         ]
 
@@ -138,19 +146,19 @@ class Explainer:
                 return [_Subject("the certificate", None, fingerprint)]
             known = [scope for scope in scopes if await self._is_registered(scope, fingerprint)]
             return [_Subject("the certificate", scope, fingerprint) for scope in known or scopes[:1]]
+        client_id, owner_id = parts_of_session_name(text)
         found: dict[tuple[Scope | None, str], _Subject] = {}
         for scope in scopes:
-            connection = self._connection_of(scope, asked.subject)
-            if connection is not None:
-                subject = _Subject("the connection of that client id", scope, connection.fingerprint, asked.subject)
-                found[scope, connection.fingerprint] = replace(subject, connection=connection)
+            for subject in await self._connected(scope, text):
+                found[scope, subject.owner.id if subject.owner is not None else subject.fingerprint] = subject
             for fingerprint in await self._store.read(self._attached_to(scope, asked.subject)):
                 subject = _Subject("the thing of that name", scope, fingerprint, asked.subject)
                 found.setdefault((scope, fingerprint), subject)
         for account in dict.fromkeys(scope.account for scope in scopes):
-            owner = await self._owners.find(account, asked.subject)
+            owner = await self._owners.find(account, owner_id or text)
             if owner is not None:
-                found[owner.scope, owner.id] = _Subject("its id", owner.scope, owner=owner)
+                named = client_id if owner_id is not None else None
+                found.setdefault((owner.scope, owner.id), _Subject("its id", owner.scope, "", named, owner=owner))
         if not found:
             reason = (
                 "is neither a certificate, a client id that is connected here, a thing with a certificate, "
@@ -158,6 +166,30 @@ class Explainer:
             )
             raise Invalid(repr(asked.subject), reason)
         return list(found.values())
+
+    async def _connected(self, scope: Scope, client_id: str) -> list[_Subject]:
+        """Return the devices that are connected with that client id, also to other processes if they are Yandex's."""
+        limit = _MAX_REPORTS + 1
+        here = {each.session: each for each in self._connections_of(scope, client_id, limit)}
+        others = await self._store.read(lambda tx: names_of_sessions(tx, scope, client_id, limit))
+        found_by = "the connection of that client id"
+        found = []
+        for name in dict.fromkeys((*here, *others)):
+            own_id, owner_id = parts_of_session_name(name)
+            owner = await self._owners.find(scope.account, owner_id) if owner_id is not None else None
+            fingerprint = here[name].fingerprint if name in here else ""
+            if fingerprint or owner is not None:
+                found.append(_Subject(found_by, scope, fingerprint, own_id, here.get(name), owner))
+        return found
+
+    async def _is_owner(self, asked: Asked, subject: _Subject) -> bool:
+        """False for a certificate, also that of a connected owner if it is bound to the owner."""
+        if subject.owner is None or not subject.fingerprint:
+            return subject.owner is not None
+        # A device with a password may present any certificate: only the password counts then.
+        request = self._request(asked, subject, asked.client_id or subject.client_id)
+        device = (await self._authenticator.preview(request, subject.scope))[0].device
+        return device is None or device.bound_to is None or device.bound_to.owner != subject.owner.id
 
     @staticmethod
     def _attached_to(scope: Scope, thing: str) -> Callable[[Transaction], Any]:
@@ -204,7 +236,7 @@ class Explainer:
         return {**report, "rules": "aws", "answers": await self._by_policies(asked, request, device)}
 
     def _request(self, asked: Asked, subject: _Subject, client_id: str | None) -> AuthenticationRequest:
-        connection = subject.connection or LiveConnection(subject.fingerprint, "", None)
+        connection = subject.connection or LiveConnection(subject.fingerprint, "", None, "")
         return AuthenticationRequest(
             subject.fingerprint,
             None,
@@ -236,17 +268,19 @@ class Explainer:
 
     # An owner of Yandex IoT Core.
 
-    async def _of_owner(self, asked: Asked, owner: OwnerFacts) -> dict[str, Any]:
+    async def _of_owner(self, asked: Asked, subject: _Subject) -> dict[str, Any]:
+        owner, connection = subject.owner, subject.connection
+        assert owner is not None, "the caller has looked"
         flaw = owner.flaw
         advice = [f"enable registry {owner.registry}"] if flaw is not None else []
         return {
-            "found_by": "its id",
+            "found_by": subject.found_by,
             "certificate": None,
-            "connected": False,
-            "client_id": asked.client_id,
+            "connected": connection is not None,
+            "client_id": asked.client_id or subject.client_id,
             "client_id_is_guessed": False,
-            "host_name": asked.host_name,
-            "address": asked.address,
+            "host_name": asked.host_name or (connection.host_name if connection is not None else None),
+            "address": asked.address or (connection.address if connection is not None else None),
             "account": owner.account,
             "region": owner.region,
             "status": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +11,9 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from yandex.cloud.iot.broker.v1 import broker_pb2, broker_service_pb2
 from yandex.cloud.iot.devices.v1 import device_service_pb2, registry_service_pb2
 
+from tests.e2e.commands import in_process
+from tests.e2e.mqtt.conftest import new_name
+from tests.e2e.wire import until
 from tests.e2e.yandex.clients import PASSWORD, done
 from tests.e2e.yandex.mqtt_clients import Client, Pair, connected
 
@@ -74,6 +78,33 @@ def test_the_password_decides_where_both_are_given(fleet: Fleet) -> None:
         refused = Client(server, pair, fleet.device, WRONG)
         assert not refused.connect()
         assert refused.refused == BAD_PASSWORD
+
+
+@pytest.mark.both_engines
+def test_why_finds_connected_clients_by_their_client_id(fleet: Fleet) -> None:
+    server, pair = fleet.cloud.server, fleet.pairs["device"]
+    client_id = new_name("client")
+
+    def reports(subject: str) -> list[dict[str, Any]]:
+        asked = ("--publish", "my/alias/events", "--data-dir", server.data_dir, "--output", "json")
+        told = in_process("why", subject, *asked)
+        assert told.returncode == 0, told.stderr
+        found: list[dict[str, Any]] = json.loads(told.stdout)
+        return found
+
+    with (
+        connected(server, pair, client_id=client_id),
+        connected(server, None, fleet.registry, PASSWORD, client_id=client_id),
+    ):
+        by_certificate, by_password = reports(client_id)
+        assert reports(f"{client_id}#{fleet.registry}") == [by_password]
+    assert (by_certificate["owner"]["id"], by_password["owner"]["id"]) == (fleet.device, fleet.registry)
+    assert (len(by_certificate["certificate"]), by_password["certificate"]) == (64, None)
+    for report in (by_certificate, by_password):
+        assert (report["connected"], report["client_id"], report["address"]) == (True, client_id, "127.0.0.1")
+    assert [each["answers"][0]["decision"] for each in (by_certificate, by_password)] == ["ALLOWED", "DENIED"]
+    unknown = ("why", client_id, "--data-dir", server.data_dir)
+    until(lambda: in_process(*unknown).returncode == 1, seconds=30, what="the connections have ended")
 
 
 @pytest.mark.parametrize("password", [WRONG, "", None])

@@ -11,6 +11,7 @@ from tests.unit import vectors
 from tests.unit.services.test_device_decisions import BASE, fleet, policy, statement
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import Invalid, NotFound
+from thingmint.services.client_ids import ClientIds
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.device_decisions import Question
 from thingmint.services.device_explanations import Asked, Explainer, LiveConnection
@@ -31,16 +32,16 @@ async def explained(
     *questions: Question,
     scopes: list[Scope] = SCOPES,
     limited: bool = False,
-    connections: dict[str, LiveConnection] | None = None,
+    connections: dict[str, list[LiveConnection]] | None = None,
     **facts: Any,
 ) -> list[dict[str, Any]]:
     owners = OwnerAuthenticator(world.store, cast("Any", None))
     authenticator = DeviceAuthenticator(world.store, NAMES, world.clock, OURS.account, owners=owners)
 
-    def connection_of(scope: Scope, client_id: str) -> LiveConnection | None:
-        return (connections or {}).get(client_id) if scope == OURS else None
+    def connections_of(scope: Scope, client_id: str, _limit: int) -> list[LiveConnection]:
+        return (connections or {}).get(client_id, []) if scope == OURS else []
 
-    explainer = Explainer(world.store, authenticator, owners, world.clock, connection_of)
+    explainer = Explainer(world.store, authenticator, owners, world.clock, connections_of)
     asked = Asked(subject=subject, questions=questions, **facts)
     return await explainer.explain(asked, scopes, is_limited=limited)
 
@@ -111,8 +112,8 @@ async def test_a_connected_device_is_explained_with_the_facts_of_its_connection(
     condition = {"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}
     await policy(world, "here", statement("Allow", "Receive", "topic/*", Condition=condition), to=certificate)
     await policy(world, "any", statement("Allow", "Connect", "client/*"), to=certificate)
-    connection = LiveConnection(certificate.rpartition("/")[2], "192.0.2.7", "iot.example")
-    report = await one(world, "x-1", Question("Receive", "a"), connections={"x-1": connection})
+    connection = LiveConnection(certificate.rpartition("/")[2], "192.0.2.7", "iot.example", "x-1")
+    report = await one(world, "x-1", Question("Receive", "a"), connections={"x-1": [connection]})
     assert (report["connected"], report["address"], report["host_name"]) == (True, "192.0.2.7", "iot.example")
     assert (report["client_id"], report["thing"]) == ("x-1", None)
     assert report["answers"][1]["decision"] == "ALLOWED"
@@ -280,3 +281,59 @@ async def test_devices_of_a_disabled_registry_may_not_connect(world: World) -> N
         connection = (await one(world, subject))["connection"]
         assert connection["why"] == f"registry {ids['registry']} is disabled"
         assert connection["advice"] == [f"enable registry {ids['registry']}"]
+
+
+async def test_connected_clients_of_yandex_owners_are_found_by_their_client_id(world: World) -> None:
+    ids = await yandex(world)
+    device, other, registry = ids["device"], ids["other"], ids["registry"]
+    connections = [
+        LiveConnection(ids["certificate"], "192.0.2.1", None, f"client#{device}"),
+        LiveConnection("", "192.0.2.2", "mqtt.example", f"client#{other}"),  # by its password
+        LiveConnection("0" * 64, "192.0.2.3", None, f"client#{registry}"),  # by its password, with any certificate
+    ]
+    reports = await explained(world, "client", publish("my/state"), connections={"client": connections})
+    assert [report["owner"]["id"] for report in reports] == [device, other, registry]
+    assert [report["certificate"] for report in reports] == [ids["certificate"], None, None]
+    assert [report["address"] for report in reports] == ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    assert [report["host_name"] for report in reports] == [None, "mqtt.example", None]
+    assert {(report["connected"], report["client_id"], report["rules"]) for report in reports} == {
+        (True, "client", "yandex")
+    }
+    assert [report["answers"][0]["decision"] for report in reports] == ["ALLOWED", "DENIED", "DENIED"]
+
+
+async def test_the_id_of_an_owner_chooses_among_equal_client_ids(world: World) -> None:
+    device = (await yandex(world))["device"]
+    report = await one(world, f"client#{device}", publish("my/state"))
+    assert (report["owner"]["id"], report["client_id"], report["connected"]) == (device, "client", False)
+    for unknown in ("client#", "client#none", "#", f"#{device}#"):
+        with pytest.raises(Invalid):
+            await explained(world, unknown)
+
+
+async def test_a_client_whose_id_is_that_of_its_device_is_one_device(world: World) -> None:
+    device = (await yandex(world))["device"]
+    connections = [LiveConnection("", "192.0.2.1", None, f"{device}#{device}")]
+    report = await one(world, device, connections={device: connections})
+    assert (report["connected"], report["client_id"], report["address"]) == (True, device, "192.0.2.1")
+
+
+async def test_clients_of_yandex_owners_at_other_processes_are_found(world: World) -> None:
+    device = (await yandex(world))["device"]
+    ids = ClientIds(world.store, "other process", world.clock)
+    await ids.claim(OURS, f"client#{device}")
+    for name in (f"client-2#{device}", "client", "client$", 'client"#x'):
+        await ids.claim(OURS, name)
+    await ids.claim(THEIRS, f"client#{device}")
+    report = await one(world, "client", publish("my/state"))
+    assert (report["owner"]["id"], report["client_id"], report["connected"]) == (device, "client", False)
+
+
+async def test_more_than_ten_devices_are_refused(world: World) -> None:
+    registry = await world.registry()
+    names = [f"client#{await world.device(registry)}" for _ in range(11)]
+    connections = {"client": [LiveConnection("", "192.0.2.1", None, name) for name in names]}
+    with pytest.raises(Invalid, match="CLIENT_ID#ID"):
+        await explained(world, "client", connections=connections)
+    connections["client"].pop()
+    assert len(await explained(world, "client", connections=connections)) == 10
