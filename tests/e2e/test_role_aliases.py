@@ -135,6 +135,23 @@ def test_a_caller_needs_the_action_on_the_alias_and_may_have_to_pass_the_role(se
         iot.delete_role_alias(roleAlias=name)
 
 
+def test_an_account_has_at_most_100_aliases(server: RunningServer) -> None:
+    made = LocalAdmin(server).ask("account.create", name=_name())
+    role = f"arn:aws:iam::{made['account']}:role/uploader"
+    with contextlib.closing(iot_client(server, **keys_of(made))) as iot:
+        for number in range(100):
+            iot.create_role_alias(roleAlias=f"a-{number}", roleArn=role)
+        message = "The quota of 100 role aliases for each region of an account is used up"
+        refused = refusal(iot.create_role_alias, roleAlias="a-100", roleArn=role)
+        assert refused == (410, "LimitExceededException", message)
+        assert refusal(iot.create_role_alias, roleAlias="a-1", roleArn=role)[:2] == (
+            409,
+            "ResourceAlreadyExistsException",
+        )
+        iot.delete_role_alias(roleAlias="a-0")
+        iot.create_role_alias(roleAlias="a-100", roleArn=role)
+
+
 def test_other_accounts_see_nothing_and_a_restart_changes_nothing(
     tmp_path: Path, new_store: Callable[[], dict[str, str]]
 ) -> None:

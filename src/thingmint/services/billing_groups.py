@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists
 from thingmint.services.pages import Page, page_by_text
+from thingmint.services.quotas import check_quota
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.things import AFTER_NAMES, THINGS, check_version
 from thingmint.store.table import Table, record
@@ -61,10 +62,11 @@ async def create_billing_group(
 ) -> BillingGroup:
     """Create a group. Returns it, or the existing group of that name if it has the same description.
 
-    Raises AlreadyExists.
+    Raises AlreadyExists and LimitExceeded.
     """
     new = BillingGroup(change.scope, name, change.new_id(), description, 1, change.now)
     if await BILLING_GROUPS.insert(tx, new):
+        await check_quota(tx, change.environment.quotas, "billing_groups", *change.scope)
         await put_tags(tx, change.scope, new.resource, tags)
         tx.audit_resources.append(new.arn)
         return new

@@ -23,18 +23,31 @@ if TYPE_CHECKING:
 MAX_PROBED = 100_000
 """The largest quota for which stepping through an index takes only milliseconds."""
 
-Probed = Literal["users", "roles", "service_accounts", "policies", "folders", "registries", "brokers"]
+Probed = Literal[
+    "users",
+    "roles",
+    "service_accounts",
+    "policies",
+    "role_aliases",
+    "billing_groups",
+    "folders",
+    "registries",
+    "brokers",
+]
 Counted = Literal["certificates", "devices"]
 
 _PROBES: dict[str, str] = {
-    "users": "SELECT 1 FROM principals WHERE account = $1 AND kind = 'user' LIMIT 1 OFFSET $2",
-    "roles": "SELECT 1 FROM principals WHERE account = $1 AND kind = 'role' LIMIT 1 OFFSET $2",
-    "service_accounts": "SELECT 1 FROM principals WHERE account = $1 AND kind = 'service-account' LIMIT 1 OFFSET $2",
-    "policies": "SELECT 1 FROM policies WHERE account = $1 LIMIT 1 OFFSET $2",
-    "folders": "SELECT 1 FROM folders WHERE account = $1 LIMIT 1 OFFSET $2",
-    "registries": "SELECT 1 FROM registries WHERE folder = $1 LIMIT 1 OFFSET $2",
-    "brokers": "SELECT 1 FROM brokers WHERE folder = $1 LIMIT 1 OFFSET $2",
+    "users": "principals WHERE account = $2 AND kind = 'user'",
+    "roles": "principals WHERE account = $2 AND kind = 'role'",
+    "service_accounts": "principals WHERE account = $2 AND kind = 'service-account'",
+    "policies": "policies WHERE account = $2",
+    "role_aliases": "role_aliases WHERE account = $2 AND region = $3",
+    "billing_groups": "billing_groups WHERE account = $2 AND region = $3",
+    "folders": "folders WHERE account = $2",
+    "registries": "registries WHERE folder = $2",
+    "brokers": "brokers WHERE folder = $2",
 }
+_PROBES = {kind: f"SELECT 1 FROM {owned} LIMIT 1 OFFSET $1" for kind, owned in _PROBES.items()}
 _COUNTED: dict[str, tuple[str, str]] = {
     "certificates": ("accounts", "registrations WHERE account"),
     "devices": ("registries", "devices WHERE registry"),
@@ -81,7 +94,13 @@ _MOST_AT_ONCE = 64
 _AMOUNT_PARTS = 1024
 """The same for an amount."""
 
-_HOLDERS = {"registries": "folder", "brokers": "folder", "devices": "registry"}
+_HOLDERS = {
+    "registries": "folder",
+    "brokers": "folder",
+    "devices": "registry",
+    "role_aliases": "region of an account",
+    "billing_groups": "region of an account",
+}
 """The kind of owner that has the quota, if it is not the account."""
 
 
@@ -97,6 +116,8 @@ class Quotas:
     roles: int | None = 10_000
     service_accounts: int | None = 10_000
     policies: int | None = 10_000
+    role_aliases: int | None = 100  # in a region of an account; this and the next are AWS's
+    billing_groups: int | None = 20_000
     folders: int | None = 1_000
     registries: int | None = 10_000  # in a folder
     brokers: int | None = 10_000  # in a folder
@@ -104,7 +125,7 @@ class Quotas:
     certificates: int | None = None  # in all regions of an account together
 
 
-NO_QUOTAS = Quotas(None, None, None, None, None, None, None, None, None)
+NO_QUOTAS = Quotas(**dict.fromkeys(Quotas.__dataclass_fields__))
 
 
 async def begin_counting(store: Store, quotas: Quotas) -> None:
@@ -131,11 +152,11 @@ async def _settle(tx: Transaction, *, kind: str, quota: int, owners: str, owned:
         await tx.execute(f"DELETE FROM quota_shares WHERE {_SHARE} > 0", kind, owner)
 
 
-async def check_quota(tx: Transaction, quotas: Quotas, kind: Probed, owner: str) -> None:
-    """Call after adding a resource of ``owner``. Raises LimitExceeded."""
+async def check_quota(tx: Transaction, quotas: Quotas, kind: Probed, *owner: str) -> None:
+    """Call after adding a resource of ``owner``: an id, or an account and region. Raises LimitExceeded."""
     quota: int | None = getattr(quotas, kind)
-    if quota is not None and await tx.fetch_one(_PROBES[kind], owner, quota) is not None:
-        raise _exceeded(quota, kind, owner)
+    if quota is not None and await tx.fetch_one(_PROBES[kind], quota, *owner) is not None:
+        raise _exceeded(quota, kind, owner[0])
 
 
 async def take(tx: Transaction, quotas: Quotas, kind: Counted, owner: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import Scope, arn, parse_role_arn
 from thingmint.domain.errors import AlreadyExists, CrossAccountRole
 from thingmint.services.pages import Page, page_of
+from thingmint.services.quotas import check_quota
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.table import Table, fetch_in_order, record
 
@@ -54,11 +55,12 @@ _OF_SCOPE = f"{ROLE_ALIASES.select}WHERE account = $1 AND region = $2"
 async def create_role_alias(
     tx: Transaction, change: Change, name: str, role_arn: str, duration: int, tags: Mapping[str, str]
 ) -> RoleAlias:
-    """Create an alias. The role need not exist yet. Raises Invalid, CrossAccountRole and AlreadyExists."""
+    """Create an alias. The role need not exist yet. Raises Invalid, CrossAccountRole, AlreadyExists, LimitExceeded."""
     _check_role(change.scope, role_arn)
     new = RoleAlias(change.scope, name, role_arn, duration, change.now, change.now)
     if not await ROLE_ALIASES.insert(tx, new):
         raise AlreadyExists(_KIND, name, arn=new.arn, reason=f"Role alias {name} already exists")
+    await check_quota(tx, change.environment.quotas, "role_aliases", *change.scope)
     await put_tags(tx, change.scope, new.resource, tags)
     tx.audit_resources.append(new.arn)
     return new

@@ -80,6 +80,10 @@ class QuotaSettings(Table):
     policies: _Probed = Field(
         default=None, description="An account's own policies for users and roles.", examples=[200]
     )
+    role_aliases: _Probed = Field(default=None, description="Role aliases in a region of an account.", examples=[20])
+    billing_groups: _Probed = Field(
+        default=None, description="Billing groups in a region of an account.", examples=[100]
+    )
     folders: _Probed = Field(default=None, description="Folders in an account.", examples=[20])
     registries: _Probed = Field(default=None, description="Device registries in a folder.", examples=[100])
     devices: _Counted = Field(default=None, description="Devices in a device registry.", examples=[100_000])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.administrator import POLICY, TRUST
 from tests.unit import vectors
-from tests.world import OURS, THEIRS
+from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.certificates import parse_certificate
 from thingmint.domain.errors import LimitExceeded
 from thingmint.domain.keys import FLEET_KEYS
@@ -20,6 +20,7 @@ from thingmint.services.quotas import NO_QUOTAS, Quotas, begin_counting, give_ba
 
 if TYPE_CHECKING:
     from tests.world import World
+    from thingmint.domain.arns import Scope
     from thingmint.store.engine import Transaction
 
 
@@ -135,6 +136,37 @@ async def test_quotas_of_principals_in_an_account(world: World, kind: str, trust
     await world.admin(f"{kind}.create", THEIRS, name="c", **trust)
     await world.admin(f"{kind}.delete", name="a")
     await world.admin(f"{kind}.create", name="c", **trust)
+
+
+async def alias(world: World, name: str, scope: Scope = OURS) -> None:
+    role = f"arn:aws:iam::{scope.account}:role/r"
+    await world.aws("CreateRoleAlias", scope, roleAlias=name, roleArn=role)
+
+
+async def billing_group(world: World, name: str, scope: Scope = OURS) -> None:
+    await world.aws("CreateBillingGroup", scope, billingGroupName=name)
+
+
+@pytest.mark.parametrize(
+    ("quotas", "create", "things", "delete"),
+    [
+        (Quotas(role_aliases=2), alias, "role aliases", ("DeleteRoleAlias", "roleAlias")),
+        (Quotas(billing_groups=2), billing_group, "billing groups", ("DeleteBillingGroup", "billingGroupName")),
+    ],
+)
+async def test_quotas_in_a_region_of_an_account(
+    world: World, quotas: Quotas, create: Any, things: str, delete: tuple[str, str]
+) -> None:
+    limit(world, quotas)
+    for name in ("a", "b"):
+        await create(world, name)
+    with pytest.raises(LimitExceeded) as caught:
+        await create(world, "c")
+    assert caught.value.reason == f"The quota of 2 {things} for each region of an account is used up"
+    for scope in (THEIRS, ABROAD):
+        await create(world, "c", scope)
+    await world.aws(delete[0], **{delete[1]: "a"})
+    await create(world, "c")
 
 
 async def test_quota_of_policies_in_an_account(world: World) -> None:
