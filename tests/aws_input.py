@@ -1,7 +1,7 @@
-"""Valid and invalid input for each operation of AWS's models: each constraint is violated once, one at a time.
+"""Valid and invalid input for each operation of AWS's models: each constraint violated, alone and with that of another.
 
-The expected texts are written here a second time, from AWS's answers: "1 validation error detected: Value at 'x' failed
-to satisfy constraint: Member must …". AWS also quotes the value.
+The expected texts are written here a second time, from AWS's answers: "2 validation errors detected: Value at 'x'
+failed to satisfy constraint: Member must …; Value at 'y' failed …". AWS also quotes the value.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
 from botocore.loaders import Loader
 
-from thingmint.aws.contract.scalars import Violation, scalar_decoder
+from thingmint.aws.contract.scalars import scalar_decoder
+from thingmint.aws.contract.violations import Violations
 
 Shape = Mapping[str, Any]
 Members = dict[str, Any]
-Broken = tuple[Any, str, str | None]
-"""A value, the place after that of the value, and AWS's constraint; None if the value is of a wrong type."""
+Broken = tuple[Any, str, tuple[str, ...]]
+"""A value, the place after that of the value, and AWS's constraints; none if the value is of a wrong type."""
 
 # The first text that a shape accepts is used. A new pattern of the model may need a new one here.
 _TEXTS = (
@@ -59,6 +61,9 @@ _FOREIGN = ("\u2028", "\x7f", "é", " ", "!", "/", "a b", "~", "$", "é" * 8, "\
 _IN_HEAD = 4000  # characters in a path, query or header
 _IN_BODY = 300_000
 _MANY = 1100  # items
+_PROBED = 4000  # characters; longer texts are not compared with patterns if they are too long
+_ABSENT: Any = object()
+_PLACES = ("uri", "querystring", "header", "body")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +147,53 @@ class Inputs:
 
     def broken(self, operation: str) -> Iterator[Case]:
         """One case for each constraint of the input, and for each value of a wrong type."""
-        valid, shape = self.valid(operation), self._input(operation)
-        for name, ref in shape["members"].items():
-            location = ref.get("location", "body")
-            first = name[:1].lower() + name[1:]
-            if name in shape.get("required", ()) and location != "uri":
-                rest = {each: value for each, value in valid.items() if each != name}
-                yield self._case(operation, rest, first, "Member must not be null")
-            if shape.get("payload") == name and self.shapes[ref["shape"]]["type"] == "blob":
-                continue
-            for value, place, rule in self._broken(ref["shape"], valid[name], location):
-                yield self._case(operation, valid | {name: value}, first + place, rule)
+        valid = self.valid(operation)
+        for name in self._input(operation)["members"]:
+            for value, told in self._broken_members(operation, name, valid[name]):
+                yield self._case(operation, _with(valid, {name: value}), told)
+
+    def broken_twice(self, operation: str) -> Iterator[Case]:
+        """Cases with violations of two members, of all members, and of one member beside one of a wrong type."""
+        valid = self.valid(operation)
+        flaws: dict[str, tuple[Any, list[str]]] = {}
+        wrong_types: dict[str, Any] = {}
+        for name in self._in_order(operation):
+            for value, told in self._broken_members(operation, name, valid[name]):
+                if told:
+                    flaws.setdefault(name, (value, told))
+                else:
+                    wrong_types.setdefault(name, value)
+        names = list(flaws)
+        groups = [*pairwise(names), *([tuple(names)] if 2 < len(names) <= 10 else [])]
+        for group in groups:
+            members = _with(valid, {name: flaws[name][0] for name in group})
+            yield self._case(operation, members, [text for name in group for text in flaws[name][1]])
+        for name, value in wrong_types.items():
+            others = {each: flaw for each, (flaw, _) in flaws.items() if each != name}
+            yield self._case(operation, _with(valid, {**others, name: value}), [])
+
+    def _in_order(self, operation: str) -> list[str]:
+        """The members in the order in which violations are told."""
+        members, uri = self._input(operation)["members"], self.model["operations"][operation]["http"]["requestUri"]
+
+        def place(name: str) -> tuple[int, int]:
+            location = members[name].get("location", "body")
+            label = f"{{{members[name].get('locationName', name)}"
+            return _PLACES.index(location), uri.index(label) if location == "uri" else 0
+
+        return sorted(members, key=place)
+
+    def _broken_members(self, operation: str, name: str, value: Any) -> Iterator[tuple[Any, list[str]]]:
+        """Values of a member, _ABSENT for none, and AWS's texts about them; no texts for a wrong type."""
+        shape = self._input(operation)
+        ref, first = shape["members"][name], name[:1].lower() + name[1:]
+        location = ref.get("location", "body")
+        if name in shape.get("required", ()) and location != "uri":
+            yield _ABSENT, [_text_of(first, "Member must not be null")]
+        if shape.get("payload") == name and self.shapes[ref["shape"]]["type"] == "blob":
+            return
+        for wrong, place, rules in self._broken(ref["shape"], value, location):
+            yield wrong, [_text_of(first + place, rule) for rule in rules]
 
     def edges(self, operation: str) -> Iterator[Case]:
         """Valid requests: with required members only, and with each other value at its limits."""
@@ -168,11 +209,12 @@ class Inputs:
         shape: Shape = self.shapes[self.model["operations"][operation]["input"]["shape"]]
         return shape
 
-    def _case(self, operation: str, members: Members, place: str, rule: str | None) -> Case:
-        text = None
-        if rule is not None:
-            text = f"1 validation error detected: Value at '{place}' failed to satisfy constraint: {rule}"
-        return Case(f"{place}: {rule or 'a wrong type'}", self.send(operation, members), text)
+    def _case(self, operation: str, members: Members, told: list[str]) -> Case:
+        sent = self.send(operation, members)
+        if not told:
+            return Case("a wrong type", sent)
+        count = f"{len(told)} validation error{'s' if len(told) > 1 else ''} detected"
+        return Case("; ".join(told), sent, f"{count}: {'; '.join(told)}")
 
     def _value(self, name: str, outer: tuple[str, ...]) -> Any:
         shape = self.shapes[name]
@@ -212,35 +254,35 @@ class Inputs:
     def _takes(shape: Shape, text: str) -> bool:
         try:
             scalar_decoder(shape, text=True)(text)
-        except Violation:
+        except Violations:
             return False
         return True
 
     def _broken(self, name: str, value: Any, location: str = "body") -> Iterator[Broken]:
         shape = self.shapes[name]
         if location == "body":
-            yield from ((wrong, "", None) for wrong in _wrong_types(shape))
+            yield from ((wrong, "", ()) for wrong in _wrong_types(shape))
         match shape["type"]:
             case "structure":
                 yield from self._broken_structures(shape, value)
             case "list" if value:
                 yield from _lengths(shape, value[:1], _MANY)
-                for wrong, place, rule in self._broken_items(shape["member"]["shape"], value[0], "1", "Member"):
-                    yield [wrong, *value[1:]], place, rule
+                for wrong, place, rules in self._broken_items(shape["member"]["shape"], value[0], "1", "Member"):
+                    yield [wrong, *value[1:]], place, rules
             case "map" if value:
                 key, of_key = next(iter(value)), shape["key"]["shape"]
-                for wrong, place, rule in self._broken_items(shape["value"]["shape"], value[key], key, "Map value"):
-                    yield {key: wrong}, place, rule
-                for wrong, _, rule in self._broken(of_key, key, "key"):
-                    if rule is not None:
-                        yield {wrong: value[key]}, "", f"Map keys must satisfy constraint: [{self._rules(of_key)}]"
+                for wrong, place, rules in self._broken_items(shape["value"]["shape"], value[key], key, "Map value"):
+                    yield {key: wrong}, place, rules
+                for wrong, _, rules in self._broken(of_key, key, "key"):
+                    if rules:
+                        yield {wrong: value[key]}, "", (f"Map keys must satisfy constraint: [{self._rules(of_key)}]",)
             case "string":
                 yield from self._broken_texts(shape, location)
             case "integer" | "long":
                 if "min" in shape:
-                    yield shape["min"] - 1, "", f"Member must have value greater than or equal to {shape['min']}"
+                    yield shape["min"] - 1, "", (f"Member must have value greater than or equal to {shape['min']}",)
                 if "max" in shape:
-                    yield shape["max"] + 1, "", f"Member must have value less than or equal to {shape['max']}"
+                    yield shape["max"] + 1, "", (f"Member must have value less than or equal to {shape['max']}",)
 
     def _broken_structures(self, shape: Shape, value: Members) -> Iterator[Broken]:
         for member, ref in shape["members"].items():
@@ -249,35 +291,46 @@ class Inputs:
                 continue
             if member in shape.get("required", ()):
                 rest = {each: other for each, other in value.items() if each != wire}
-                yield rest, f".{first}", "Member must not be null"
-                yield rest | {wire: None}, f".{first}", "Member must not be null"
-            for wrong, place, rule in self._broken(ref["shape"], value[wire]):
-                yield value | {wire: wrong}, f".{first}{place}", rule
+                yield rest, f".{first}", ("Member must not be null",)
+                yield rest | {wire: None}, f".{first}", ("Member must not be null",)
+            for wrong, place, rules in self._broken(ref["shape"], value[wire]):
+                yield value | {wire: wrong}, f".{first}{place}", rules
 
     def _broken_items(self, name: str, value: Any, key: str, noun: str) -> Iterator[Broken]:
         """Of a list or a map. AWS names the list or map for a scalar item, and all rules of the item."""
         is_scalar = self.shapes[name]["type"] not in ("structure", "list", "map")
-        for wrong, place, rule in self._broken(name, value):
-            if rule is not None and is_scalar:
-                yield wrong, "", f"{noun} must satisfy constraint: [{self._rules(name)}]"
+        for wrong, place, rules in self._broken(name, value):
+            if rules and is_scalar:
+                yield wrong, "", (f"{noun} must satisfy constraint: [{self._rules(name)}]",)
             else:
-                yield wrong, f".{key}.member{place}", rule
+                yield wrong, f".{key}.member{place}", rules
 
     def _broken_texts(self, shape: Shape, location: str) -> Iterator[Broken]:
         if "enum" in shape:
-            yield "NOT_A_VALUE", "", f"Member must satisfy enum value set: [{', '.join(shape['enum'])}]"
+            yield "NOT_A_VALUE", "", (f"Member must satisfy enum value set: [{', '.join(shape['enum'])}]",)
             return
         in_head = location in ("uri", "querystring", "header")
         low, high = shape.get("min", 0), shape.get("max", 0)
-        yield from _lengths(shape, "a", _IN_HEAD if in_head else _IN_BODY, in_head)
+        for wrong, place, rules in _lengths(shape, "a", _IN_HEAD if in_head else _IN_BODY, in_head):
+            yield wrong, place, (*rules, *self._broken_pattern(shape, wrong))
         if "pattern" in shape:
             for text in _FOREIGN:
                 if location == "header" and not (text.isascii() and text.isprintable() and text.strip()):
                     continue
                 foreign = text * max(1, low)
                 if (not high or len(foreign) <= high) and not self._takes(shape, foreign):
-                    yield foreign, "", f"Member must satisfy regular expression pattern: {shape['pattern']}"
+                    yield foreign, "", self._broken_pattern(shape, foreign)
+                    if high and len(long := foreign * (high + 1)) < _PROBED:
+                        too_long = f"Member must have length less than or equal to {high}"
+                        yield long, "", (too_long, *self._broken_pattern(shape, long))
                     break
+
+    def _broken_pattern(self, shape: Shape, text: str) -> tuple[str, ...]:
+        """The rule if the text does not match the pattern, whatever its length. Long texts are not compared with it."""
+        pattern = shape.get("pattern")
+        if pattern is None or len(text) >= _PROBED or self._takes({"type": "string", "pattern": pattern}, text):
+            return ()
+        return (f"Member must satisfy regular expression pattern: {pattern}",)
 
     def _rules(self, name: str) -> str:
         """AWS's text for the rules of an item of a list or a map: all of them, in this order."""
@@ -316,9 +369,9 @@ class Inputs:
 def _lengths(shape: Shape, unit: Any, most: int, in_head: bool = False) -> Iterator[Broken]:
     low, high = shape.get("min", 0), shape.get("max")
     if low > 1 or (low == 1 and not in_head):  # an empty label makes another path
-        yield unit * (low - 1), "", f"Member must have length greater than or equal to {low}"
+        yield unit * (low - 1), "", (f"Member must have length greater than or equal to {low}",)
     if high is not None and high < most:
-        yield unit * (high + 1), "", f"Member must have length less than or equal to {high}"
+        yield unit * (high + 1), "", (f"Member must have length less than or equal to {high}",)
 
 
 def _wrong_types(shape: Shape) -> list[Any]:
@@ -345,6 +398,14 @@ def _more(value: Any) -> Any:
         if isinstance(value, list)
         else value
     )
+
+
+def _with(members: Members, changes: Members) -> Members:
+    return {name: value for name, value in (members | changes).items() if value is not _ABSENT}
+
+
+def _text_of(place: str, rule: str) -> str:
+    return f"Value at '{place}' failed to satisfy constraint: {rule}"
 
 
 def _text(value: Any) -> str:

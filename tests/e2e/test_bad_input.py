@@ -131,8 +131,8 @@ _BAD_IDS = {
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_malformed_ids_are_refused(api: Api, unchanged: Callable[[], None], method: str, id: str) -> None:
     message = api.refusal(api.send(method, api.certificates(id)))
-    words = ("certificateId ", "1 validation error detected: Value at 'certificateId' ")
-    assert message.startswith(words if api.name == "aws" else "id "), message
+    told = re.sub(r"^[12] validation errors? detected: Value at 'certificateId' ", "certificateId ", message)
+    assert told.startswith("certificateId " if api.name == "aws" else "id "), message
 
 
 @pytest.mark.parametrize("id", ["a" * 32 + "%2F" + "a" * 31, "..%2Fcertificates", "%2e%2e%2fetc%2fpasswd"])

@@ -1,4 +1,4 @@
-"""Each served operation of AWS with input that violates one constraint of the model, and with input at its limits.
+"""Each served operation of AWS with input that violates constraints of the model, and with input at its limits.
 
 The operations come from the code and the input from the model, so a new operation is tested without a change here.
 """
@@ -43,7 +43,7 @@ def asked(server: RunningServer, service: str, sent: Sent) -> Answer:
 @pytest.mark.parametrize(("service", "operation"), _SERVED, ids=[name for _, name in _SERVED])
 def test_input_outside_of_the_model_is_refused(own: RunningServer, service: str, operation: str) -> None:
     wrong = []
-    for case in _INPUTS[service].broken(operation):
+    for case in (*_INPUTS[service].broken(operation), *_INPUTS[service].broken_twice(operation)):
         answer = asked(own, service, case.sent)
         members = {"message"} if service == "iot" else {"message", "traceId"}
         form = (answer.status, answer.aws_code, set(answer.json())) == (400, "InvalidRequestException", members)

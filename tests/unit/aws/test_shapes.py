@@ -11,7 +11,8 @@ import pytest
 from tests.tables import each_row
 from thingmint.aws.contract.decoding import InputCompiler, load_body
 from thingmint.aws.contract.encoding import OutputCompiler
-from thingmint.aws.contract.scalars import Violation, compile_pattern, is_superlinear, scalar_decoder
+from thingmint.aws.contract.scalars import compile_pattern, is_superlinear, scalar_decoder
+from thingmint.aws.contract.violations import Violations
 
 SHAPES: dict[str, dict[str, Any]] = {
     "String": {"type": "string"},
@@ -167,7 +168,7 @@ def test_valid_values_are_decoded(compiler: InputCompiler, shape: str, value: ob
 def test_invalid_values_are_refused(
     compiler: InputCompiler, shape: str, value: object, field: str, reason: str
 ) -> None:
-    with pytest.raises(Violation) as caught:
+    with pytest.raises(Violations) as caught:
         compiler.decoder(shape)(value)
     assert (caught.value.field, caught.value.reason) == (field, reason)
 
@@ -203,7 +204,7 @@ def test_valid_text_is_decoded(shape: str, text: str, value: object) -> None:
     ],
 )
 def test_invalid_text_is_refused(shape: str, text: str, reason: str) -> None:
-    with pytest.raises(Violation, match="^" + reason):
+    with pytest.raises(Violations, match="^" + reason):
         scalar_decoder(SHAPES[shape], text=True)(text)
 
 
@@ -230,7 +231,7 @@ def test_invalid_text_is_refused(shape: str, text: str, reason: str) -> None:
     ],
 )
 def test_invalid_bodies_are_refused(body: bytes, reason: str) -> None:
-    with pytest.raises(Violation) as caught:
+    with pytest.raises(Violations) as caught:
         load_body(body)
     assert (caught.value.field, caught.value.reason) == ("body", reason)
 
@@ -406,6 +407,31 @@ def test_without_an_output_shape_the_body_is_empty() -> None:
 def test_long_texts_are_refused_quickly(compiler: InputCompiler, length: int) -> None:
     started = time.perf_counter()
     for shape in ("Version", "Name"):
-        with pytest.raises(Violation):
+        with pytest.raises(Violations):
             compiler.decoder(shape)("1" * length + "x")
     assert time.perf_counter() - started < 0.5
+
+
+def told(compiler: InputCompiler, shape: str, value: object) -> str:
+    with pytest.raises(Violations) as caught:
+        compiler.decoder(shape)(value)
+    return str(caught.value.error())
+
+
+def test_all_violations_are_told_up_to_a_limit(compiler: InputCompiler) -> None:
+    text = told(compiler, "Tree", {"forest": [{"tree": {"tag": {}}}] * 3})
+    assert text.startswith("3 validation errors detected: Value at 'forest.1.member.tree.tag.key' failed")
+    assert text.count("; Value at ") == 2
+    text = told(compiler, "Tree", {"forest": [{"tree": {"tag": {}}}] * 2000})
+    assert text.startswith("20 validation errors detected: ")
+    assert text.count("Value at ") == 20
+
+
+def test_a_rule_of_a_list_is_told_once(compiler: InputCompiler) -> None:
+    assert told(compiler, "Map", {"AB": 1, "CD": 2}).startswith("1 validation error detected: ")
+
+
+def test_a_wrong_type_hides_violations(compiler: InputCompiler) -> None:
+    """AWS reads the whole input before it checks constraints."""
+    for forest in ([{"tree": {"tag": {}}}, 7], [7, {"tree": {"tag": {}}}]):
+        assert told(compiler, "Tree", {"forest": forest}).endswith("must be an object")

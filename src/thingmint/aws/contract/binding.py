@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.aws.contract import percent
 from thingmint.aws.contract.decoding import Field, InputCompiler, fields_decoder, load_body
-from thingmint.aws.contract.scalars import Shape, Violation, member_part, missing, scalar_decoder
+from thingmint.aws.contract.scalars import Shape, scalar_decoder
+from thingmint.aws.contract.violations import Violations, member_part, missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ Parse = Callable[[tuple[str, ...], bytes, Mapping[bytes, bytes], bytes], dict[st
 
 
 def bind_input(shape: Shape, labels: Sequence[str], shapes: Mapping[str, Shape], compiler: InputCompiler) -> Parse:
-    """The parser of one operation's requests, which raises Invalid and nothing else.
+    """The parser of one operation's requests, which raises Invalid and nothing else: one for all violated constraints.
 
     The field of an Invalid is the member's name on the wire, or ``body``. Raises ValueError if the model has something
     that is not implemented here: lists or maps outside the body, header prefixes, payloads of other types than
@@ -36,21 +37,26 @@ def bind_input(shape: Shape, labels: Sequence[str], shapes: Mapping[str, Shape],
 
     def parse(labels: tuple[str, ...], query: bytes, headers: Mapping[bytes, bytes], body: bytes) -> dict[str, Any]:
         out: dict[str, Any] = {}
+        found: Violations | None = None
         try:
             for text, (wire, member, _, decode) in zip(labels, in_path, strict=True):
                 try:
                     out[member] = decode(text)
-                except Violation as violation:
-                    violation.path.append(member_part(wire, member))
-                    raise
+                except Violations as violations:
+                    found = violations.within(member_part(wire, member), found)
             if read_query is not None:
-                read_query(query, out)
+                found = read_query(query, out, found)
             if read_headers is not None:
-                read_headers(headers, out)
+                found = read_headers(headers, out, found)
             if body or needs_body:
-                out.update(read_body(body))
-        except Violation as violation:
-            raise violation.error() from None
+                try:
+                    out.update(read_body(body))
+                except Violations as violations:
+                    found = violations.after(found)
+        except Violations as violations:
+            found = violations
+        if found is not None:
+            raise found.error()
         return out
 
     return parse
@@ -80,46 +86,52 @@ def _header_text(raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def _header_reader(fields: Sequence[Field]) -> Callable[[Mapping[bytes, bytes], dict[str, Any]], None] | None:
+_ReadHeaders = Callable[[Mapping[bytes, bytes], dict[str, Any], Violations | None], Violations | None]
+_ReadQuery = Callable[[bytes, dict[str, Any], Violations | None], Violations | None]
+
+
+def _header_reader(fields: Sequence[Field]) -> _ReadHeaders | None:
     if not fields:
         return None
     table = tuple((wire.lower().encode(), *field) for field in fields for wire in field[:1])
 
-    def read(headers: Mapping[bytes, bytes], out: dict[str, Any]) -> None:
+    def read(headers: Mapping[bytes, bytes], out: dict[str, Any], found: Violations | None) -> Violations | None:
         for key, wire, member, required, decode in table:
             raw = headers.get(key)
             if raw is None:
                 if required:
-                    raise missing(member_part(wire, member))
+                    found = missing(member_part(wire, member)).after(found)
                 continue
             try:
                 out[member] = decode(_header_text(raw))
-            except Violation as violation:
-                violation.path.append(member_part(wire, member))
-                raise
+            except Violations as violations:
+                found = violations.within(member_part(wire, member), found)
+        return found
 
     return read
 
 
-def _query_reader(fields: Sequence[Field]) -> Callable[[bytes, dict[str, Any]], None] | None:
+def _query_reader(fields: Sequence[Field]) -> _ReadQuery | None:
     if not fields:
         return None
     names = {wire.encode(): wire for wire, _, _, _ in fields}
-    decoders = {wire: (member, decode) for wire, member, _, decode in fields}
-    required = tuple((wire, member) for wire, member, needed, _ in fields if needed)
+    are_optional = not any(required for _, _, required, _ in fields)
 
-    def read(query: bytes, out: dict[str, Any]) -> None:
-        if query:
-            for wire, text in percent.query_values(query, names).items():
-                member, decode = decoders[wire]
-                try:
-                    out[member] = decode(text)
-                except Violation as violation:
-                    violation.path.append(member_part(wire, member))
-                    raise
-        for wire, member in required:
-            if member not in out:
-                raise missing(member_part(wire, member))
+    def read(query: bytes, out: dict[str, Any], found: Violations | None) -> Violations | None:
+        if not query and are_optional:
+            return found
+        values = percent.query_values(query, names)
+        for wire, member, required, decode in fields:
+            text = values.get(wire)
+            if text is None:
+                if required:
+                    found = missing(member_part(wire, member)).after(found)
+                continue
+            try:
+                out[member] = decode(text)
+            except Violations as violations:
+                found = violations.within(member_part(wire, member), found)
+        return found
 
     return read
 

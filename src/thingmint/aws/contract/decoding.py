@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from thingmint.aws.contract.scalars import (
-    Decoder,
-    Part,
-    Shape,
-    Violation,
-    all_rules,
-    length_bounds,
-    member_part,
-    missing,
-    scalar_decoder,
-)
+from thingmint.aws.contract.scalars import Decoder, Shape, all_rules, length_bounds, scalar_decoder
+from thingmint.aws.contract.violations import Part, Violations, member_part, missing, violation
 from thingmint.domain.strict_json import MAX_VALUES, has_too_many_values
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 
 Field = tuple[str, str, bool, Decoder]
@@ -34,19 +25,19 @@ _SHOWABLE_KEY: Final = re.compile(r"[A-Za-z0-9_.:/@#-]{1,128}")
 
 
 def load_body(body: bytes) -> dict[str, Any]:
-    """``body`` parsed as a JSON object; an empty one if there is no body. Raises Violation."""
+    """``body`` parsed as a JSON object; an empty one if there is no body. Raises Violations."""
     if not body:
         return {}
     if has_too_many_values(body):
-        raise Violation(f"must hold at most {MAX_VALUES} values", BODY)
+        raise violation(f"must hold at most {MAX_VALUES} values", BODY)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise Violation("is not valid JSON", BODY) from None
+        raise violation("is not valid JSON", BODY) from None
     if type(document) is not dict:
-        raise Violation("must be a JSON object", BODY)
+        raise violation("must be a JSON object", BODY)
     if body.count(b"[") + body.count(b"{") > _MAX_DEPTH and _is_deeper(document, _MAX_DEPTH):
-        raise Violation("is nested too deeply", BODY)
+        raise violation("is nested too deeply", BODY)
     return document
 
 
@@ -71,7 +62,7 @@ class InputCompiler:
         self._open: set[str] = set()
 
     def decoder(self, name: str) -> Decoder:
-        """The decoder of the shape ``name``. It raises Violation."""
+        """The decoder of the shape ``name``. It raises Violations."""
         known = self._decoders.get(name)
         if known is not None:
             return known
@@ -113,22 +104,32 @@ def fields_decoder(fields: Iterable[Field]) -> Decoder:
 
     def decode(value: object) -> dict[str, Any]:
         if type(value) is not dict:
-            raise Violation("must be an object")
+            raise violation("must be an object")
         out: dict[str, Any] = {}
+        found: Violations | None = None
         for wire, member, required, decode_member, part in table:
             item = value.get(wire)
             if item is None:
                 if required:
-                    raise missing(part)
+                    found = missing(part).after(found)
                 continue
             try:
                 out[member] = decode_member(item)
-            except Violation as violation:
-                violation.path.append(part)
-                raise
+            except Violations as violations:
+                found = violations.within(part, found)
+        if found is not None:
+            raise found
         return out
 
     return decode
+
+
+def _wrong_length(check: Callable[[int], None], length: int) -> Violations | None:
+    try:
+        check(length)
+    except Violations as violations:
+        return violations
+    return None
 
 
 def _list(shape: Shape, decode_item: Decoder, rules: str | None) -> Decoder:
@@ -136,16 +137,17 @@ def _list(shape: Shape, decode_item: Decoder, rules: str | None) -> Decoder:
 
     def decode(value: object) -> list[Any]:
         if type(value) is not list:
-            raise Violation("must be a list")
-        check_length(len(value))
+            raise violation("must be a list")
         out: list[Any] = []
-        try:
-            for item in value:
-                out.append(decode_item(item))  # noqa: PERF401 - its length is the failing index
-        except Violation as violation:
-            part = Part(f"[{len(out)}]", f".{len(out) + 1}.member")
-            violation.of_container(part, "Member", rules)
-            raise
+        found = _wrong_length(check_length, len(value))
+        for index, item in enumerate(value):
+            try:
+                out.append(decode_item(item))
+            except Violations as violations:
+                part = Part(f"[{index}]", f".{index + 1}.member")
+                found = violations.of_container("Member", rules).within(part, found)
+        if found is not None:
+            raise found
         return out
 
     return decode
@@ -156,23 +158,29 @@ def _map(shape: Shape, decode_key: Decoder, decode_value: Decoder, rules: tuple[
 
     def decode(value: object) -> dict[str, Any]:
         if type(value) is not dict:
-            raise Violation("must be an object")
-        check_length(len(value))
+            raise violation("must be an object")
         out: dict[str, Any] = {}
+        found = _wrong_length(check_length, len(value))
         for key, item in value.items():
+            checked = ""
             try:
                 checked = decode_key(key)
-            except Violation as violation:
-                rule = f"Map keys must satisfy constraint: [{rules[0]}]" if violation.constraint is not None else None
-                raise Violation(f"has a key that {violation.reason}", constraint=rule) from None
+            except Violations as violations:
+                rule = (
+                    None
+                    if violations.found[0].constraint is None
+                    else f"Map keys must satisfy constraint: [{rules[0]}]"
+                )
+                found = violation(f"has a key that {violations.reason}", constraint=rule).after(found)
             try:
                 out[checked] = decode_value(item)
-            except Violation as violation:
+            except Violations as violations:
                 # The key is the caller's text: the error shows it only if its characters are harmless.
                 shown = key if _SHOWABLE_KEY.fullmatch(key) else "*"
                 part = Part(f".{shown}", f".{shown}.member")
-                violation.of_container(part, "Map value", rules[1])
-                raise
+                found = violations.of_container("Map value", rules[1]).within(part, found)
+        if found is not None:
+            raise found
         return out
 
     return decode

@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from math import inf, isfinite
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from thingmint.domain.errors import Invalid
+from thingmint.aws.contract.violations import Violations, broken, violation
 
 Predicate = Callable[[str], object]
 """Truthy for a text that the pattern matches in full."""
@@ -125,68 +125,7 @@ _BITS: Final = {"integer": 31, "long": 63}
 _NUMBERS: Final = frozenset({"integer", "long", "float", "double"})
 _MOST_NAMED = 12  # values of an enum that an error message lists
 _SUPERLINEAR_LENGTH = 256  # characters; the service documents no limit for these
-
-
-class Part(NamedTuple):
-    """A step of the path to a value: as this server writes it, such as ``.Key`` and ``[0]``, and as AWS does."""
-
-    ours: str
-    awss: str
-
-
-def member_part(wire: str, member: str) -> Part:
-    """AWS begins the names of members in lower case, and takes those of its model."""
-    return Part(f".{wire}", f".{member[:1].lower()}{member[1:]}")
-
-
-class Violation(Exception):
-    """A value breaks its shape's rule. ``path`` grows from the inside out.
-
-    ``constraint`` is AWS's sentence for a constraint of the model; None for input that is not of the shape's type.
-    """
-
-    def __init__(self, reason: str, *path: Part, constraint: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path = list(path)
-        self.constraint = constraint
-        self._hidden = 0
-
-    @property
-    def field(self) -> str:
-        return "".join(part.ours for part in reversed(self.path)).removeprefix(".")
-
-    def of_container(self, part: Part, noun: str, rules: str | None) -> None:
-        """The value is in a list or a map. If it is a scalar, AWS names the list or map, and all ``rules``."""
-        if self.constraint is not None and rules is not None:
-            self.constraint, self._hidden = f"{noun} must satisfy constraint: [{rules}]", 1
-        self.path.append(part)
-
-    def error(self) -> Invalid:
-        if self.constraint is None:
-            return Invalid(self.field, self.reason)
-        place = "".join(part.awss for part in reversed(self.path[self._hidden :])).removeprefix(".")
-        return ConstraintViolated(self.field, self.reason, place, self.constraint)
-
-
-class ConstraintViolated(Invalid):
-    """A constraint of the model is violated. The text is AWS's; AWS quotes the value, too."""
-
-    def __init__(self, field: str, reason: str, place: str, constraint: str) -> None:
-        super().__init__(field, reason)
-        self._text = f"1 validation error detected: Value at '{place}' failed to satisfy constraint: {constraint}"
-
-    def __str__(self) -> str:
-        return self._text
-
-
-def missing(*path: Part) -> Violation:
-    return Violation("is required", *path, constraint="Member must not be null")
-
-
-def broken(rule: str) -> Violation:
-    """A violation of a rule that AWS words as this server does, such as ``must have value …``."""
-    return Violation(rule, constraint=f"Member {rule}")
+_MATCHED_LENGTH = 4096  # characters; of a longer text that is too long, only this is told
 
 
 def all_rules(shape: Shape) -> str | None:
@@ -250,19 +189,27 @@ def _string(shape: Shape) -> Decoder:
     low, high = shape.get("min", 0), shape.get("max", inf)
     if pattern is not None and high == inf and is_superlinear(pattern):
         high = _SUPERLINEAR_LENGTH
+    is_linear = pattern is not None and not is_superlinear(pattern)
     check_length = length_bounds({"min": low, "max": high})
     matches = None if pattern is None else compile_pattern(pattern)
 
     def decode(value: object) -> str:
         if type(value) is not str:
-            raise Violation("must be a string")
-        if not low <= len(value) <= high:  # before the pattern, whose cost depends on the length
-            check_length(len(value))
+            raise violation("must be a string")
         if "\0" in value:  # PostgreSQL cannot store it, and no name or document needs it
-            raise Violation("must not contain the NUL character")
-        if matches is not None and not matches(value):
+            raise violation("must not contain the NUL character")
+        if low <= len(value) <= high:
+            if matches is None or matches(value):
+                return value
             raise broken(f"must satisfy regular expression pattern: {pattern}")
-        return value
+        try:
+            check_length(len(value))
+        except Violations as wrong_length:
+            can_match = len(value) < low or (is_linear and len(value) <= _MATCHED_LENGTH)
+            if matches is not None and can_match and not matches(value):
+                raise broken(f"must satisfy regular expression pattern: {pattern}").after(wrong_length) from None
+            raise
+        raise AssertionError("a length out of bounds is refused")
 
     return decode
 
@@ -274,9 +221,9 @@ def _enum(values: list[str]) -> Decoder:
 
     def decode(value: object) -> str:
         if type(value) is not str:
-            raise Violation("must be a string")
+            raise violation("must be a string")
         if value not in allowed:
-            raise Violation(named, constraint=rule)
+            raise violation(named, constraint=rule)
         return value
 
     return decode
@@ -284,14 +231,14 @@ def _enum(values: list[str]) -> Decoder:
 
 def _boolean(value: object) -> bool:
     if type(value) is not bool:
-        raise Violation("must be true or false")
+        raise violation("must be true or false")
     return value
 
 
 def _boolean_text(value: str) -> bool:
     lower = value.lower()
     if lower not in ("true", "false"):
-        raise Violation("must be true or false")
+        raise violation("must be true or false")
     return lower == "true"
 
 
@@ -313,13 +260,13 @@ def _integer(shape: Shape, bits: int, *, text: bool) -> Decoder:
 
     def decode(value: object) -> int:
         if type(value) is not int:  # not isinstance(): bool is a subclass of int
-            raise Violation("must be an integer")
+            raise violation("must be an integer")
         check_range(value)
         return value
 
     def decode_text(value: str) -> int:
         if not _INTEGER.fullmatch(value):
-            raise Violation("must be an integer")
+            raise violation("must be an integer")
         return decode(int(value))
 
     return decode_text if text else decode
@@ -330,10 +277,10 @@ def _number(shape: Shape) -> Decoder:
 
     def decode(value: object) -> float:
         if type(value) not in (int, float):
-            raise Violation("must be a number")
+            raise violation("must be a number")
         number = float(value)  # type: ignore[arg-type]
         if not isfinite(number):
-            raise Violation("must be a finite number")
+            raise violation("must be a finite number")
         check_range(number)
         return number
 
@@ -345,26 +292,26 @@ def _timestamp(value: object) -> datetime:
         return _timestamp_text(value)
     if type(value) is int or type(value) is float:
         return _since_epoch(value)
-    raise Violation("must be a timestamp in epoch seconds or ISO 8601")
+    raise violation("must be a timestamp in epoch seconds or ISO 8601")
 
 
 def _timestamp_text(value: str) -> datetime:
     if len(value) <= 40 and _DECIMAL.fullmatch(value):
         return _since_epoch(float(value))
     if not _ISO_8601.fullmatch(value):
-        raise Violation("must be a timestamp in epoch seconds or ISO 8601")
+        raise violation("must be a timestamp in epoch seconds or ISO 8601")
     try:
         moment = datetime.fromisoformat(value)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Violation("must be a timestamp in epoch seconds or ISO 8601") from None
+        raise violation("must be a timestamp in epoch seconds or ISO 8601") from None
 
 
 def _since_epoch(seconds: float) -> datetime:
     try:
         return _EPOCH + timedelta(seconds=seconds)
     except (ValueError, OverflowError):
-        raise Violation("is out of the range of timestamps") from None
+        raise violation("is out of the range of timestamps") from None
 
 
 def _blob(shape: Shape) -> Decoder:
@@ -372,11 +319,11 @@ def _blob(shape: Shape) -> Decoder:
 
     def decode(value: object) -> bytes:
         if type(value) is not str:
-            raise Violation("must be a base64 string")
+            raise violation("must be a base64 string")
         try:
             data = binascii.a2b_base64(value, strict_mode=True)
         except ValueError:  # binascii.Error, and str that is not ASCII
-            raise Violation("must be a base64 string") from None
+            raise violation("must be a base64 string") from None
         check_length(len(data))
         return data
 
