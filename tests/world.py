@@ -33,6 +33,7 @@ from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query
+from thingmint.services.event_configurations import EventSwitches
 from thingmint.services.exported_messages import Exports
 from thingmint.services.functions import Functions, FunctionTable
 from thingmint.services.keypool import KeyPool
@@ -136,6 +137,14 @@ class RecordingStore(StoreWrapper):
         for follower in self.followers:
             follower(changes)
         return result
+
+
+@dataclass
+class NoInterruptions:
+    """A change feed that missed nothing, unless a test says so."""
+
+    stale: bool = False
+    interruptions: int = 0
 
 
 @dataclass
@@ -295,7 +304,7 @@ async def new_world(
     store = RecordingStore(opened)
     device_ca, claim_ca = (vectors.authority(vectors.ca_key(), profile, clock()) for profile in (DEVICE, CLAIM))
     broker, clients = EmbeddedBroker(), ConnectedClients(clock)
-    exports = Exports(store, {}, lambda: 0)
+    exports, events = Exports(store, {}, lambda: 0), EventSwitches(store, NoInterruptions())
     environment = Environment(
         device_ca=device_ca,
         claim_ca=claim_ca,
@@ -307,6 +316,7 @@ async def new_world(
         messages=GatewayMessages(broker, ConnectionIndex(), clients, clock),
         exports=exports,
         last_messages=LastMessages(store),
+        events=events,
         passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=store.spreads_keys),
         quotas=quotas,
@@ -315,6 +325,7 @@ async def new_world(
     directory = Directory(store, vault, clock, lambda: False)
     store.followers.append(directory.changed)
     store.followers.append(exports.changed)
+    store.followers.append(events.changed)
     environment.keys.start()
     try:
         yield World(path, store, clock, environment, vault, ours, theirs, directory, broker, clients)

@@ -126,7 +126,7 @@ class JitRegistration:
         if known is not None and known.status is Status.ACTIVE:
             return Rejected(_RECONNECT, "it became ACTIVE meanwhile: the device has to reconnect", ca.scope)
         if known is not None:
-            self._publish(request, known, is_new=False)
+            await self._publish(request, known, is_new=False)
             return Rejected(_RECONNECT, f"it waits for activation under the CA certificate {ca.fingerprint}", ca.scope)
         self._throttle.take(f"{ca.scope} {ca.fingerprint}", "authority")
         self._throttle.take(ca.scope.account, "account")
@@ -141,7 +141,7 @@ class JitRegistration:
             client=request.address,
         )
         if registration.status is Status.PENDING_ACTIVATION:
-            self._publish(request, registration, is_new=True)
+            await self._publish(request, registration, is_new=True)
         why = f"it was registered just in time and is {registration.status}: the device has to reconnect"
         return Rejected(_RECONNECT, why, ca.scope)
 
@@ -164,8 +164,10 @@ class JitRegistration:
         )
         return registration
 
-    def _publish(self, request: AuthenticationRequest, registration: Registration, *, is_new: bool) -> None:
-        """Publishes the event of the AWS IoT guide, "Just-in-time registration"."""
+    async def _publish(self, request: AuthenticationRequest, registration: Registration, *, is_new: bool) -> None:
+        """Publishes the event of the AWS IoT guide, "Just-in-time registration", if the account has it enabled."""
+        if "CA_CERTIFICATE" not in await self._environment.events.enabled(registration.scope):
+            return
         registered_at = None if is_new else str(_milliseconds(registration.created_at))
         event = {
             "certificateId": registration.fingerprint,

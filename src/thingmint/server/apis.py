@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
+    from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.exported_messages import Exports
     from thingmint.services.functions import FunctionTable
     from thingmint.services.hostnames import HostNames
@@ -153,6 +154,7 @@ def environment_of(
     functions: FunctionTable,
     messages: Messages,
     exports: Exports,
+    events: EventSwitches,
 ) -> Environment:
     return Environment(
         device_ca=instance.device_authority(DEVICE),
@@ -165,6 +167,7 @@ def environment_of(
         messages=messages,
         exports=exports,
         last_messages=LastMessages(instance.store),
+        events=events,
         passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=instance.store.spreads_keys),
         quotas=settings.quotas_in_force(),

@@ -21,6 +21,7 @@ from thingmint.server.apis import environment_of
 from thingmint.server.explaining import why_command
 from thingmint.server.served_names import account_names
 from thingmint.services.certificates import utc_now
+from thingmint.services.event_configurations import EventSwitches, Unfollowed
 from thingmint.services.exported_messages import Exports
 from thingmint.services.functions import FunctionTable
 from thingmint.services.hostnames import list_account_hostnames
@@ -91,11 +92,12 @@ async def without_server(
     messages = GatewayMessages(EmbeddedBroker(slices=slices), ConnectionIndex(slices), clients, utc_now)
     keys, functions = KeyPool(0), FunctionTable(settings.functions_in_force())
     exports = Exports(instance.store, settings.export_hooks_in_force(), lambda: 0)
+    events = EventSwitches(instance.store, Unfollowed())
     try:
         await check_keys(instance.store, directory)
         await check_master_key(instance.store, instance.vault)
         await begin_counting(instance.store, settings.quotas_in_force())
-        environment = environment_of(instance, settings, {}, keys, functions, messages, exports)
+        environment = environment_of(instance, settings, {}, keys, functions, messages, exports, events)
         names = account_names(settings, await instance.store.read(list_account_hostnames))
         why = why_command(instance, settings, names, environment.passwords, clients)
         yield {**local_commands(AuditedStore(instance.store, utc_now), trail, environment), "why": why}

@@ -69,6 +69,7 @@ from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
+from thingmint.services.event_configurations import EventSwitches
 from thingmint.services.export_sender import EXPORTS_LEASE, ExportSender
 from thingmint.services.exported_messages import Exports
 from thingmint.services.fleet_runs import forget_old_fleet_runs
@@ -241,8 +242,10 @@ async def serve(
     keys, functions = KeyPool(settings.key_pool), FunctionTable(settings.functions_in_force())
     exports = Exports(instance.store, settings.export_hooks_in_force(), lambda: feed.interruptions)
     feed.follow(exports.changed)
+    events = EventSwitches(instance.store, feed)
+    feed.follow(events.changed)
     sender = ExportSender(LeasedStore(instance.store, holder, EXPORTS_LEASE), exports)
-    environment = environment_of(instance, settings, names.addresses, keys, functions, messages, exports)
+    environment = environment_of(instance, settings, names.addresses, keys, functions, messages, exports, events)
     limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
     app = front(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from thingmint.domain.ids import TimeOrderedIds
     from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities
     from thingmint.domain.policies import ContextValue
+    from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.functions import FunctionTable
     from thingmint.services.keypool import KeyPool
     from thingmint.services.last_messages import LastMessages
@@ -54,6 +55,7 @@ class Environment:
     messages: Messages
     exports: MessageExports
     last_messages: LastMessages
+    events: EventSwitches
     passwords: PasswordHasher
     certificate_ids: TimeOrderedIds
     quotas: Quotas

@@ -62,6 +62,8 @@ Kind = Literal[
     "owner",
     "aliases",
     "export",
+    "event configuration",
+    "event",
 ]
 
 

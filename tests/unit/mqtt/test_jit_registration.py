@@ -130,6 +130,15 @@ async def test_a_new_certificate_publishes_an_event(gateway: Gateway) -> None:
     }
 
 
+async def test_the_event_obeys_the_switch_of_its_account(gateway: Gateway) -> None:
+    device = gateway.device()
+    for enabled in (False, True):
+        switches = {"CA_CERTIFICATE": {"Enabled": enabled}}
+        await gateway.world.aws("UpdateEventConfigurations", eventConfigurations=switches)
+        assert (await gateway.refuse(device)).reason is RejectionReason.RECONNECT
+        assert len(gateway.events) == enabled
+
+
 async def test_a_waiting_certificate_publishes_an_event_again(gateway: Gateway) -> None:
     device = gateway.device()
     await gateway.refuse(device)

@@ -10,6 +10,7 @@ from thingmint.aws.operations import (  # noqa: F401 - importing them fills both
     device_decisions,
     device_policies,
     endpoint,
+    event_configurations,
     messages,
     role_aliases,
     tags,

@@ -64,7 +64,13 @@ def test_dynamic_groups_and_unserved_resources_are_results() -> None:
         },
         "DescribeDomainConfiguration": {"domainName": "iot.example.org", "serviceType": "DATA"},
         "GetIndexingConfiguration": {"thingIndexingConfiguration": {"thingIndexingMode": "REGISTRY"}},
-        "DescribeEventConfigurations": {"eventConfigurations": {"THING": {"Enabled": True}, "JOB": {"Enabled": False}}},
+        "DescribeEventConfigurations": {
+            "eventConfigurations": {
+                "THING": {"Enabled": True},
+                "JOB": {"Enabled": False},
+                "CERTIFICATE": {"Enabled": True},  # as here
+            }
+        },
     }
     batches = read(source_of(account))
     assert told(batches) == [
@@ -75,7 +81,7 @@ def test_dynamic_groups_and_unserved_resources_are_results() -> None:
             "refused",
             f"{REGION}: topic rule (12): {', '.join(f'rule-{number}' for number in range(10))}, …",
         ),
-        ("not_served", "refused", f"{REGION}: events: THING"),
+        ("not_served", "noted", f"{REGION}: events: THING"),
         ("not_served", "refused", f"{REGION}: fleet indexing"),
         ("not_served", "refused", f"{REGION}: thing group hot"),
     ]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thingmint.importing.sources.aws.calls import CallError, NotThere
 from thingmint.importing.sources.aws.reading import Made
+from thingmint.services.event_configurations import DEFAULTS
 from thingmint.services.imports import Result
 
 if TYPE_CHECKING:
@@ -121,8 +122,9 @@ def _default_authorizer(region: Region) -> list[Result]:
 
 def _events(region: Region) -> list[Result]:
     found = region.calls.call("DescribeEventConfigurations").get("eventConfigurations") or {}
-    names = sorted(name for name, about in found.items() if about.get("Enabled"))
-    return [_result(region, f"events: {', '.join(names)}", "use the audit log")] if names else []
+    names = sorted(name for name, about in found.items() if about.get("Enabled") and name not in DEFAULTS)
+    reason = "an import does not switch on events: do it with UpdateEventConfigurations"
+    return [Result("not_served", "noted", region.subject(f"events: {', '.join(names)}"), reason)] if names else []
 
 
 def _indexing(region: Region) -> list[Result]:

@@ -1,0 +1,37 @@
+"""The switches of event types (two operations)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.aws.operations.declaring import Members, Result, reads, writes
+from thingmint.services.event_configurations import (
+    DEFAULTS,
+    EVENT_TYPES,
+    find_event_configuration,
+    update_event_configuration,
+)
+
+if TYPE_CHECKING:
+    from thingmint.services.change import Change, Query
+    from thingmint.store.engine import Transaction
+
+
+@reads("DescribeEventConfigurations")
+async def describe(tx: Transaction, query: Query, members: Members) -> Result:
+    del members
+    found = await find_event_configuration(tx, query.scope)
+    enabled = DEFAULTS if found is None else found.enabled
+    return {
+        "eventConfigurations": {each: {"Enabled": each in enabled} for each in EVENT_TYPES},
+        "creationDate": None if found is None else found.created_at,
+        "lastModifiedDate": None if found is None else found.modified_at,
+    }
+
+
+@writes("UpdateEventConfigurations")
+async def update(tx: Transaction, change: Change, members: Members) -> Result:
+    switched = {type: each.get("Enabled", False) for type, each in members.get("eventConfigurations", {}).items()}
+    if switched:
+        await update_event_configuration(tx, change.scope, switched, change.now)
+    return {}
