@@ -70,6 +70,7 @@ class Accepted:
     The decision must be made again when one of its ``dependencies`` changes. ``facts`` are for the log and the audit
     log, if that decision is a refusal. ``owner`` is the Yandex device or registry that the certificate is bound to.
     ``propagated`` are added to each message of the device: what the type of its thing propagates.
+    ``exclusive``: the certificate is attached to ``thing`` exclusively.
     """
 
     scope: Scope
@@ -83,6 +84,7 @@ class Accepted:
     facts: Mapping[str, object] | None = None
     owner: str | None = None
     propagated: UserProperties = ()
+    exclusive: bool = False
 
     def session_name(self, client_id: str) -> str:
         return session_name(client_id, self.owner)
@@ -129,7 +131,9 @@ def parts_of_session_name(name: str) -> tuple[str, str | None]:
 class Rejected:
     """A refused device. It learns at most ``reason``; ``why``, ``explain`` and ``facts`` are for the operator.
 
-    ``scope`` is the device's account and region, if they are known.
+    ``scope`` is the device's account and region, if they are known. ``unauthorized`` if the device was authenticated,
+    and its policies do not allow the connection. ``thing`` is then the thing that has the certificate exclusively.
+    ``action`` and ``resource`` are what was refused, if it was not the connection itself.
     """
 
     reason: RejectionReason
@@ -137,6 +141,10 @@ class Rejected:
     scope: Scope | None = None
     explain: Callable[[], Sequence[str]] = tuple
     facts: Mapping[str, object] | None = None
+    unauthorized: bool = False
+    thing: str | None = None
+    action: str = "Connect"
+    resource: str | None = None
 
 
 Decision = Accepted | AcceptedOwner | Rejected

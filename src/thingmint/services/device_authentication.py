@@ -189,7 +189,8 @@ class DeviceAuthenticator:
             try:
                 policies = await self._policies(device.policy_key)
             except MalformedPolicy as error:
-                return Rejected(RejectionReason.NOT_AUTHORIZED, f"a policy cannot be read: {error}", device.scope)
+                why, thing = f"a policy cannot be read: {error}", _exclusive_thing(device)
+                return Rejected(RejectionReason.NOT_AUTHORIZED, why, device.scope, unauthorized=True, thing=thing)
             if policies is not None:
                 return self._authorize(request, device, policies, expires_at)
 
@@ -224,7 +225,15 @@ class DeviceAuthenticator:
             refusal = permissions.connect(request.client_id, context)
             if refusal is not None:
                 explain = functools.partial(permissions.explain, refusal)
-                return Rejected(RejectionReason.NOT_AUTHORIZED, str(refusal.decision), scope, explain, facts)
+                return Rejected(
+                    RejectionReason.NOT_AUTHORIZED,
+                    str(refusal.decision),
+                    scope,
+                    explain,
+                    facts,
+                    unauthorized=True,
+                    thing=_exclusive_thing(device),
+                )
         thing = device.thing
         return Accepted(
             scope,
@@ -238,7 +247,12 @@ class DeviceAuthenticator:
             facts,
             device.bound_to.owner if device.bound_to is not None else None,
             _propagated(thing, request.client_id) if thing is not None else (),
+            _exclusive_thing(device) is not None,
         )
+
+
+def _exclusive_thing(device: DeviceFacts) -> str | None:
+    return device.thing.name if device.thing is not None and device.thing.exclusive else None
 
 
 def _accept_certificate(device: DeviceFacts, bound: BoundTo) -> AcceptedOwner:

@@ -47,6 +47,7 @@ class AttachedThing:
     type: str | None
     attributes: Mapping[str, str]
     propagating: Sequence[PropagatingAttribute] = ()  # of its type
+    exclusive: bool = False
 
 
 class BoundTo(NamedTuple):
@@ -156,6 +157,7 @@ class _Place(NamedTuple):
     topic_aliases: str | None
     others_register: int  # 1 if another account has a CA in DEFAULT mode with automatic registration
     propagating: str | None
+    exclusive: int | None
 
     @property
     def scope(self) -> Scope:
@@ -228,7 +230,8 @@ def _facts(place: _Place, rows: Sequence[Row], fingerprint: str, client_id: str 
     thing = None
     if place.thing is not None:
         propagating = orjson.loads(place.propagating) if place.propagating is not None else ()
-        thing = AttachedThing(place.thing, place.thing_type, orjson.loads(place.attributes), propagating)
+        attributes, exclusive = orjson.loads(place.attributes), bool(place.exclusive)
+        thing = AttachedThing(place.thing, place.thing_type, attributes, propagating, exclusive)
     own = [row for row in rows if row[0] == "policy" and row[1:3] == scope] if registration is not None else []
     groups = {row[3] for row in own if row[3] is not None}
     policies = {row[4]: PolicyIdentity(row[4], row[5], row[6]) for row in own if row[4] is not None}

@@ -210,7 +210,7 @@ async def test_an_exclusive_certificate_is_its_thing_whatever_the_client_id(regi
     await registry.attach("t", fingerprint, exclusive=True)
     await registry.attach("u", await registry.world.certificate(), exclusive=True)
     device = await registry.facts(fingerprint, client_id)
-    assert device.thing == AttachedThing("t", None, {"colour": "red"})
+    assert device.thing == AttachedThing("t", None, {"colour": "red"}, exclusive=True)
     assert names(device) == ["at-leaf", "at-root", "own"]
     assert depends_on(device, "thing") == {"t", client_id}
 

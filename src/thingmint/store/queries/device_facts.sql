@@ -82,6 +82,10 @@ SELECT
         SELECT e.propagating_attributes
         FROM thing_types AS e
         WHERE e.account = h.account AND e.region = h.region AND e.name = h.type
+    ), (
+        SELECT max(p.exclusive)
+        FROM thing_principals AS p
+        WHERE p.account = d.account AND p.region = d.region AND p.thing = d.thing AND p.certificate = d.certificate
     )
 FROM found AS d
 LEFT JOIN registrations AS r ON r.account = d.account AND r.region = d.region AND r.certificate = d.certificate
@@ -100,20 +104,20 @@ LEFT JOIN things AS h ON h.account = d.account AND h.region = d.region AND h.nam
 UNION ALL
 SELECT
     'setting', s.account, '', s.name, s.value, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM account_settings AS s
 WHERE s.account IN (SELECT account FROM found)
 UNION ALL
 SELECT
     'policy', d.account, d.region, NULL, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM found AS d CROSS JOIN device_policy_attachments AS a CROSS JOIN device_policies AS p
 WHERE a.account = d.account AND a.region = d.region AND a.certificate = d.certificate AND a.thing_group = ''
     AND p.account = a.account AND p.region = a.region AND p.name = a.policy
 UNION ALL
 SELECT
     'policy', l.account, l.region, l.name, p.name, p.generation, p.default_version, NULL, NULL, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM lineage AS l
 LEFT JOIN device_policy_attachments AS a
     ON a.account = l.account AND a.region = l.region AND a.certificate = 0 AND a.thing_group = l.name
