@@ -150,6 +150,10 @@ class Session(AuthenticatedSession):
         self._asked = (packet.keep_alive, expiry)
         self._session_name = name = accepted.session_name(self._client_id)
         will = will_of(packet, expiry) if not is_owner else None  # Yandex publishes no wills
+        refused = services.wills.refusal(accepted, will) if will and isinstance(accepted, Accepted) else None
+        if refused is not None:
+            self._refuse(refused, Reason.NOT_AUTHORIZED)
+            return
         if will is not None and not services.wills.take(scope.account, will):
             why = "the wills of the account's connections take too much memory"
             self._refuse(Rejected(RejectionReason.TOO_MANY, why, scope), Reason.QUOTA_EXCEEDED)
@@ -261,7 +265,14 @@ class Session(AuthenticatedSession):
         if scope is not None and fingerprint is not None:
             caller, resource = device_caller(scope, fingerprint, self._client_id), self._resource(scope)
         self._services.connection_log.refused(
-            self.peer, caller, "Connect", resource, rejected.why, rejected.explain, rejected.facts, self._client_id
+            self.peer,
+            caller,
+            rejected.action,
+            rejected.resource or resource,
+            rejected.why,
+            rejected.explain,
+            rejected.facts,
+            self._client_id,
         )
 
     def _resource(self, scope: Scope) -> str:

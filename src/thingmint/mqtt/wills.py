@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict, deque
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,7 +19,7 @@ from thingmint.domain.messages import Message
 from thingmint.mqtt.broker.limits import AccountBudgets, Bound, WillLimits
 from thingmint.mqtt.broker.messages import size_of
 from thingmint.mqtt.connection_log import device_caller
-from thingmint.services.authentication_decisions import Accepted
+from thingmint.services.authentication_decisions import Accepted, Rejected, RejectionReason
 from thingmint.services.device_permissions import RESERVED_TOPIC, Refusal
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.protocol.reasons import Reason
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
+    from thingmint.services.device_permissions import DevicePermissions
 
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -98,6 +100,27 @@ class Wills:
         """The number and the size of the wills in memory."""
         totals = (self._open.total, self._delayed.total)
         return Bound(sum(each.count for each in totals), sum(each.size for each in totals))
+
+    def refusal(self, accepted: Accepted, will: Will) -> Rejected | None:
+        """Returns why a device cannot connect with such a will, as at AWS: it may not publish to the topic. Else None.
+
+        ``connection_ended`` asks again.
+        """
+        refused = _refusal(accepted.permissions, will.message)
+        if refused is None:
+            return None
+        permissions, thing = accepted.permissions, accepted.thing if accepted.exclusive else None
+        return Rejected(
+            RejectionReason.NOT_AUTHORIZED,
+            f"the will may not be published: {refused.decision}",
+            accepted.scope,
+            partial(permissions.explain, refused),
+            accepted.facts,
+            unauthorized=True,
+            thing=thing,
+            action=refused.action,
+            resource=permissions.resource(refused.action, refused.name),
+        )
 
     def take(self, account: str, will: Will) -> bool:
         """Reserves memory for a new connection's will. False if there is no room.
@@ -196,11 +219,7 @@ class Wills:
         if not isinstance(accepted, Accepted):
             return
         permissions, caller = accepted.permissions, device_caller(scope, accepted.fingerprint, pending.client_id)
-        if message.topic.startswith(_RESERVED):
-            refusal: Refusal | None = Refusal("Publish", message.topic, RESERVED_TOPIC, reserved=True)
-        else:
-            refusal = permissions.publish(message.topic, retain=message.retain)
-        if refusal is not None:
+        if (refusal := _refusal(permissions, message)) is not None:
             self._connection_log.denied(peer, caller, permissions, refusal)
             return
         if accepted.propagated:
@@ -214,3 +233,9 @@ class Wills:
         self._broker.publish(scope, message, done)
         if (reason := await published).failed:
             _log.error("will_refused_by_broker", reason=reason.name, client_id=pending.client_id)
+
+
+def _refusal(permissions: DevicePermissions, message: Message) -> Refusal | None:
+    if message.topic.startswith(_RESERVED):
+        return Refusal("Publish", message.topic, RESERVED_TOPIC, reserved=True)
+    return permissions.publish(message.topic, retain=message.retain)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.e2e.mqtt.conftest import Devices, Gateway
+    from tests.e2e.mqtt.devices import Credential
 
 
 @pytest.fixture
@@ -78,18 +79,37 @@ def test_a_retained_will_needs_retain_publish(mine: Devices, witness: Device) ->
     mine.connected(will=Will(topic, b"kept", retain=True)).drop()
     assert will_on(witness, topic) == b"kept"
     made = mine.credential(ALLOW_ALL, deny("iot:RetainPublish"))
-    mine.connected(made, will=Will(topic, b"not kept", retain=True)).drop()
-    until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is logged")
+    refused(mine, made, Will(topic, b"not kept", retain=True))
+    mine.connected(made, will=Will(topic, b"not kept either")).drop()
+    assert will_on(witness, topic) == b"not kept either"
     with mine.connected() as late:
         late.subscribe(topic)
         assert late.receive().payload == b"kept"
         late.publish(topic, b"", retain=True)
 
 
-def test_a_will_is_authorized_when_it_is_published(mine: Devices, witness: Device) -> None:
+def refused(devices: Devices, made: Credential, will: Will) -> dict[str, Any]:
+    """Connects with a will that may not be published. Returns the line in the log."""
+    for version in (4, 5):
+        with pytest.raises(Closed) as closed:
+            devices.connected(made, version=version, will=will)
+        assert closed.value.reason is (Reason.NOT_AUTHORIZED if version == 5 else None)
+    line: dict[str, Any] = until(lambda: devices.log(made, "refused"), seconds=5, what="the refusal is logged")[0]
+    return line
+
+
+def test_a_will_that_may_not_be_published_refuses_connect(mine: Devices) -> None:
     topic = new_name("wills/a")
     made = mine.credential(ALLOW_ALL, deny("iot:Publish", mine.arn(f"topic/{topic}")))
-    mine.connected(made, will=Will(topic, b"no")).drop()
+    line = refused(mine, made, Will(topic, b"no"))
+    assert (line["action"], line["resource"]) == ("iot:Publish", mine.arn(f"topic/{topic}"))
+    mine.connected(made, will=Will(f"{topic}/other", b"yes")).disconnect()
+
+
+def test_a_will_is_authorized_again_when_it_is_published(mine: Devices, witness: Device) -> None:
+    topic, made = new_name("wills/a"), mine.credential()
+    mine.connected(made, will=Will(topic, b"no", delay=1), session_expiry=60).drop()
+    mine.attach(made, deny("iot:Publish", mine.arn(f"topic/{topic}")))
     (line,) = until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is logged")
     assert (line["action"], line["resource"]) == ("iot:Publish", mine.arn(f"topic/{topic}"))
     assert witness.nothing_comes()
@@ -98,11 +118,8 @@ def test_a_will_is_authorized_when_it_is_published(mine: Devices, witness: Devic
 @pytest.mark.parametrize("topic", ["$aws/events/presence/connected/x", "$aws/certificates/create/json/accepted", "$x"])
 def test_a_will_cannot_use_reserved_topics(mine: Devices, topic: str) -> None:
     with mine.connected() as listener:
-        listener.subscribe("$aws/#", "$aws/events/#", "$aws/+/create/json/accepted")
-        made = mine.credential()
-        with contextlib.suppress(Closed):
-            mine.connected(made, will=Will(topic, b"forged")).drop()
-        until(lambda: mine.log(made, "refused"), seconds=5, what="the refusal is logged")
+        listener.subscribe("$aws/events/presence/connected/x", "$aws/+/create/json/accepted")
+        refused(mine, mine.credential(), Will(topic, b"forged"))
         assert listener.nothing_comes()
 
 

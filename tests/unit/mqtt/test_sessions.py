@@ -148,7 +148,13 @@ class World:
         quiet = SimpleNamespace(
             connected=_nothing, disconnected=_nothing, refused=_nothing, ended_early=_nothing, warn=_nothing
         )
-        wills = SimpleNamespace(reconnected=_nothing, connection_ended=_nothing, take=lambda *_: True, forget=_nothing)
+        wills = SimpleNamespace(
+            reconnected=_nothing,
+            connection_ended=_nothing,
+            refusal=_nothing,
+            take=lambda *_: True,
+            forget=_nothing,
+        )
         services: dict[str, Any] = {
             "authenticator": self.authenticator,
             "broker": self.broker,
