@@ -73,7 +73,7 @@ check: install ## Lint, spelling, words, types, imports between packages, licenc
 audit: install ## Look up known vulnerabilities of the locked packages, if the package index has them
 	@$(BIN)/python scripts/audit.py
 
-services: ## Install the brokers, TLS libraries and faketime that some tests use (Debian, as root)
+services: ## Install the brokers, TLS libraries, Chromium and faketime that some tests use (Debian, as root)
 	@scripts/services.sh
 
 format: install ## Format the code, and correct what ruff can correct

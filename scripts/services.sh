@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Installs Debian packages that some tests need: the MQTT brokers of tests/e2e/upstream, the TLS libraries of
-# tests/e2e/corpus and tests/e2e/mqtt, and faketime for `make test-later`. It starts no broker: while apt runs, a
-# policy-rc.d keeps the packages' own scripts from starting one.
+# tests/e2e/corpus and tests/e2e/mqtt, faketime for `make test-later`, and Chromium for tests/e2e/console, for which it
+# also fetches axe-core with npm. It starts no broker: while apt runs, a policy-rc.d keeps the packages' own scripts from
+# starting one.
 # With --missing it installs nothing, and prints a line for each program that is not there.
 set -euo pipefail
 
-packages=(mosquitto mosquitto-clients rabbitmq-server gnutls-bin libmbedtls-dev gcc libc6-dev faketime)
+packages=(mosquitto mosquitto-clients rabbitmq-server gnutls-bin libmbedtls-dev gcc libc6-dev faketime chromium
+    fonts-dejavu-core)
+axe=axe-core@4.14.1
 policy=/usr/sbin/policy-rc.d
 aside=$policy.before-thingmint
 
@@ -21,6 +24,8 @@ if [ "${1:-}" = --missing ]; then
     report_missing gcc "the tests with Mbed TLS in tests/e2e/corpus and tests/e2e/mqtt/test_boards.py"
     report_missing /usr/include/mbedtls/ssl.h "the same tests with Mbed TLS"
     report_missing faketime "make test-later"
+    report_missing chromium "the tests with Chromium in tests/e2e/console"
+    report_missing build/axe-core/axe.min.js "the checks of accessibility in tests/e2e/console"
     exit 0
 fi
 
@@ -49,6 +54,18 @@ command -v apt-get >/dev/null && command -v dpkg-query >/dev/null || {
     exit 1
 }
 
+fetch_axe() { # axe-core checks the accessibility of pages. It is used by tests only, and not committed.
+    if [ -e build/axe-core/axe.min.js ]; then return; fi
+    command -v npm >/dev/null || { echo "npm is missing: axe-core is not fetched"; return; }
+    mkdir -p build/axe-core
+    local archive
+    archive=build/axe-core/$(npm pack --silent --pack-destination=build/axe-core "$axe")
+    tar --extract --gzip --file="$archive" --directory=build/axe-core --strip-components=1 \
+        package/axe.min.js package/LICENSE
+    rm "$archive"
+}
+
+fetch_axe
 missing=()
 for package in "${packages[@]}"; do
     is_installed "$package" || missing+=("$package")

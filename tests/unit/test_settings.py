@@ -105,6 +105,7 @@ class TestPrecedence:
             "audit_retention": None,
             "audit_activity_retention": timedelta(days=90),
             "audit_activity_bytes": 1024 * MIB,
+            "console": None,
             "yandex_fingerprint": "sha256",
             "yandex_operations_pending": timedelta(0),
             "yandex_metadata_port": None,

@@ -15,6 +15,7 @@ from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.server.reloading import settings_changes
 from thingmint.services.quotas import Quotas
 from thingmint.settings import LISTENERS, BrokerSettings, ConfigError, Settings, load
+from thingmint.settings.console import ConsoleSettings, OidcSettings
 from thingmint.settings.functions import FunctionSettings
 from thingmint.settings.reference import FORMER_NAMES, GROUPS, RELOADED, default_of, example_of, help_of
 from thingmint.settings.tables import (
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
 SECTIONS = sections(page("settings"))
 TABLES: list[type[BaseModel]] = [
     BrokerSettings,
+    ConsoleSettings,
     Endpoint,
     ExportHookSettings,
     FunctionSettings,
     ListenerLimits,
+    OidcSettings,
     QuotaSettings,
     RateSettings,
     ServerCertificateSettings,
@@ -92,6 +95,8 @@ def test_sighup_puts_in_force_what_the_page_marks() -> None:
         ("Broker", 1, BrokerSettings),
         ("Quotas", 0, QuotaSettings),
         ("Connections", 0, ListenerLimits),
+        ("Console", 1, ConsoleSettings),
+        ("Console", 2, OidcSettings),
     ],
 )
 def test_the_table_of_a_setting_that_is_a_table(section: str, at: int, model: type[BaseModel]) -> None:

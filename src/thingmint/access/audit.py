@@ -59,6 +59,7 @@ _SOURCES = {
     "yandex": "iot-devices.api.cloud.yandex.net",
     "mqtt": "iot.amazonaws.com",
     "native": "thingmint",
+    "console": "thingmint",
     LOCAL_ADMIN: "thingmint",
 }
 

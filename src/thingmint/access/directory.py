@@ -48,6 +48,10 @@ _ACTIVE = (
 _SERVICE_ACCOUNT = (
     "SELECT id, account, kind, name FROM principals WHERE id = $1 AND kind = 'service-account' AND status = 'active'"
 )
+_PRINCIPAL = (
+    "SELECT id, account, kind, name FROM principals "
+    "WHERE id = $1 AND status = 'active' AND kind IN ('user', 'role', 'service-account')"
+)
 _NOTE_USE = "UPDATE credentials SET last_used_at = $2 WHERE id = $1"
 _IS_REVOKED = "SELECT 1 FROM revoked_tokens WHERE id = $1"
 _REVOKE = "INSERT INTO revoked_tokens (id, expires_at) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING"
@@ -166,6 +170,21 @@ class Directory:
         self._check_expiry(known, _UNKNOWN_TOKEN)
         self.used(id)
         return known.caller
+
+    async def owner_of_token(self, id: str) -> Caller:
+        """The owner of an API token, by the token's id, if the token is still valid. Raises Unauthenticated."""
+        known = await self._find(id, ("api-token",), _UNKNOWN_TOKEN)
+        self._check_expiry(known, _UNKNOWN_TOKEN)
+        self.used(id)
+        return known.caller
+
+    async def active_principal(self, id: str, credential: str, session: str = "") -> Caller | None:
+        """The principal with that id; None if there is none, or it is disabled.
+
+        ``credential`` is the id of what it signed in with, ``session`` the name of a role's session.
+        """
+        found = await self._store.read(lambda tx: _active_principal(tx, id, credential, session))
+        return await found.caller() if found is not None else None
 
     async def find_authorized_key(self, id: str) -> tuple[str, str]:
         """A service account's id and the key's public half, in PEM. Raises Unauthenticated."""
@@ -297,6 +316,11 @@ async def _developer(tx: Transaction) -> _Principal:
 async def _service_account(tx: Transaction, id: str) -> _Principal | None:
     row = await tx.fetch_one(_SERVICE_ACCOUNT, id)
     return await _principal(tx, row, "") if row is not None else None
+
+
+async def _active_principal(tx: Transaction, id: str, credential: str, session: str) -> _Principal | None:
+    row = await tx.fetch_one(_PRINCIPAL, id)
+    return await _principal(tx, row, credential, session=session) if row is not None else None
 
 
 async def _role(tx: Transaction, account: str, name: str) -> tuple[_Principal, str, int] | None:

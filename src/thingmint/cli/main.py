@@ -19,6 +19,8 @@ from thingmint.admin import AdminError
 from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
 from thingmint.cli.bundle import bundle, join
+from thingmint.cli.console import EXAMPLES as CONSOLE_EXAMPLES
+from thingmint.cli.console import open_console
 from thingmint.cli.directory import DataDirOption, passphrase_for
 from thingmint.cli.fleet import app as fleet_app
 from thingmint.cli.importing import app as import_app
@@ -99,6 +101,7 @@ app.add_typer(fleet_app, name="fleet")
 app.add_typer(store_app, name="store")
 app.command(epilog=_examples("thingmint bundle keys.bundle --data-dir data"))(bundle)
 app.command(epilog=_examples(*WHY_EXAMPLES))(why)
+app.command("console", epilog=_examples(*CONSOLE_EXAMPLES))(open_console)
 app.command(epilog=_examples("thingmint join keys.bundle --data-dir /var/lib/thingmint"))(join)
 
 
@@ -309,7 +312,8 @@ def _serve(directory: DataDirectory, settings: Settings, reread: Callable[[], Se
         keys, database, reserve = settings.master_keys(), settings.database(), settings.disk_reserve_bytes
         instance = await Instance.open(directory, passphrase, keys, database, reserve)
         try:
-            await serve_instance(instance, settings, on_ready, reread)
+            is_watched = settings.log_format == "console" and sys.stdout.isatty()
+            await serve_instance(instance, settings, on_ready, reread, sign_in_link=is_watched)
         finally:
             await instance.store.close()
 
@@ -356,6 +360,9 @@ def _print_welcome(directory: DataDirectory, ready: Ready, *, dev: bool) -> None
     http = f"http://127.0.0.1:{ready.ports['http']}"
     authorization = "" if dev else f' -H "authorization: Bearer $(cat {directory.token})"'
     certificates = "".join(f"\n{line}," for line in ready.certificates)
+    console = f"  the console, in a browser {ready.console}\n" if ready.console is not None else ""
+    if console and not dev:
+        console += f"{'':28}to sign in later: thingmint console --data-dir {directory.root}\n"
     if certificates:
         certificates += f"\nnot {directory.ca}. AWS_CA_BUNDLE and the like in clients/ stay as you set them.\n"
     _out.print(f"""
@@ -369,6 +376,6 @@ and on 127.0.0.1:{ready.ports["http"]} with plain HTTP, always for this machine 
                             the service account's key is {directory.yandex_service_account}
   curl                      curl -X POST{authorization} {http}/keys-and-certificate
   the native API's schema   {api}/openapi.json   (trust {directory.ca})
-{certificates}
+{console}{certificates}
 Ctrl-C stops it; the data stays in {directory.root}.
 """)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("thingmint.http")
 
 _NATIVE_ISSUE_PATH = b"/keys-and-certificate"
+CONSOLE_PATH = b"/console"
 _MAX_AGENT = 256  # bytes of a user agent's name that are kept
 
 
@@ -149,7 +150,8 @@ class Front(HttpApp):
     """The application of the listeners for HTTPS and plain HTTP.
 
     ``aws`` are the APIs of AWS's services; the first one gets the requests that are signed for an unknown service.
-    ``is_yandex_route`` is True for a raw path of a Yandex operation. ``probes`` are by raw path.
+    ``is_yandex_route`` is True for a raw path of a Yandex operation. ``probes`` are by raw path. ``console`` is None if
+    the settings turn it off.
     """
 
     def __init__(
@@ -160,6 +162,7 @@ class Front(HttpApp):
         probes: Mapping[bytes, HttpApi],
         yandex: HttpApi,
         is_yandex_route: Callable[[bytes], bool],
+        console: HttpApi | None = None,
         request_log: RequestLog,
         failures: FailureThrottle,
         memory: RequestMemory,
@@ -172,6 +175,7 @@ class Front(HttpApp):
         self._probes = probes
         self._yandex = yandex
         self._is_yandex_route = is_yandex_route
+        self._console = console
 
     def _choose(self, incoming: Incoming) -> HttpApi:
         path = incoming.raw_path
@@ -180,6 +184,8 @@ class Front(HttpApp):
         authorization = incoming.header(b"authorization") or b""
         if authorization.startswith(b"AWS4") or b"X-Amz-Signature=" in incoming.query:
             return self._signed_for.get(claimed_service(authorization, incoming.query) or "", self._aws[0])
+        if self._console is not None and _is_for_console(incoming, path, authorization):
+            return self._console
         if self._is_yandex_route(path):
             return self._yandex
         if authorization:
@@ -189,6 +195,15 @@ class Front(HttpApp):
                 if api.is_route(incoming.method, path):
                     return api
         return self._native
+
+
+def _is_for_console(incoming: Incoming, path: bytes, authorization: bytes) -> bool:
+    """True for the console's paths, and for a browser that opens the server's address."""
+    if path.startswith(CONSOLE_PATH):
+        return path[len(CONSOLE_PATH) : len(CONSOLE_PATH) + 1] in (b"", b"/")
+    if path != b"/" or incoming.method not in ("GET", "HEAD") or authorization or incoming.query:
+        return False
+    return b"text/html" in (incoming.header(b"accept") or b"")
 
 
 def _arrived(incoming: Incoming, now: datetime) -> RequestContext:

@@ -74,6 +74,7 @@ class Incoming:
         "port",
         "query",
         "raw_path",
+        "secure",
     )
 
     def __init__(self, scope: Message, receive: Receive, memory: RequestMemory) -> None:
@@ -84,6 +85,7 @@ class Incoming:
         self.headers: Iterable[Header] = scope["headers"]
         self.client: str | None = scope["client"] and scope["client"][0]
         self.port: int = (scope.get("server") or ("", 0))[1]
+        self.secure: bool = scope.get("scheme") == "https"
         state = scope.get("state", {})
         self._expect_body: Callable[[], None] | None = state.get(EXPECT_BODY)
         self.device: AuthenticationRequest | None = state.get(DEVICE)

@@ -57,15 +57,16 @@ if TYPE_CHECKING:
 
     from thingmint.access.request_log import RefusalLog, RequestLog
     from thingmint.access.throttle import FailureThrottle, Throttle
+    from thingmint.console.app import ConsoleApi
     from thingmint.domain.arns import Scope
     from thingmint.http.connection_limits import AddressLimits
     from thingmint.instance.create import Instance
-    from thingmint.metrics import Metrics
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.takeovers import Takeovers
+    from thingmint.server.reports import Reports
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.exported_messages import Exports
@@ -115,9 +116,9 @@ def front(
     keys: KeyPool,
     environment: Environment,
     yandex: YandexRest,
-    metrics: Metrics,
-    request_log: RequestLog,
+    reports: Reports,
     broker: Broker,
+    console: ConsoleApi | None,
 ) -> Front:
     sigv4 = SigV4(access.directory, utc_now)
     aws = (
@@ -137,9 +138,10 @@ def front(
             AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
         ),
         yandex=yandex,
-        probes=probes(instance.store, metrics, None if settings.broker is None else lambda: broker.trouble),
+        probes=probes(instance.store, reports.metrics, None if settings.broker is None else lambda: broker.trouble),
         is_yandex_route=yandex.is_route,
-        request_log=request_log,
+        console=console,
+        request_log=reports.requests,
         failures=access.failures,
         memory=access.memory,
         clock=utc_now,

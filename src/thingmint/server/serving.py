@@ -13,6 +13,7 @@ import orjson
 import structlog
 
 from thingmint.access.administration.credentials import delete_old_sessions
+from thingmint.access.console_sessions import delete_old_console_sessions
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
@@ -35,6 +36,7 @@ from thingmint.server.apis import (
     metadata_listeners,
     yandex_api,
 )
+from thingmint.server.console import console_address, console_of, link_command
 from thingmint.server.device_credentials import credentials_listener, device_credentials
 from thingmint.server.explaining import default_account, why_command
 from thingmint.server.gauges import (
@@ -113,13 +115,14 @@ _log = structlog.get_logger("thingmint.server")
 class Ready:
     """The addresses where a started server listens. ``ports`` are by listener, as in listeners.json.
 
-    ``certificates`` describe those that settings name.
+    ``certificates`` describe those that settings name. ``console`` is the console's address, if it is served.
     """
 
     hostname: str
     host: str
     ports: Mapping[str, int]
     certificates: Sequence[str] = ()
+    console: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +194,13 @@ async def serve(
     settings: Settings,
     on_ready: Callable[[Ready], None],
     reread: Callable[[], Settings] | None = None,
+    *,
+    sign_in_link: bool = False,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then finishes the requests in flight. Raises ConfigError before it listens.
 
-    At SIGHUP, applies the settings that ``reread`` returns, except those that need a restart.
+    At SIGHUP, applies the settings that ``reread`` returns, except those that need a restart. With ``sign_in_link``,
+    the console's address signs an administrator in.
 
     The caller closes the instance's store.
     """
@@ -248,9 +254,9 @@ async def serve(
     environment = environment_of(instance, settings, names.addresses, keys, functions, messages, exports, events)
     limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
-    app = front(
-        instance, access, settings, keys, environment, YandexRest(yandex), reports.metrics, reports.requests, broker
-    )
+    console = console_of(instance, access, settings, environment, names, tls, broker)
+    console_api = console.api if console is not None else None
+    app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports, broker, console_api)
     refusals = reports.connections.refusals
     devices = device_credentials(instance, access, account_of_others, feed, names.host_names)
     grpc = grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls)
@@ -291,6 +297,7 @@ async def serve(
         forget_old_imports,
         forget_old_fleet_runs,
         delete_old_sessions,
+        delete_old_console_sessions,
     ]
     jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())
@@ -308,12 +315,14 @@ async def serve(
     watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
+    link = link_command(console, names, ports)
+    address = await console_address(console, link, ports, has_link=sign_in_link and not settings.dev)
     changes = settings_changes(functions, exports, certificates, limits, gateway, access, reports.sealer)
     server = _Server(
         instance=instance,
         settings=settings,
         names=names,
-        ready=Ready(names.hostnames[0], settings.host, ports, certificates.describe()),
+        ready=Ready(names.hostnames[0], settings.host, ports, certificates.describe(), address),
         listeners=listeners,
         gateway=gateway,
         mqtt_listeners=mqtt_listeners,
@@ -321,6 +330,7 @@ async def serve(
             instance.directory.admin_socket,
             {
                 **server_commands(access, reports.trail, environment, names, ports),
+                "console.link": link,
                 "why": why_command(instance, settings, names.host_names, environment.passwords, clients),
             },
         ),

@@ -57,6 +57,7 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
         "authenticated_request_bytes",
     ),
     "Access and audit log": ("dev", "audit_retention", "audit_activity_retention", "audit_activity_bytes"),
+    "Console": ("console",),
     "Yandex API": (
         "yandex_fingerprint",
         "yandex_operations_pending",

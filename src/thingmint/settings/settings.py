@@ -17,6 +17,7 @@ from thingmint.http.memory import MIB
 from thingmint.logs import LogFormat
 from thingmint.mqtt.rates import NO_RATES, Rates
 from thingmint.services.quotas import NO_QUOTAS, Quotas
+from thingmint.settings.console import ConsoleSettings
 from thingmint.settings.functions import HookSettings
 from thingmint.settings.tables import (
     BrokerSettings,
@@ -259,6 +260,9 @@ class Settings(BaseSettings):
     )
     audit_activity_bytes: int = Field(
         1024 * MIB, ge=16 * MIB, description="Space in the database for audit records of reads and refusals."
+    )
+    console: ConsoleSettings | None = Field(
+        None, description="The web console and its sign-in.", examples=['{idle = "30m"}']
     )
     yandex_fingerprint: Literal["sha256", "sha1"] = Field(
         "sha256",

@@ -73,6 +73,7 @@ class ListenerTLS:
         # HTTPS's contexts, by host name.
         self._by_name: dict[str, ssl.SSLContext] = {}
         self._default = server_context(profile)
+        self._api_names: frozenset[str] = frozenset()
         self._uncovered: dict[str, list[str]] = {}
 
     def renew(self, hostnames: Sequence[str], profile: Profile | None = None) -> None:
@@ -134,6 +135,10 @@ class ListenerTLS:
         """True if clients that ask for the host name have to trust the instance's own root."""
         return self._shown[listener].of(hostname.lower()) is self._own
 
+    def api_names(self) -> frozenset[str]:
+        """The host names and wildcards, in lower case, that HTTPS's certificates are for."""
+        return self._api_names
+
     def _show(
         self, own: tuple[ServerCertificate, ...], hostnames: Sequence[str], placed: Sequence[PlacedCertificate]
     ) -> None:
@@ -146,6 +151,8 @@ class ListenerTLS:
                 made[id(certificates)] = server_context(self._profile, loaded, self._scratch)
         self._default = made[id(api.default)]
         self._by_name = {name: made[id(certificates)] for name, certificates in api.by_name.items()}
+        kept = [*api.default, *(each for certificates in api.by_name.values() for each in certificates)]
+        self._api_names = frozenset(name.lower() for each in kept for name in each.names)
         self._own, self._hostnames, self._placed, self._shown = own, hostnames, placed, shown
         self._warn_of_names()
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from thingmint.http.messages import App, Message
 
 SIGNED = [(b"authorization", b"AWS4-HMAC-SHA256 Credential=x")]
+PAGE = [(b"accept", b"text/html,*/*;q=0.8")]
 BEARER = [(b"authorization", b"Bearer tma_a_b")]
 
 
@@ -92,6 +93,7 @@ def front(aws: HttpApi | None = None, metrics: Metrics | None = None) -> Front:
         probes={b"/healthz": Answering("probe")},
         yandex=Answering("yandex"),
         is_yandex_route=lambda path: path.startswith(b"/iot-devices/"),
+        console=Answering("console"),
         request_log=RequestLog(metrics or Metrics(), trail),
         failures=FailureThrottle(None),
         memory=RequestMemory.of(),
@@ -130,6 +132,17 @@ def front(aws: HttpApi | None = None, metrics: Metrics | None = None) -> Front:
         ("GET", b"/healthz", b"", SIGNED, b"probe"),
         ("GET", b"/healthz/", b"", [], b"native"),
         ("GET", b"/%68ealthz", b"", [], b"native"),
+        ("GET", b"/console", b"", [], b"console"),
+        ("POST", b"/console/sign-in", b"", BEARER, b"console"),
+        ("GET", b"/consoles", b"", [], b"native"),
+        ("GET", b"/console/x", b"", SIGNED, b"aws"),
+        ("GET", b"/", b"", PAGE, b"console"),
+        ("HEAD", b"/", b"", PAGE, b"console"),
+        ("GET", b"/", b"Action=GetCallerIdentity", PAGE, b"native"),
+        ("POST", b"/", b"", PAGE, b"native"),
+        ("GET", b"/", b"", [*PAGE, *BEARER], b"native"),
+        ("GET", b"/", b"", [*PAGE, *SIGNED], b"aws"),
+        ("GET", b"/", b"", [(b"accept", b"*/*")], b"native"),
     ],
 )
 async def test_each_request_goes_to_one_api(

@@ -52,6 +52,7 @@ _FEW = {
     "pending_transfers": "one row",
     "policy_attachments": "20 of a principal",
     "provisioning_template_versions": "5 of a template",
+    "sign_in_links": "one row",
     "tags": "50 of a resource",
     "thing_attributes": "50 of a thing",
     "thing_group_members": "10 groups of a thing",

@@ -1,0 +1,85 @@
+"""Errors as pages: each says what happened, why, and what to do."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+from thingmint.console.answers import page_answer
+from thingmint.console.rendering import render
+from thingmint.domain import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from thingmint.http.messages import Answer
+
+_AGAIN = "Go back, correct it and try again."
+
+
+class _Problem(NamedTuple):
+    status: int
+    code: str
+    title: str
+    advice: str
+
+
+def answer_of(error: errors.DomainError, *, is_signed_in: bool) -> Answer:
+    """The page for an error of a call."""
+    problem = _problem_of(error)
+    answer = _page(problem, [_sentence(str(getattr(error, "reason", error) or error))], is_signed_in=is_signed_in)
+    if isinstance(error, errors.Throttled):
+        answer = page_with(answer, b"retry-after", b"%d" % math.ceil(error.retry_after))
+    return answer
+
+
+def not_found() -> Answer:
+    return _page(_Problem(404, "NotFound", "There is no such page", "Start from the overview."), [])
+
+
+def wrong_method(allowed: Collection[str]) -> Answer:
+    problem = _Problem(405, "MethodNotAllowed", "This page does not take that method", "Start from the overview.")
+    return page_with(_page(problem, []), b"allow", ", ".join(sorted(allowed)).encode())
+
+
+def failed(request: str) -> Answer:
+    """The page for a defect of the server. The log has the details under the request's id."""
+    problem = _Problem(500, "Internal", "The server failed to make this page", "Try again.")
+    return _page(problem, [f"The server's log has the details under the request {request}."])
+
+
+def page_with(answer: Answer, name: bytes, value: bytes) -> Answer:
+    return type(answer)(answer.status, [*answer.headers, (name, value)], answer.body, answer.code)
+
+
+def _problem_of(error: errors.DomainError) -> _Problem:
+    match error:
+        case errors.Invalid():
+            return _Problem(400, "Invalid", "The request cannot be used", _AGAIN)
+        case errors.Unauthenticated():
+            return _Problem(401, "Unauthenticated", "Sign in first", "Sign in, and open the page again.")
+        case errors.Denied():
+            return _Problem(
+                403, "Denied", "Your policies do not allow this", "Ask an administrator for a policy that allows it."
+            )
+        case errors.NotFound():
+            return _Problem(404, "NotFound", "This does not exist here", "Look for it in the lists.")
+        case errors.Throttled():
+            return _Problem(429, "Throttled", "Too many requests", "Wait for a moment, and try again.")
+        case errors.Unsupported():
+            return _Problem(501, "Unsupported", "This server is not set up for that", "See the documentation.")
+        case errors.Unavailable():
+            return _Problem(
+                503, "Unavailable", "The database cannot be used now", "Try again. Connected devices stay connected."
+            )
+        case _:
+            return _Problem(409, "Conflict", "This cannot be done now", "Change what prevents it, and try again.")
+
+
+def _page(problem: _Problem, sentences: list[str], *, is_signed_in: bool = False) -> Answer:
+    body = render("plain.html", title=problem.title, sentences=[*sentences, problem.advice], is_signed_in=is_signed_in)
+    return page_answer(body, problem.status, code=problem.code)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

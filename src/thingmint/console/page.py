@@ -1,0 +1,214 @@
+"""The declaration of a page, and what a page's function gets.
+
+A page is a function in a module of ``pages`` with a template. ``page`` declares it under its path; ``action`` declares
+what a form of it does. Both ask ``call.may`` before they read or change anything, as every operation of the APIs does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote, urlencode
+
+from thingmint.access.operations import write_with_new_ids
+from thingmint.console.answers import ROOT, page_answer, redirect
+from thingmint.console.rendering import render
+from thingmint.domain.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from thingmint.access.audit_records import AuditRecords
+    from thingmint.access.console_sessions import ConsoleSessions
+    from thingmint.access.context import Caller, Outcome, RequestContext
+    from thingmint.access.local_admin import Administration
+    from thingmint.console.cookies import Cookies
+    from thingmint.console.fields import Fields
+    from thingmint.domain.arns import Scope
+    from thingmint.http.messages import Answer, Header
+    from thingmint.services.change import Change, Environment
+    from thingmint.store.engine import Store, Transaction
+
+    Handler = Callable[[Any], Awaitable[Answer]]
+    """The argument is a Call; for a page that is open, an OpenCall (sign_in)."""
+
+T = TypeVar("T")
+
+NAVIGATION: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
+    (
+        "Fleet",
+        (
+            ("Overview", "/"),
+            ("Certificates", "/certificates"),
+            ("Things and devices", "/things"),
+            ("Sessions", "/sessions"),
+            ("Why refused", "/refusals"),
+        ),
+    ),
+    (
+        "Identity",
+        (
+            ("CAs and expiry", "/cas"),
+            ("Provisioning", "/provisioning"),
+            ("Access and audit", "/access"),
+        ),
+    ),
+    (
+        "Build",
+        (
+            ("Connect a device", "/connect"),
+            ("Playground", "/playground"),
+        ),
+    ),
+)
+"""The side menu. An entry is shown when a page is declared at its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """``operation`` is the name in log, metrics and audit record: that of the API's call that does the same.
+
+    ``entry`` is the path of the menu's entry that the page belongs to.
+    """
+
+    path: str
+    operation: str
+    method: str
+    handler: Handler
+    entry: str
+    is_open: bool = False  # for browsers that are not signed in
+
+
+PAGES: list[Page] = []
+
+
+def page(path: str, operation: str, *, entry: str | None = None, is_open: bool = False) -> Callable[[Handler], Handler]:
+    """Declares a page. ``path`` is below /console and may have parameters, as in ``/certificates/{id}``."""
+    return _declared(path, operation, "GET", entry, is_open=is_open)
+
+
+def action(path: str, operation: str, *, is_open: bool = False) -> Callable[[Handler], Handler]:
+    """Declares what the server does with a form that is sent to ``path``. The form's token is checked before."""
+    return _declared(path, operation, "POST", None, is_open=is_open)
+
+
+def _declared(
+    path: str, operation: str, method: str, entry: str | None, *, is_open: bool
+) -> Callable[[Handler], Handler]:
+    def declare(handler: Handler) -> Handler:
+        PAGES.append(Page(path, operation, method, handler, entry or _first_part(path), is_open))
+        return handler
+
+    return declare
+
+
+def _first_part(path: str) -> str:
+    return f"/{path.split('/')[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is wrong with this server, in sentences for its operator."""
+
+    troubles: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of the server that pages use beside the services."""
+
+    environment: Environment
+    administration: Administration
+    audit: AuditRecords
+    sessions: ConsoleSessions
+    health: Callable[[], Health]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What the frame of every page shows. ``said`` is what the last form did; ``form_token`` belongs in each form."""
+
+    path: str
+    entry: str
+    form_token: str
+    account: str = ""
+    who: str = ""
+    region: str = ""
+    regions: Sequence[str] = ()
+    is_signed_in: bool = False
+    health: Health = field(default_factory=Health)
+    said: tuple[str, str] | None = None
+
+    @property
+    def navigation(self) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+        """The groups of the menu, with title, address and whether the entry is the current one."""
+        declared = {page.path for page in PAGES if page.method == "GET"}
+        groups = [
+            (group, [(title, url(path), path == self.entry) for title, path in entries if path in declared])
+            for group, entries in NAVIGATION
+        ]
+        return [(group, entries) for group, entries in groups if entries]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request of a signed-in browser. ``path`` has the parameters of the page's path."""
+
+    context: RequestContext
+    outcome: Outcome
+    caller: Caller
+    change: Change
+    store: Store
+    parts: Parts
+    frame: Frame
+    path: Mapping[str, str]
+    query: Fields
+    form: Fields
+    cookies: Cookies
+
+    @property
+    def scope(self) -> Scope:
+        return self.change.scope
+
+    def may(self, action: str, *resources: str) -> None:
+        """Raises Denied unless the caller's policies allow the action."""
+        self.change.may(action, *resources)
+
+    async def read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await self.store.read(body)
+
+    async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
+        """The body's result. Its transaction also has the audit record of the call."""
+
+        async def restarted(tx: Transaction) -> T:
+            self.change.ids.restart()
+            return await body(tx)
+
+        result: T = await write_with_new_ids(self.store, self.change, restarted)
+        return result
+
+    def render(self, template: str, *, status: int = 200, headers: Sequence[Header] = (), **values: Any) -> Answer:
+        """The page that the template makes of ``values``."""
+        body = render(template, frame=self.frame, now=self.change.now, **values)
+        return page_answer(body, status, headers=headers)
+
+    def done(self, path: str, said: str, kind: str = "ok") -> Answer:
+        """Sends the browser to another page of the console, which shows ``said`` at its top."""
+        return redirect(url(path), headers=[self.cookies.say(kind, said)])
+
+    def download(self, text: str, name: str, media: str) -> Answer:
+        """A file for the browser to save. ``name`` may have letters, digits, dots and hyphens only."""
+        disposition = (b"content-disposition", f'attachment; filename="{name}"'.encode("ascii"))
+        return page_answer(text, headers=[disposition], media=media.encode("ascii"))
+
+
+def url(path: str, **query: str | int | None) -> str:
+    """The address of a page of the console. Query fields that are None or empty are left out."""
+    kept = {name: value for name, value in query.items() if value not in (None, "")}
+    return f"{ROOT}{quote(path, safe='/:@!$,;=-._~')}" + (f"?{urlencode(kept)}" if kept else "")
+
+
+def checked_count(form: Fields, expected: int) -> None:
+    """Raises Invalid unless the form's field ``count`` has the expected number, which a person had to type."""
+    if form.number("count") != expected:
+        raise Invalid("count", f"must be {expected}, the number of rows that this changes")

@@ -1,0 +1,95 @@
+"""Jinja templates, and how pages write numbers, times and ids. Everything in a template is escaped."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from thingmint.console.assets import paths
+from thingmint.domain.status import Status
+
+_SHOWN_DIGITS = 12
+_STATUSES: dict[Status, tuple[str, str]] = {
+    Status.ACTIVE: ("ok", "Active"),
+    Status.INACTIVE: ("mute", "Inactive"),
+    Status.REVOKED: ("bad", "Revoked"),
+    Status.PENDING_TRANSFER: ("warn", "Pending transfer"),
+    Status.PENDING_ACTIVATION: ("warn", "Pending activation"),
+    Status.REGISTER_INACTIVE: ("mute", "Register inactive"),
+}
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def render(template: str, **values: Any) -> str:
+    return _templates.get_template(template).render(values)
+
+
+def shortened(id: str) -> str:
+    """The beginning of a long id."""
+    return id if len(id) <= _SHOWN_DIGITS + 1 else f"{id[:_SHOWN_DIGITS]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def grouped(number: int) -> str:
+    """A number with thousands separators."""
+    return f"{number:,}"
+
+
+def span(length: timedelta) -> str:
+    """A time span in its largest unit: 3 d, 2 h, 5 min, 12 s."""
+    seconds = int(abs(length).total_seconds())
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds // size:,} {unit}"
+    return f"{seconds} s"
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """``2 min ago`` or ``in 3 d``."""
+    if abs(moment - now) < timedelta(seconds=1):
+        return "now"
+    return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+
+
+def exact(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def when(moment: datetime | None, now: datetime, never: str = "never") -> Markup | str:
+    """A <time> element: relative for reading, exact as its title."""
+    if moment is None:
+        return never
+    iso = moment.astimezone(UTC).isoformat(timespec="seconds")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(iso, exact(moment), relative(moment, now))
+
+
+def status_words(status: Status) -> tuple[str, str]:
+    """The kind of pill of a certificate's status, and its words."""
+    return _STATUSES[Status(status)]
+
+
+def query_of(**fields: Any) -> str:
+    """A query string without empty fields, with its question mark."""
+    kept = {name: value for name, value in fields.items() if value not in (None, "")}
+    return f"?{urlencode(kept)}" if kept else ""
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+    )
+    made.filters |= {"short": shortened, "number": grouped, "exact": exact, "span": span}
+    made.globals |= {"asset": paths(), "when": when, "status_words": status_words, "query_of": query_of}
+    return made
+
+
+_templates = _environment()

@@ -1,0 +1,121 @@
+"""Makes the web console, and the links that sign in to it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.access.audit_records import AuditRecords
+from thingmint.access.console_sessions import LINK_LIFETIME, ConsoleSessions
+from thingmint.console.app import ConsoleApi
+from thingmint.console.hosts import AllowedHosts
+from thingmint.console.oidc import OpenIdConnect
+from thingmint.console.page import Health, Parts, url
+from thingmint.console.sign_in import LINK_PATH, SignInPages
+from thingmint.domain.errors import Unavailable, Unsupported
+from thingmint.domain.names import authority_of
+from thingmint.services.certificates import utc_now
+from thingmint.services.page_tokens import PageTokens
+from thingmint.settings.console import ConsoleSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.instance.create import Instance
+    from thingmint.mqtt.broker.interface import Broker
+    from thingmint.server.apis import Access
+    from thingmint.server.served_names import ServedNames
+    from thingmint.services.change import Environment
+    from thingmint.settings import Settings
+    from thingmint.tls import ListenerTLS
+
+
+LinkCommand = Callable[..., Awaitable[dict[str, object]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleParts:
+    api: ConsoleApi
+    sessions: ConsoleSessions
+
+
+def console_of(
+    instance: Instance,
+    access: Access,
+    settings: Settings,
+    environment: Environment,
+    names: ServedNames,
+    tls: ListenerTLS,
+    broker: Broker,
+) -> ConsoleParts | None:
+    """None if the settings turn the console off. Raises ConfigError."""
+    given = settings.console or ConsoleSettings()
+    if not given.enabled:
+        return None
+    sessions = ConsoleSessions(
+        access.store, access.directory, instance.vault, utc_now, idle=given.idle, lifetime=given.lifetime
+    )
+    further = frozenset(given.host_names)
+
+    def allowed() -> frozenset[str]:
+        return tls.api_names() | further | {name.lower() for name in names.all()}
+
+    def health() -> Health:
+        troubles = []
+        if not instance.store.ready:
+            troubles.append(f"Changes are refused: {instance.store.trouble}")
+        if settings.broker is not None and broker.trouble is not None:
+            troubles.append(f"Devices are refused: the broker cannot be used: {broker.trouble}")
+        return Health(troubles)
+
+    parts = Parts(
+        environment=environment,
+        administration=access.administration,
+        audit=AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
+        sessions=sessions,
+        health=health,
+    )
+    oidc = OpenIdConnect(given.oidc.provider(), utc_now) if given.oidc is not None else None
+    pages = SignInPages(sessions, oidc)
+    api = ConsoleApi(
+        sessions,
+        pages,
+        access.directory,
+        access.throttle,
+        access.store,
+        parts,
+        AllowedHosts(allowed),
+        dev=settings.dev,
+    )
+    return ConsoleParts(api, sessions)
+
+
+async def console_address(
+    console: ConsoleParts | None, link: LinkCommand, ports: Mapping[str, int], *, has_link: bool
+) -> str | None:
+    """The console's address on this machine; with ``has_link`` one that signs the first administrator in."""
+    if console is None:
+        return None
+    if has_link:
+        with contextlib.suppress(Unavailable):  # a full disk, with which the server starts nevertheless
+            return str((await link())["local"])
+    return f"http://127.0.0.1:{ports['http']}{url('/')}"
+
+
+def link_command(console: ConsoleParts | None, names: ServedNames, ports: Mapping[str, int]) -> LinkCommand:
+    """The local command that makes a link to sign in, for this machine and for others."""
+
+    async def link(account: str | None = None, user: str | None = None) -> dict[str, object]:
+        if console is None:
+            raise Unsupported("The setting console.enabled turns the console off")
+        secret = await console.sessions.new_link(account, user)
+        path = url(LINK_PATH, link=secret)
+        return {
+            "local": f"http://127.0.0.1:{ports['http']}{path}",
+            "url": f"https://{authority_of(names.hostnames[0], ports['api'])}{path}",
+            "seconds": int(LINK_LIFETIME.total_seconds()),
+        }
+
+    return link
