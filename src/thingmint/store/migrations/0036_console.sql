@@ -17,7 +17,3 @@ CREATE TABLE sign_in_links (
     ends_at BIGINT NOT NULL
 );
 CREATE INDEX sign_in_links_by_end ON sign_in_links (ends_at);
-
--- The certificates that operators look for by status. Active ones are the most, and need no index.
-CREATE INDEX registrations_by_status ON registrations (account, region, status, created_at, certificate)
-    WHERE status <> 'ACTIVE';
