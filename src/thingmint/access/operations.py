@@ -30,6 +30,8 @@ class Operation:
     - ``apply(tx, change, input, *found, *prepared)`` does the work and returns the answer. It may run more than once.
     - ``finish(change, input, result)`` makes the answer from the result of ``apply``, outside of the transaction. Only
       operations that read have it: work on what was read, which would keep the transaction open.
+    - ``collect(store, change, input)`` returns the answer of an operation that reads in several transactions. It has
+      no other parts.
     - ``discard(change, prepared, error)`` is called if what was prepared is not used: because of the error, or because
       an earlier call has the answer (``error`` is None). After Unavailable or CancelledError, the change may have been
       made nevertheless.
@@ -44,6 +46,7 @@ class Operation:
     prepare: Callable[..., Awaitable[Any]] | None = None
     discard: Callable[[Any, Any, BaseException | None], None] | None = None
     finish: Callable[..., Awaitable[Any]] | None = None
+    collect: Callable[..., Awaitable[Any]] | None = None
     secret: bool = False
 
 
@@ -72,6 +75,8 @@ class Recorder(Protocol):
 
 async def run(operation: Operation, store: Store, change: HasIds, given: Any, recorder: Recorder | None = None) -> Any:
     """The operation's answer. Raises DomainErrors."""
+    if operation.collect is not None:
+        return await operation.collect(store, change, given)
     gated = operation.find is not None or recorder is not None
     if not (gated or operation.writes or operation.prepare is not None):
         result = await store.read(lambda tx: operation.apply(tx, change, given))

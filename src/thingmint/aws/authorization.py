@@ -24,12 +24,16 @@ _ARN = re.compile(r"\s*arn:[^:]*:[^:]*:[^:]*:([0-9]{12}):", re.ASCII | re.IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A resource type and the input members that can name it: ``names`` by a name or a list, ``arns`` by an ARN."""
+    """A resource type and the input members that can name it: ``names`` by a name or a list, ``arns`` by an ARN.
+
+    ``default`` is the name if no member has one.
+    """
 
     type: str
     required: bool = True
     names: tuple[str, ...] = ()
     arns: tuple[str, ...] = ()
+    default: str | None = None
 
 
 _PRINCIPAL = Target("cert", required=False, arns=("principal",))
@@ -115,6 +119,8 @@ TARGETS: Mapping[str, tuple[Target, ...]] = {
         "SetDefaultAuthorizer",
         Target("authorizer", names=("authorizerName",)),
     ),
+    **_each("DescribeIndex", Target("index", names=("indexName",))),
+    **_each("SearchIndex", Target("index", names=("indexName",), default="AWS_Things")),
     **_each("TagResource UntagResource ListTagsForResource", Target("", arns=("resourceArn",))),
 }
 """The resource types of each operation, with the input members that name them. The other operations have none."""
@@ -162,7 +168,7 @@ def resource_arns(
 
 def _named(target: Target, members: Mapping[str, Any], scope: Scope) -> Iterator[str]:
     for member in target.names:
-        value = members.get(member) or ()
+        value = members.get(member) or target.default or ()
         for name in (value,) if isinstance(value, str) else value:
             if target.type in ("cert", "cacert"):
                 name = name.lower()  # noqa: PLW2901 - clients send an id's hex digits in either case

@@ -37,6 +37,7 @@ _FLAWS: Mapping[errors.Unauthenticated.Flaw, str] = {
 # Invalid input that has a more specific code than InvalidRequestException.
 _INVALID: Mapping[type[errors.Invalid], str] = {
     errors.InvalidCertificate: "CertificateValidationException",
+    errors.InvalidQuery: "InvalidQueryException",
     errors.MalformedPolicy: "MalformedPolicyException",
     errors.UnverifiedCertificate: "CertificateValidationException",
     errors.WrongRegistrationCode: "RegistrationCodeValidationException",
@@ -90,7 +91,7 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             return AwsError("InvalidRequestException", f"CSR violates constraints: {message}")
         case errors.MalformedPolicy():
             return AwsError(_INVALID[type(error)], f"Policy document is Malformed: {message}")
-        case errors.InvalidCertificate() | errors.WrongRegistrationCode():
+        case errors.InvalidCertificate() | errors.InvalidQuery() | errors.WrongRegistrationCode():
             return AwsError(_INVALID[type(error)], message)
         case errors.Invalid():
             return AwsError("InvalidRequestException", message)

@@ -52,6 +52,14 @@ class MalformedPolicy(Invalid):
     """The input is not a valid policy document. ``field`` is a path in it, such as ``Statement[0].Action``."""
 
 
+class InvalidQuery(Invalid):
+    """The input is not a valid search query. ``place`` is the number of the character at fault, from 1."""
+
+    def __init__(self, place: int, flaw: str) -> None:
+        super().__init__("queryString", f"is invalid at character {place}: {flaw}")
+        self.place = place
+
+
 class InvalidTemplate(Invalid):
     """The input is not a valid provisioning template. ``flaw`` uses AWS's words where they are known."""
 

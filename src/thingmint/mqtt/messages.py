@@ -22,7 +22,7 @@ from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.services.authentication_decisions import parts_of_session_name, session_name
 from thingmint.services.client_ids import CloseRequest
-from thingmint.services.messages import ClientState, Connection, RetainedMessage
+from thingmint.services.messages import ClientState, Connection, Connectivity, RetainedMessage
 from thingmint.store.table import from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -128,6 +128,9 @@ class ConnectedClients:
         found = self._ended.get(scope, {}).get(name)
         return found if found is not None and found.at >= self._clock() - _ENDED_KEPT else None
 
+    def ended_clients(self, scope: Scope) -> list[str]:
+        return [name for name in self._ended.get(scope, ()) if self.ended(scope, name) is not None]
+
     def get(self, scope: Scope, name: str) -> Connected | None:
         place = self._scopes.get(scope, {}).get(name)
         return None if place is None else place[2]
@@ -225,6 +228,31 @@ class GatewayMessages:
             raise NotFound("client", client_id)
         return ClientState(False, None, None, None, True)
 
+    async def connectivity(self, scope: Scope, client_ids: Sequence[str]) -> dict[str, Connectivity]:
+        clients, found, absent = self._clients, dict[str, Connectivity](), list[str]()
+        for name in client_ids:
+            if clients.get(scope, name) is not None:
+                found[name] = Connectivity(True, clients.since(scope, name), None)
+            else:
+                absent.append(name)
+        if self._client_ids is not None and absent:
+            for name, at in await self._client_ids.connected_elsewhere(scope, absent):
+                found[name] = Connectivity(True, at, None)
+        for name in absent:
+            if name not in found and (ended := clients.ended(scope, name)) is not None:
+                found[name] = Connectivity(False, ended.at, ended.reason)
+        return found
+
+    async def connected_after(self, scope: Scope, position: str, limit: int) -> list[tuple[str, str | None]]:
+        if self._client_ids is not None:
+            names = await self._client_ids.after(scope, position, limit)
+            return [(name, None if _has_owner(name) else name) for name in names]
+        found = self._clients.after(scope, int(position or 0), limit)
+        return [(str(each.position[0]), each.client_id if each.owner is None else None) for each in found]
+
+    def ended_clients(self, scope: Scope) -> list[str]:
+        return [name for name in self._clients.ended_clients(scope) if not _has_owner(name)]
+
     async def subscriptions(self, scope: Scope, client_id: str) -> list[tuple[str, QoS]]:
         name = session_name(client_id, None)
         found = self._broker.subscriptions(scope, name)
@@ -278,6 +306,10 @@ class GatewayMessages:
     def _dated(self, found: Aged) -> RetainedMessage:
         message, age = found
         return RetainedMessage(message, self._clock() - timedelta(seconds=age))
+
+
+def _has_owner(name: str) -> bool:
+    return parts_of_session_name(name)[1] is not None
 
 
 def _check(message: Message) -> None:

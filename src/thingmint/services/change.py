@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from thingmint.domain.ids import new_uuid
+from thingmint.services.search_turns import SearchTurns
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -42,7 +43,7 @@ class Environment:
     ``device_ca`` and ``claim_ca`` sign device certificates and claim certificates; ``own_authorities`` has the keys of
     this server's current and former CAs. ``endpoints`` has the host names that are assigned to an account and region.
     ``certificate_ids`` makes the store's ids of certificates. ``reinstate_revoked`` allows REVOKED certificates to
-    become ACTIVE again. ``counts`` are counters for /metrics.
+    become ACTIVE again. ``searches`` limits searches. ``counts`` are counters for /metrics.
     """
 
     device_ca: CertificateAuthority
@@ -60,6 +61,7 @@ class Environment:
     certificate_ids: TimeOrderedIds
     quotas: Quotas
     reinstate_revoked: bool = False
+    searches: SearchTurns = field(default_factory=SearchTurns)
     counts: Counter[str] = field(default_factory=Counter)
 
 

@@ -19,6 +19,7 @@ import structlog
 from thingmint.domain.errors import Unavailable
 from thingmint.services.authentication_decisions import session_name
 from thingmint.services.leases import PROCESS
+from thingmint.store.key_lists import KeyList
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import BoundedDelete, from_micros, to_micros
 
@@ -55,6 +56,14 @@ _LOOK = f"SELECT process, epoch, connected_at FROM connections WHERE {_KEY}"
 _RELEASE = f"DELETE FROM connections WHERE {_KEY} AND process = $4 AND epoch = $5"
 _FIND = f"SELECT process, epoch FROM connections WHERE {_KEY}"
 _OF_PROCESS = BoundedDelete("connections", ("account", "region", "client_id"), "process = $1")
+_CONNECTED = KeyList(
+    "SELECT client_id, connected_at, process FROM connections "
+    "WHERE account = $101 AND region = $102 AND client_id IN ({keys})"
+)
+_AFTER = (
+    "SELECT client_id FROM connections WHERE account = $1 AND region = $2 AND client_id > $3 "
+    "ORDER BY client_id LIMIT $4"
+)
 _END = "UPDATE leases SET holder = '', epoch = epoch + 1 WHERE name = $1 AND epoch = $2 AND expires_at = $3"
 _HAS_ENDED = "SELECT 1 FROM leases WHERE name = $1 AND holder = '' AND epoch = $2"
 _FORGET = "DELETE FROM leases WHERE name = $1 AND holder = '' AND epoch = $2"
@@ -144,6 +153,15 @@ class ClientIds:
         if row is None or row[0] == self._process:
             return None
         return Elsewhere(int(row[1]), from_micros(row[2]))
+
+    async def connected_elsewhere(self, scope: Scope, client_ids: Sequence[str]) -> list[tuple[str, datetime]]:
+        """Return which clients other processes have connections of, and since when. Raises Unavailable."""
+        rows = await _CONNECTED.fetch(self._store, client_ids, *scope)
+        return [(row[0], from_micros(row[1])) for row in rows if row[2] != self._process]
+
+    async def after(self, scope: Scope, client_id: str, limit: int) -> list[str]:
+        """Return the client ids after ``client_id`` that are connected to any process. Raises Unavailable."""
+        return [row[0] for row in await self._store.fetch_all(_AFTER, *scope, client_id, limit)]
 
     async def ask_to_close(self, scope: Scope, request: CloseRequest) -> None:
         """Publish the request to the other processes. Raises Unavailable."""

@@ -90,6 +90,14 @@ class ClientState:
     has_session: bool
 
 
+class Connectivity(NamedTuple):
+    """Whether a client is connected, and since when. ``reason`` is why its connection ended."""
+
+    connected: bool
+    since: datetime
+    reason: DisconnectReason | None
+
+
 class OpenSessions(Protocol):
     async def close(self, changes: Sequence[PublishedChange]) -> None:
         """Close the sessions of this process that lose access by ``changes``.
@@ -148,6 +156,22 @@ class Messages(OpenSessions, Protocol):
 
     async def client(self, scope: Scope, client_id: str) -> ClientState:
         """Return what is known about a client id, of any process. Raises NotFound, and Unavailable."""
+        ...
+
+    async def connectivity(self, scope: Scope, client_ids: Sequence[str]) -> dict[str, Connectivity]:
+        """Return what is known about the connections of clients, by client id. Raises Unavailable."""
+        ...
+
+    async def connected_after(self, scope: Scope, position: str, limit: int) -> list[tuple[str, str | None]]:
+        """Return clients that are connected to any process: positions and client ids.
+
+        The list begins after ``position``; an empty one is the start. Clients of Yandex owners have None for their id.
+        A client that connects again may be returned again. Raises Unavailable.
+        """
+        ...
+
+    def ended_clients(self, scope: Scope) -> list[str]:
+        """Return the ids of the clients whose connections to this process ended in the last 30 minutes."""
         ...
 
     async def subscriptions(self, scope: Scope, client_id: str) -> list[tuple[str, QoS]]:

@@ -62,7 +62,7 @@ class _Form(NamedTuple):
     @property
     def dump_key(self) -> Callable[[Any], Any] | None:
         """``dump`` for a key part that is a fingerprint or a UUID. Callers give other parts as the column has them."""
-        return self.dump if self.load in (bytes.hex, _uuid_text) else None
+        return self.dump if self.load in (bytes.hex, uuid_text) else None
 
 
 class NoUuid(ValueError): ...
@@ -76,7 +76,7 @@ def uuid_bytes(text: str) -> bytes:
         raise NoUuid(text) from None
 
 
-def _uuid_text(content: bytes) -> str:
+def uuid_text(content: bytes) -> str:
     digits = content.hex()
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -95,7 +95,7 @@ Fingerprint = Annotated[str, _Form(fingerprint_bytes, bytes.hex)]
 CertificateReference = Annotated[str, _Form(fingerprint_bytes, bytes.hex, refers=True)]
 """The fingerprint of a certificate in the table ``certificates``; the column has the certificate's id. The field
 ``fingerprint`` is read through the column ``certificate``; a field with another name has a column of that name."""
-Uuid = Annotated[str, _Form(uuid_bytes, _uuid_text)]
+Uuid = Annotated[str, _Form(uuid_bytes, uuid_text)]
 
 
 def id_of(parameter: str) -> str:

@@ -122,6 +122,7 @@ KEEPS_ACCESS = {
     "aws:TransferCertificate": "refused while the certificate is ACTIVE, and only ACTIVE ones can connect",
     "aws:UntagResource": _TAGS,
     "aws:UpdateEventConfigurations": "switches messages of the service",
+    "aws:UpdateIndexingConfiguration": "stores what GetIndexingConfiguration tells, and nothing else reads it",
     "aws:UpdateProvisioningTemplate": _OF_PROVISIONING,
     "aws:UpdateRoleAlias": _OF_CALLERS,
     "aws:UpdateThingGroup": _NOT_READ,

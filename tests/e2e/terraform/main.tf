@@ -181,3 +181,17 @@ resource "aws_iot_role_alias" "full" {
   role_arn            = var.role
   credential_duration = var.word == "first" ? 900 : 43200
 }
+
+resource "aws_iot_indexing_configuration" "fleet" {
+  thing_indexing_configuration {
+    thing_indexing_mode              = "REGISTRY"
+    thing_connectivity_indexing_mode = var.word == "first" ? "STATUS" : "OFF"
+    custom_field {
+      name = "attributes.${var.word}"
+      type = "Number"
+    }
+  }
+  thing_group_indexing_configuration {
+    thing_group_indexing_mode = var.word == "first" ? "ON" : "OFF"
+  }
+}

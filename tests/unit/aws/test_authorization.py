@@ -41,9 +41,9 @@ def test_every_action_is_an_operation_of_the_model_with_one_access_level() -> No
     assert TARGETS.keys() | ROLES.keys() <= CONTROL_PLANE_ACTIONS.keys()
     levels = list(CONTROL_PLANE_ACTIONS.values())
     assert {level: levels.count(level) for level in levels} == {
-        "List": 29,
-        "Read": 24,
-        "Write": 57,
+        "List": 30,
+        "Read": 27,
+        "Write": 58,
         "Permissions management": 10,
         "Tagging": 2,
     }
@@ -54,6 +54,9 @@ def test_every_action_is_an_operation_of_the_model_with_one_access_level() -> No
     [
         ("CreateKeysAndCertificate", {}, ["*"]),
         ("ListThings", {"thingTypeName": "t"}, ["*"]),
+        ("SearchIndex", {"queryString": "*"}, [f"{BASE}index/AWS_Things"]),
+        ("SearchIndex", {"queryString": "*", "indexName": "AWS_ThingGroups"}, [f"{BASE}index/AWS_ThingGroups"]),
+        ("DescribeIndex", {"indexName": "AWS_Things"}, [f"{BASE}index/AWS_Things"]),
         ("DescribeCertificate", {"certificateId": HEX}, [f"{BASE}cert/{LOW}"]),
         ("DescribeCACertificate", {"certificateId": HEX}, [f"{BASE}cacert/{LOW}"]),
         ("GetPolicy", {"policyName": "P"}, [f"{BASE}policy/P"]),

@@ -27,6 +27,7 @@ async def inputs_of_lists(world: World) -> Mapping[str, Mapping[str, Any]]:
     thing = {"thingName": "thing"}
     return {
         "ListBillingGroups": {},
+        "ListIndices": {},
         "ListPrincipalThings": principal,
         "ListPrincipalThingsV2": principal,
         "ListProvisioningTemplateVersions": {"templateName": "template"},
@@ -40,6 +41,7 @@ async def inputs_of_lists(world: World) -> Mapping[str, Mapping[str, Any]]:
         "ListThings": {},
         "ListThingsInBillingGroup": {"billingGroupName": "bills"},
         "ListThingsInThingGroup": {"thingGroupName": "group"},
+        "SearchIndex": {"queryString": "*"},
     }
 
 

@@ -93,9 +93,11 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
         "DescribeThing": {"thingName": "thing"},
         "DescribeThingGroup": {"thingGroupName": "group"},
         "DescribeThingType": {"thingTypeName": "type"},
+        "GetIndexingConfiguration": {},
         "ListThings": {},
         "ListThingTypes": {},
         "RegisterThing": {"templateBody": json.dumps({"Resources": {"thing": thing}})},
+        "SearchIndex": {"queryString": "*"},
         "TestAuthorization": {"principal": f"{base}cert/{certificate}", "authInfos": [asked]},
     }
 

@@ -11,6 +11,7 @@ from thingmint.aws.operations import (  # noqa: F401 - importing them fills both
     device_policies,
     endpoint,
     event_configurations,
+    indexing,
     messages,
     role_aliases,
     tags,

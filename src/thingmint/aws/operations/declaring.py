@@ -41,6 +41,15 @@ def reads(name: str, *, finish: _Apply | None = None) -> Callable[[_Apply], _App
     return _declare(name, writes=False, finish=finish)
 
 
+def collects(name: str) -> Callable[[_Apply], _Apply]:
+    """Declares an operation that reads in several transactions: ``async def search(store, query, members)``."""
+
+    def declare(collect: _Apply) -> _Apply:
+        return _declare(name, writes=False, collect=collect)(collect)
+
+    return declare
+
+
 def writes(
     name: str,
     *,

@@ -21,7 +21,7 @@ _LIST = """
     ListThingPrincipals ListThingPrincipalsV2 ListPrincipalThings ListPrincipalThingsV2
     ListProvisioningTemplates ListProvisioningTemplateVersions
     ListThingRegistrationTasks ListThingRegistrationTaskReports
-    ListDomainConfigurations ListRoleAliases ListAuthorizers ListBillingGroups ListThingsInBillingGroup
+    ListDomainConfigurations ListRoleAliases ListAuthorizers ListBillingGroups ListThingsInBillingGroup ListIndices
 """
 _READ = """
     DescribeCertificate DescribeCACertificate DescribeCertificateProvider GetRegistrationCode
@@ -30,6 +30,7 @@ _READ = """
     DescribeProvisioningTemplate DescribeProvisioningTemplateVersion DescribeThingRegistrationTask
     DescribeEndpoint DescribeDomainConfiguration DescribeRoleAlias DescribeEventConfigurations
     DescribeAuthorizer DescribeDefaultAuthorizer TestInvokeAuthorizer ListTagsForResource
+    SearchIndex DescribeIndex GetIndexingConfiguration
 """
 _WRITE = """
     CreateKeysAndCertificate CreateCertificateFromCsr UpdateCertificate DeleteCertificate
@@ -48,6 +49,7 @@ _WRITE = """
     CreateDomainConfiguration UpdateDomainConfiguration DeleteDomainConfiguration
     CreateRoleAlias UpdateRoleAlias DeleteRoleAlias
     CreateAuthorizer UpdateAuthorizer DeleteAuthorizer ClearDefaultAuthorizer UpdateEventConfigurations
+    UpdateIndexingConfiguration
 """
 _PERMISSIONS = """
     CreatePolicy DeletePolicy CreatePolicyVersion DeletePolicyVersion SetDefaultPolicyVersion

@@ -63,7 +63,7 @@ def test_dynamic_groups_and_unserved_resources_are_results() -> None:
             ]
         },
         "DescribeDomainConfiguration": {"domainName": "iot.example.org", "serviceType": "DATA"},
-        "GetIndexingConfiguration": {"thingIndexingConfiguration": {"thingIndexingMode": "REGISTRY"}},
+        "GetIndexingConfiguration": {"thingIndexingConfiguration": {"thingIndexingMode": "REGISTRY_AND_SHADOW"}},
         "DescribeEventConfigurations": {
             "eventConfigurations": {
                 "THING": {"Enabled": True},
@@ -82,7 +82,7 @@ def test_dynamic_groups_and_unserved_resources_are_results() -> None:
             f"{REGION}: topic rule (12): {', '.join(f'rule-{number}' for number in range(10))}, …",
         ),
         ("not_served", "noted", f"{REGION}: events: THING"),
-        ("not_served", "refused", f"{REGION}: fleet indexing"),
+        ("not_served", "refused", f"{REGION}: fleet indexing of shadows and violations"),
         ("not_served", "refused", f"{REGION}: thing group hot"),
     ]
     (endpoint,) = items_of(batches, "endpoint")

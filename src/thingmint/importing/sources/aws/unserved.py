@@ -129,9 +129,10 @@ def _events(region: Region) -> list[Result]:
 
 def _indexing(region: Region) -> list[Result]:
     found = region.calls.call("GetIndexingConfiguration").get("thingIndexingConfiguration") or {}
-    if found.get("thingIndexingMode", "OFF") == "OFF":
+    modes = ("thingIndexingMode", "namedShadowIndexingMode", "deviceDefenderIndexingMode")
+    if all(found.get(mode, "OFF") in ("OFF", "REGISTRY") for mode in modes):
         return []
-    return [_result(region, "fleet indexing", "use ListThings, the console or the native API to search")]
+    return [_result(region, "fleet indexing of shadows and violations", "searches find things by registry data")]
 
 
 def endpoint(region: Region, account: str | None) -> Made:
