@@ -92,7 +92,7 @@ faults: install ## Kill the server under load 1,000 times (hours; continues wher
 	@$(BIN)/python scripts/faults.py --kills $(KILLS) build/faults
 
 .PHONY: served
-served: install ## Write the tables of what is served (README.md, docs/served.md) from the code
+served: install ## Write the tables of what is served (README.md, docs/aws.md, docs/served.md) from the code
 	@$(BIN)/python scripts/served.py
 
 lock: install ## Compile requirements/*.txt from pyproject.toml

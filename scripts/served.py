@@ -1,6 +1,6 @@
-"""Write the tables of served operations in README.md and docs/served.md, from the declarations in the code.
+"""Write the tables of served operations in README.md, docs/aws.md and docs/served.md, from the code's declarations.
 
-With --check it only says which of the two files differ.
+With --check it only says which of the files differ.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aws_page import aws_by_noun, sections
 from thingmint.access.administration import COMMANDS
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.contract import load_data_contract
@@ -48,7 +49,8 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 2
     differ = []
-    for path, tables in ((ROOT / "README.md", short()), (ROOT / "docs" / "served.md", long())):
+    pages = (("README.md", short()), ("docs/aws.md", aws()), ("docs/served.md", long()))
+    for path, tables in ((ROOT / name, tables) for name, tables in pages):
         text = path.read_text()
         wanted = replaced(text, tables)
         if text != wanted:
@@ -107,10 +109,17 @@ def short() -> str:
     )
 
 
+def aws() -> str:
+    """The tables of docs/aws.md."""
+    parts = []
+    for heading, text, head, rows in sections():
+        parts += [heading, wrapped(text), table(head, rows) if rows else ""]
+    return "\n\n".join(part.rstrip("\n") for part in parts if part) + "\n"
+
+
 def long() -> str:
-    """The tables of docs/served.md: every operation by its name."""
-    aws, yandex = aws_by_noun(), yandex_by_service()
-    missing = sorted(set(load_aws_contract().operations) - set(AWS_OPERATIONS))
+    """The tables of docs/served.md: every operation by its name, apart from those of AWS."""
+    yandex = yandex_by_service()
     native = [
         (f"`{endpoint.method} {endpoint.path}`", endpoint.summary)
         for endpoint in ENDPOINTS
@@ -119,21 +128,6 @@ def long() -> str:
     commands = [(f"`{command.noun} {command.verb}`", command.summary) for command in COMMANDS.values()]
     local = [f"`{command.noun} {command.verb}`" for command in COMMANDS.values() if command.instance_wide]
     parts = [
-        "## AWS IoT",
-        f"{len(AWS_OPERATIONS)} of the {len(AWS_OPERATIONS) + len(missing)} operations are served.",
-        table(("noun", "operations"), [(noun, ", ".join(names)) for noun, names in aws.items()]),
-        "### Not served",
-        "These check the caller's credentials and the request's form, then answer NotImplementedException (501).",
-        wrapped(", ".join(missing) + "."),
-        "## AWS IoT's data plane",
-        wrapped(f"Served: {', '.join(DATA_OPERATIONS)}. [data-plane.md](data-plane.md) describes them."),
-        wrapped(
-            "Not served: "
-            + ", ".join(sorted(set(load_data_contract().operations) - set(DATA_OPERATIONS)))
-            + ". They answer NotImplementedException (501)."
-        ),
-        "## STS",
-        wrapped(f"{', '.join(STS_OPERATIONS)}. The others answer NotImplemented (501)."),
         "## Yandex IoT Core",
         table(
             ("service", "served", "not served: UNIMPLEMENTED (501)"),
@@ -146,15 +140,6 @@ def long() -> str:
         table(("command", "what it does"), commands),
     ]
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
-
-
-def aws_by_noun() -> dict[str, list[str]]:
-    """The served operations of AWS IoT, by the module that declares them."""
-    by_noun = defaultdict(list)
-    for name, operation in AWS_OPERATIONS.items():
-        by_noun[operation.apply.__module__.rpartition(".")[2]].append(name)
-    names = {"ca_certificates": "CA certificates", "templates": "provisioning templates"}
-    return {names.get(noun, noun.replace("_", " ")): by_noun[noun] for noun in sorted(by_noun)}
 
 
 def yandex_by_service() -> dict[str, tuple[list[str], list[str]]]:

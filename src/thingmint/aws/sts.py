@@ -73,6 +73,17 @@ _AUDITED = ("RoleArn", "RoleSessionName", "DurationSeconds")
 _MAX_POLICY = 2048  # characters, AWS's limit on a session's policy
 _AN_HOUR, _HALF_A_DAY = 3600, 43200  # seconds
 
+DEVIATIONS = {
+    "GetSessionToken": (
+        "`SerialNumber` and `TokenCode` (MFA) are refused, as leaving them out would change who may do what."
+    ),
+    "AssumeRole": (
+        "Needs both the permission and the role's trust; at AWS, a trust policy that names a user of its own "
+        "account is enough. Roles of other accounts are refused. PolicyArns, Tags, MFA and SourceIdentity are "
+        "refused, as leaving them out would change who may do what."
+    ),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:

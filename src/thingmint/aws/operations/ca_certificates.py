@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from thingmint.services.change import Change, Query
     from thingmint.store.engine import Transaction
 
+DEVIATIONS = {
+    "RegisterCACertificate": (
+        "In DEFAULT mode a CA belongs to one account of the whole server; at AWS, of one region. The regions "
+        "share a gateway, which finds a device's account by its CA."
+    ),
+}
+
 
 @writes("GetRegistrationCode")
 async def get_registration_code(tx: Transaction, change: Change, _members: Members) -> Result:

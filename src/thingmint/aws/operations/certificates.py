@@ -38,6 +38,29 @@ if TYPE_CHECKING:
     from thingmint.services.pages import Page
     from thingmint.store.engine import Transaction
 
+DEVIATIONS = {
+    "CreateKeysAndCertificate": (
+        "This server's own CA signs: devices trust `ca.pem` of this server, and AWS does not know the certificates."
+    ),
+    "CreateCertificateFromCsr": (
+        "This server's own CA signs. A CSR with a weak key, or with a signature over MD5 or SHA-1, is refused "
+        "with the reason."
+    ),
+    "UpdateCertificate": (
+        "Connected devices are disconnected before the answer; AWS takes some minutes. A REVOKED certificate stays so, "
+        "unless the setting `reinstate_revoked` is set: AWS's guide says that it cannot be used again."
+    ),
+    "TransferCertificate": (
+        "AWS does not document some errors: the own account is an InvalidRequestException, an account that is not "
+        "here a ResourceNotFoundException, and a target that has the certificate a TransferConflictException. An "
+        "offer does not expire."
+    ),
+    "AcceptCertificateTransfer": (
+        "A certificate that another CA signed becomes SNI_ONLY and has no CA certificate here: a CA proves whose "
+        "a device is in the account that registered it only."
+    ),
+}
+
 
 async def _with_keys(change: Change, _members: Members) -> NewCertificate:
     return await issue_with_keys(change)

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
 _PAGE_SIZE = 20  # AWS's, for ListSubscriptions
 _RESERVED = "#"  # no client id has it, and the names of Yandex devices' sessions do
 
+DEVIATIONS = {
+    "GetThingConnectivityData": (
+        "Needs no fleet indexing. It looks at the client whose id is the thing's name. The end of a connection is "
+        "known for 30 minutes, by the process that had it, as it is in memory only."
+    ),
+    "GetConnection": (
+        "Of a connection of another process it tells only that there is one, and since when. "
+        "`includeSocketInformation` needs no further permission."
+    ),
+    "DeleteConnection": "A connection of another process ends within a second.",
+    "ListSubscriptions": (
+        "NotImplementedException with several processes or a broker of yours: MQTT has no way to ask a broker."
+    ),
+}
+
 
 @answers("GetConnection")
 async def get_connection(change: Change, members: Members) -> Result:

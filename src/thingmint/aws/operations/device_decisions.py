@@ -37,6 +37,14 @@ _ACTIONS: Mapping[str, tuple[Any, str]] = {
 }
 """By the model's name: the action, and the kind of its resources in ARNs."""
 
+DEVIATIONS = {
+    "TestAuthorization": (
+        "Amazon Cognito identities are not served. Facts that only a connection has, such as its address, have no "
+        "value and are in `missingContextValues`."
+    ),
+    "GetEffectivePolicies": "Amazon Cognito identities are not served.",
+}
+
 
 async def _decide(query: Query, members: Members, found: tuple[DeviceFacts, Mapping[str, str]]) -> Result:
     device, documents = found

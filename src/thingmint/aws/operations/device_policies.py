@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from thingmint.services.pages import Page
     from thingmint.store.engine import Transaction
 
+DEVIATIONS = {
+    "CreatePolicy": (
+        "A policy that would take more than milliseconds to evaluate denies its device, and the log says so. One "
+        "device then costs the others nothing."
+    ),
+    "AttachPolicy": "A target is a certificate or a thing group. Amazon Cognito identities are not served.",
+}
+
 
 async def _check_policy(change: Change, members: Members) -> dict[str, str]:
     """Checks the document, and returns the tags."""

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 _ENDPOINT_TYPES = frozenset({"iot:Data", "iot:Data-ATS", "iot:CredentialProvider", "iot:Jobs"})
 _DEFAULT_ENDPOINT_TYPE = "iot:Data"
 
+DEVIATIONS = {
+    "DescribeEndpoint": (
+        "The name is one of this server's for all types of endpoint, without an account's prefix. The clients' "
+        "files have the ports."
+    ),
+}
+
 
 @reads("DescribeEndpoint")
 async def describe_endpoint(tx: Transaction, query: Query, members: Members) -> Result:

@@ -25,6 +25,18 @@ _MAX_EXPIRY = 2**32 - 1  # seconds (MQTT 5, 3.3.2.3.3)
 _MAX_PROPERTIES = 100
 _UTF8 = {"UTF8_DATA": True, "UNSPECIFIED_BYTES": False}
 
+DEVIATIONS = {
+    "Publish": (
+        "Topics that begin with `$` are refused: shadows, jobs and rules, which such topics are for, are not served."
+    ),
+    "GetRetainedMessage": (
+        "NotImplementedException with several processes or a broker of yours: MQTT has no way to ask a broker."
+    ),
+    "ListRetainedMessages": (
+        "NotImplementedException with several processes or a broker of yours: MQTT has no way to ask a broker."
+    ),
+}
+
 
 @answers("Publish")
 async def publish(change: Change, members: Members) -> Result:

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 _DURATION = "credentialDurationSeconds"
 
+DEVIATIONS = {
+    "CreateRoleAlias": (
+        "The role may be made later, and its longest session is compared when a device asks for credentials. The "
+        "credentials end with the certificate; AWS's stay valid until they expire."
+    ),
+}
+
 
 @writes("CreateRoleAlias")
 async def create(tx: Transaction, change: Change, members: Members) -> Result:

@@ -44,6 +44,15 @@ _FIELDS = {
     "provisioningRoleArn": "role_arn",
 }
 
+DEVIATIONS = {
+    "CreateProvisioningTemplate": (
+        "The function of a pre-provisioning hook is one of the operator's table, as there is no Lambda here."
+    ),
+    "RegisterThing": (
+        "A used-up quota is a ResourceRegistrationFailureException: the model has no other error for it."
+    ),
+}
+
 
 async def _new_template(change: Change, members: Members) -> _NewTemplate:
     fields, tags, kind = _fields(members), new_tags(members), Kind(members.get("type", Kind.FLEET))

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from thingmint.services.thing_principals import Attachment
     from thingmint.store.engine import Transaction
 
+DEVIATIONS = {
+    "AttachThingPrincipal": (
+        "An attached certificate keeps its `thingPrincipalType`: another one is an InvalidRequestException, as "
+        "AWS documents nothing. Amazon Cognito identities are not served."
+    ),
+}
+
 
 @writes("AttachThingPrincipal")
 async def attach(tx: Transaction, change: Change, members: Members) -> Result:

@@ -21,6 +21,21 @@ if TYPE_CHECKING:
     from thingmint.services.thing_types import PropagatingAttribute, ThingType
     from thingmint.store.engine import Transaction
 
+DEVIATIONS = {
+    "CreateThingType": (
+        "A type has at most 50 propagating attributes. If a device sends a user property with the key of one, "
+        "that property is left out: devices cannot forge what the registry adds."
+    ),
+    "UpdateThingType": (
+        "Changes the description and the searchable attributes, too; AWS's CloudFormation changes `mqtt5Configuration` "
+        "only."
+    ),
+    "DeleteThingType": (
+        "Possible at once after the deprecation; AWS makes callers wait for five minutes, as its deprecation "
+        "takes that long."
+    ),
+}
+
 
 @writes("CreateThingType")
 async def create(tx: Transaction, change: Change, members: Members) -> Result:
