@@ -25,6 +25,12 @@ from thingmint.mqtt.payloads import (
     write_payload,
 )
 from thingmint.services.accounts import get_settings
+from thingmint.services.certificate_providers import (
+    SigningRequestOfDevice,
+    check_not_used,
+    find_signing_provider,
+    signed_by_provider,
+)
 from thingmint.services.certificates import NewCertificate, discard, issue_for_csr, issue_with_keys
 from thingmint.services.change import Change
 from thingmint.services.ownership_tokens import register_with_token
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     from thingmint.access.throttle import Throttle
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.connection_log import ConnectionLog
+    from thingmint.services.certificate_providers import CertificateProvider
     from thingmint.services.change import Environment
     from thingmint.services.provisioning import ProvisionedThing
     from thingmint.store.engine import Transaction
@@ -63,6 +70,7 @@ class NewCertificateRequest(NamedTuple):
 
     claim: str
     csr: str = ""
+    client_id: str = ""
 
 
 async def _check_keys_allowed(tx: Transaction, change: Change, _request: NewCertificateRequest) -> None:
@@ -79,14 +87,39 @@ async def _create_with_keys(
     tx: Transaction, change: Change, request: NewCertificateRequest, _: None, new: NewCertificate
 ) -> dict[str, object]:
     assert new.keys is not None, "it was made with keys"
-    return {**await _create_from_csr(tx, change, request, new), "privateKey": new.keys.private_pem}
+    return {**await _register(tx, change, request, new), "privateKey": new.keys.private_pem}
 
 
-async def _for_csr(change: Change, request: NewCertificateRequest) -> NewCertificate:
-    return issue_for_csr(change, request.csr, "certificateSigningRequest")
+async def _find_provider(
+    tx: Transaction, change: Change, _request: NewCertificateRequest
+) -> CertificateProvider | None:
+    """Raises ProvisioningRefused."""
+    return await find_signing_provider(tx, change)
+
+
+async def _for_csr(
+    change: Change, request: NewCertificateRequest, provider: CertificateProvider | None
+) -> NewCertificate:
+    if provider is None:
+        return issue_for_csr(change, request.csr, "certificateSigningRequest")
+    asked = SigningRequestOfDevice(request.csr, request.claim, request.client_id)
+    return await signed_by_provider(change, provider, asked, "certificateSigningRequest")
 
 
 async def _create_from_csr(
+    tx: Transaction,
+    change: Change,
+    request: NewCertificateRequest,
+    provider: CertificateProvider | None,
+    new: NewCertificate,
+) -> dict[str, object]:
+    if new.origin == "registered":
+        await check_not_used(tx, change.scope, new)
+        tx.audit_details["certificateProvider"] = provider.name if provider is not None else "deleted meanwhile"
+    return await _register(tx, change, request, new)
+
+
+async def _register(
     tx: Transaction, change: Change, request: NewCertificateRequest, new: NewCertificate
 ) -> dict[str, object]:
     token = await register_with_token(tx, change, request.claim, new)
@@ -110,6 +143,7 @@ CREATE_KEYS = Operation(
 CREATE_FROM_CSR = Operation(
     name="CreateCertificateFromCsr",
     writes=True,
+    find=_find_provider,
     prepare=_for_csr,
     apply=_create_from_csr,
     discard=discard,
@@ -215,7 +249,7 @@ class ProvisioningTopics:
         if request.template is None:
             csr = "" if request.bare else read_text(document, "certificateSigningRequest")
             certificate: dict[str, object] = await run(
-                request.operation, store, change, NewCertificateRequest(claim, csr)
+                request.operation, store, change, NewCertificateRequest(claim, csr, client_id)
             )
             return certificate
 

@@ -50,6 +50,7 @@ Outcome = Literal[
     "empty",
     "invalid",
     "too_large",
+    "wrong_key",
     "status",
     "forbidden",
     "unreachable",

@@ -28,6 +28,7 @@ _TABLES = {
     "provisioningtemplate": ("provisioning_templates", "name"),
     "cacert": ("ca_certificates", "certificate"),
     "rolealias": ("role_aliases", "name"),
+    "certificateprovider": ("certificate_providers", "name"),
 }
 TAGGABLE = tuple(_TABLES)
 """The kinds of resources that can have tags."""

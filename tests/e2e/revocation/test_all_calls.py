@@ -93,6 +93,7 @@ KEEPS_ACCESS = {
         for name in ("AddThingTo", "Create", "Delete", "RemoveThingFrom", "Update")
     },
     "aws:CreateCertificateFromCsr": _NEW,
+    "aws:CreateCertificateProvider": _OF_PROVISIONING,
     "aws:CreateKeysAndCertificate": _NEW,
     "aws:CreatePolicy": _NEW,
     "aws:CreateProvisioningClaim": _NEW,
@@ -104,6 +105,7 @@ KEEPS_ACCESS = {
     "aws:CreateThingType": _NEW,
     "aws:DeleteCACertificate": "refused while it is ACTIVE; its devices may connect, or not, as before",
     "aws:DeleteCertificate": "refused while the certificate is ACTIVE, and only ACTIVE ones can connect",
+    "aws:DeleteCertificateProvider": _OF_PROVISIONING,
     "aws:DeleteConnection": "ends a connection, and the device may connect again",
     "aws:DeletePolicy": _UNUSED,
     "aws:DeletePolicyVersion": "refused for the default version, and no other version applies",
@@ -121,6 +123,7 @@ KEEPS_ACCESS = {
     "aws:TagResource": _TAGS,
     "aws:TransferCertificate": "refused while the certificate is ACTIVE, and only ACTIVE ones can connect",
     "aws:UntagResource": _TAGS,
+    "aws:UpdateCertificateProvider": _OF_PROVISIONING,
     "aws:UpdateEventConfigurations": "switches messages of the service",
     "aws:UpdateIndexingConfiguration": "stores what GetIndexingConfiguration tells, and nothing else reads it",
     "aws:UpdateProvisioningTemplate": _OF_PROVISIONING,

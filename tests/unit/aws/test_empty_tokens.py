@@ -27,6 +27,7 @@ async def inputs_of_lists(world: World) -> Mapping[str, Mapping[str, Any]]:
     thing = {"thingName": "thing"}
     return {
         "ListBillingGroups": {},
+        "ListCertificateProviders": {},
         "ListIndices": {},
         "ListPrincipalThings": principal,
         "ListPrincipalThingsV2": principal,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from thingmint.aws.operations import (  # noqa: F401 - importing them fills both
     billing_groups,
     ca_certificates,
+    certificate_providers,
     certificates,
     connections,
     device_decisions,

@@ -1,4 +1,4 @@
-"""Finds out what an account has that Thingmint does not serve, with one call for each kind."""
+"""Finds out what an account has that is not imported, with one call for each kind."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _JOBS = "thingmint has no jobs: update devices by your own means"
 _DEFENDER = "thingmint does not watch over devices as AWS IoT Device Defender does: use its metrics and audit log"
 _RULES = "subscribe at the broker, or let an upstream broker forward the messages"
 _LISTS = (
+    _Unserved("ListRoleAliases", "roleAliases", "", "role alias", "create it here, with CreateRoleAlias"),
     _Unserved(
-        "ListRoleAliases", "roleAliases", "", "role alias", "there is no credential provider: give devices other keys"
+        "ListBillingGroups", "billingGroups", "groupName", "billing group", "create it here, with CreateBillingGroup"
     ),
-    _Unserved("ListBillingGroups", "billingGroups", "groupName", "billing group", "use attributes or a thing group"),
     _Unserved("ListAuthorizers", "authorizers", "authorizerName", "custom authorizer", "devices need certificates"),
     _Unserved("ListTopicRules", "rules", "ruleName", "topic rule", _RULES),
     _Unserved("ListTopicRuleDestinations", "destinationSummaries", "arn", "topic rule destination", _RULES),
@@ -59,7 +59,7 @@ _LISTS = (
         "certificateProviders",
         "certificateProviderName",
         "certificate provider",
-        "thingmint signs the requests of devices with its own CA",
+        "set its function in the settings of thingmint (hooks), and create it with CreateCertificateProvider",
     ),
     _Unserved(
         "ListOutgoingCertificates",
@@ -111,7 +111,7 @@ def _listed(region: Region, kind: _Unserved) -> list[Result]:
 
 
 def _result(region: Region, subject: str, advice: str) -> Result:
-    return Result("not_served", "refused", region.subject(subject), f"thingmint does not serve this: {advice}")
+    return Result("not_served", "refused", region.subject(subject), f"this is not imported: {advice}")
 
 
 def _default_authorizer(region: Region) -> list[Result]:
