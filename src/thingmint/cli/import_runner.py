@@ -68,7 +68,7 @@ class Summary:
 
     def add(self, results: list[Result]) -> None:
         for result in results:
-            self.counts[f"{result.kind}.{result.outcome}"] += 1
+            self.counts[result.counted_as] += 1
             if result.is_finding:
                 self.finding_count += 1
                 if len(self.findings) < _KEPT:

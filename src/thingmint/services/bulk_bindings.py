@@ -65,17 +65,6 @@ class _Known(NamedTuple):
     owner: str | None
 
 
-@dataclass
-class BindingPlan:
-    """The certificates that owners get, and the results that tell of those that they do not get."""
-
-    written: list[tuple[Owner, DatedCertificate]] = field(default_factory=list)
-    bound_singly: list[tuple[Owner, DatedCertificate]] = field(default_factory=list)
-    results: dict[str, list[Result]] = field(default_factory=dict)
-    """By the owner's id."""
-    known: dict[str, _Known] = field(default_factory=dict)
-
-
 class KnownCertificates:
     """What the store knows of certificates, by fingerprint."""
 
@@ -97,6 +86,17 @@ class KnownCertificates:
         return known.owner if known is not None else None
 
 
+@dataclass
+class BindingPlan:
+    """The certificates that owners get, and the results that tell of those that they do not get."""
+
+    known: KnownCertificates
+    written: list[tuple[Owner, DatedCertificate]] = field(default_factory=list)
+    bound_singly: list[tuple[Owner, DatedCertificate]] = field(default_factory=list)
+    results: dict[str, list[Result]] = field(default_factory=dict)
+    """By the owner's id."""
+
+
 async def plan_bindings(
     tx: Transaction,
     change: Change,
@@ -104,7 +104,7 @@ async def plan_bindings(
     known: KnownCertificates,
 ) -> BindingPlan:
     """Find out which certificates the new owners can have. No change."""
-    plan = BindingPlan(known=known.known)
+    plan = BindingPlan(known)
     weak_keys = (await get_settings(tx, change.account)).weak_keys
     taken: dict[str, str] = {}
     for owner, certificates in wanted:
@@ -145,7 +145,7 @@ async def write_bindings(tx: Transaction, change: Change, plan: BindingPlan) -> 
     new, contents, counts = [], [], dict.fromkeys((owner.id for owner, _ in plan.written), 0)
     for owner, (submitted, created_at) in plan.written:
         certificate = submitted.certificate
-        entry = plan.known.get(certificate.fingerprint)
+        entry = plan.known.known.get(certificate.fingerprint)
         id = entry.id if entry is not None else change.new_certificate_id()
         if entry is None:
             contents.append((id, certificate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -35,6 +36,11 @@ class Result(NamedTuple):
     reason: str = ""
 
     @property
+    def counted_as(self) -> str:
+        """The key under which imports count it, such as ``device.new``."""
+        return f"{self.kind}.{self.outcome}"
+
+    @property
     def is_finding(self) -> bool:
         return self.outcome not in ("new", "same")
 
@@ -47,7 +53,7 @@ class Import:
     origin: str
     identity: str
     place: Mapping[str, Any]
-    counts: Mapping[str, Any]  # by kind and outcome, as "device.new"
+    counts: Mapping[str, Any]  # by Result.counted_as
     findings: int
     created_at: datetime
     modified_at: datetime
@@ -107,10 +113,7 @@ async def advance(
         raise AlreadyKept
     if current.place != after or current.finished_at is not None:
         raise Conflict("import", id, "Another process has gone on with this import: look with thingmint import list")
-    counts = dict(current.counts)
-    for result in results:
-        key = f"{result.kind}.{result.outcome}"
-        counts[key] = counts.get(key, 0) + 1
+    counts = Counter(current.counts) + Counter(result.counted_as for result in results)
     found = [result for result in results if result.is_finding]
     numbered = list(enumerate(found, current.findings + 1))
     await tx.execute_many(

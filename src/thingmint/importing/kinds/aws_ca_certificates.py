@@ -16,8 +16,7 @@ from thingmint.domain.ca_certificates import CaCertificate, RegistrationConfig, 
 from thingmint.domain.errors import Invalid, InvalidTemplate
 from thingmint.domain.templates import Kind
 from thingmint.importing.kinds.aws_fields import (
-    compare_tags,
-    compared,
+    complete,
     in_regions,
     region_in,
     subject,
@@ -121,11 +120,8 @@ async def _add_one(tx: Transaction, change: Change, each: _PreparedCa, *, dry_ru
         differs = [name.replace("_", " ") for name in _COMPARED if getattr(there, name) != getattr(new, name)]
         if there.mode == "DEFAULT" and new.mode == "SNI_ONLY":
             differs.append("mode")
-        others, missing = await compare_tags(tx, change, "cacert", new.fingerprint, each.tags)
-        result = compared("ca", each.about, differs + others, ["tags"] if missing else [])
-        if result.outcome == "completed" and not dry_run:
-            await put_tags(tx, new.scope, new.resource, missing)
-        return [result, *results]
+        given = ("ca", each.about, new.resource, each.tags)
+        return [await complete(tx, change, *given, differs=differs, dry_run=dry_run), *results]
     if len(await find_by_subject(tx, new.scope, new.subject, MAX_SAME_SUBJECT)) >= MAX_SAME_SUBJECT:
         reason = f"{MAX_SAME_SUBJECT} CA certificates have the same subject, and no more can"
         return [Result("ca", "refused", each.about, reason), *results]

@@ -21,8 +21,7 @@ from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid, InvalidTemplate, MalformedPolicy
 from thingmint.domain.templates import Kind
 from thingmint.importing.kinds.aws_fields import (
-    compare_tags,
-    compared,
+    complete,
     in_regions,
     names_in,
     objects_in,
@@ -104,10 +103,8 @@ async def _thing_types(
         differs = [] if there.same_configuration(new) else ["description, searchable or propagating attributes"]
         if (there.deprecated_at is None) != (new.deprecated_at is None):
             differs.append("deprecation")
-        others, missing = await compare_tags(tx, change, "thingtype", new.name, each.tags)
-        result = compared("thing_type", each.about, differs + others, ["tags"] if missing else [])
-        if result.outcome == "completed" and not dry_run:
-            await put_tags(tx, new.scope, new.resource, missing)
+        given = ("thing_type", each.about, new.resource, each.tags)
+        result = await complete(tx, change, *given, differs=differs, dry_run=dry_run)
         found.append([result, *each.results])
     return found
 
@@ -198,13 +195,12 @@ async def _policy(tx: Transaction, change: Change, each: _Prepared, *, dry_run: 
     differs = _different_versions(known, given, same=_same_json)
     if there.default_version != new.default_version:
         differs.append("default version")
-    others, missing_tags = await compare_tags(tx, change, "policy", new.name, each.tags)
     missing = [f"version {number}" for number in given.keys() - known.keys()]
-    result = compared("policy", each.about, differs + others, missing + (["tags"] if missing_tags else []))
+    about = ("policy", each.about, new.resource, each.tags)
+    result = await complete(tx, change, *about, differs=differs, missing=missing, dry_run=dry_run)
     if result.outcome == "completed" and not dry_run:
         await _insert_policy_versions(tx, change, [each for each in each.versions if each.number not in known])
         await DEVICE_POLICIES.update(tx, replace(there, last_version=max(there.last_version, new.last_version)))
-        await put_tags(tx, new.scope, new.resource, missing_tags)
     return result
 
 
@@ -321,15 +317,14 @@ async def _one_template(tx: Transaction, change: Change, each: _Prepared, *, dry
     given = {version.version: version.body for version in each.versions}
     differs = [name.replace("_", " ") for name in _COMPARED if getattr(there, name) != getattr(new, name)]
     differs += _different_versions(known, given, same=_same_json)
-    others, missing_tags = await compare_tags(tx, change, "provisioningtemplate", new.name, each.tags)
     missing = [f"version {number}" for number in given.keys() - known.keys()]
-    result = compared("template", each.about, differs + others, missing + (["tags"] if missing_tags else []))
+    about = ("template", each.about, new.resource, each.tags)
+    result = await complete(tx, change, *about, differs=differs, missing=missing, dry_run=dry_run)
     if result.outcome == "completed" and not dry_run:
         for version in each.versions:
             if version.version not in known:
                 await templates.VERSIONS.insert(tx, version)
         await TEMPLATES.update(tx, replace(there, last_version=max(there.last_version, new.last_version)))
-        await put_tags(tx, new.scope, new.resource, missing_tags)
     return result
 
 

@@ -11,7 +11,7 @@ from thingmint.domain.errors import Invalid
 from thingmint.importing.kinds.declaring import text_in, texts_in
 from thingmint.services.accounts import regions_of
 from thingmint.services.imports import Result
-from thingmint.services.tags import check_tags, get_tags
+from thingmint.services.tags import check_tags, get_tags, put_tags
 from thingmint.store.table import from_micros
 
 if TYPE_CHECKING:
@@ -108,6 +108,30 @@ async def compare_tags(
     there = await get_tags(tx, change.scope, kind, name)
     differs = ["tags"] if any(there.get(key, value) != value for key, value in tags.items()) else []
     return differs, {key: value for key, value in tags.items() if key not in there}
+
+
+async def complete(
+    tx: Transaction,
+    change: Change,
+    noun: str,
+    about: str,
+    resource: str,
+    tags: Mapping[str, str],
+    *,
+    differs: Sequence[str],
+    missing: Sequence[str] = (),
+    dry_run: bool,
+) -> Result:
+    """Compare a resource that is there, also by its tags, and add the tags that it lacks, if nothing else differs.
+
+    ``resource`` is as in its ARN. If the outcome is ``completed``, the caller adds what is ``missing``.
+    """
+    kind, _, name = resource.partition("/")
+    others, missing_tags = await compare_tags(tx, change, kind, name, tags)
+    result = compared(noun, about, [*differs, *others], [*missing, *(["tags"] if missing_tags else [])])
+    if result.outcome == "completed" and not dry_run:
+        await put_tags(tx, change.scope, resource, missing_tags)
+    return result
 
 
 def compared(kind: str, about: str, differs: Sequence[str], missing: Sequence[str]) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thingmint.importing.sources.aws.calls import Denied, NotServed, NotThere
 from thingmint.importing.sources.aws.listing import Listing
@@ -10,6 +10,8 @@ from thingmint.importing.sources.aws.reading import GONE, Made, Region, micros
 from thingmint.services.imports import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from thingmint.importing.sources.aws.listing import Entry
 
 THING_TYPES = Listing("ListThingTypes", "thingTypes", "thingTypeName")
@@ -42,34 +44,54 @@ def policy(region: Region, entry: Entry) -> Made:
     calls, name = region.calls, entry.name
     policy = calls.call("GetPolicy", policyName=name)
     default = policy["defaultVersionId"]
-    versions, results = [], []
-    for version in calls.call("ListPolicyVersions", policyName=name)["policyVersions"]:
-        id = version["versionId"]
-        try:
-            document = (
-                policy["policyDocument"]
-                if id == default
-                else calls.call("GetPolicyVersion", policyName=name, policyVersionId=id)["policyDocument"]
-            )
-        except NotThere:
-            results.append(Result("policy", "noted", region.subject(f"{name}, version {id}"), GONE))
-            continue
-        versions.append({"id": id, "document": document, "created_at": micros(version.get("createDate"))})
-    if all(version["id"] != default for version in versions):
-        # Another version became the default between the two calls, and this one was deleted.
-        versions.append({"id": default, "document": policy["policyDocument"], "created_at": None})
+
+    def document_of(id: str) -> str:
+        found: str = calls.call("GetPolicyVersion", policyName=name, policyVersionId=id)["policyDocument"]
+        return found
+
+    listed = calls.call("ListPolicyVersions", policyName=name)["policyVersions"]
+    dates = [(version["versionId"], version.get("createDate")) for version in listed]
+    about = ("policy", name, "document")
+    versions, results = _versions(region, *about, (default, policy["policyDocument"]), dates, document_of)
     results += _other_targets(region, name)
     tags, of_tags = region.tags(policy["policyArn"])
     item = region.item(
         "policy",
         name=name,
-        versions=sorted(versions, key=lambda version: int(version["id"])),
+        versions=versions,
         default=default,
         created_at=micros(policy.get("creationDate")),
         modified_at=micros(policy.get("lastModifiedDate")),
         tags=tags,
     )
     return Made([item], [*results, *of_tags])
+
+
+def _versions(
+    region: Region,
+    kind: str,
+    name: str,
+    member: str,
+    default: tuple[Any, str],
+    dates: Iterable[tuple[Any, Any]],
+    read: Callable[[Any], str],
+) -> tuple[list[dict[str, Any]], list[Result]]:
+    """Return the versions for an item, in order, with their texts as ``member``; ``read`` reads that of one.
+
+    ``default`` is the id and the text of the default version, ``dates`` the ids and times of all.
+    """
+    versions, results = [], []
+    for id, created_at in dates:
+        try:
+            text = default[1] if id == default[0] else read(id)
+        except NotThere:
+            results.append(Result(kind, "noted", region.subject(f"{name}, version {id}"), GONE))
+            continue
+        versions.append({"id": id, member: text, "created_at": micros(created_at)})
+    if all(version["id"] != default[0] for version in versions):
+        # Another version became the default between the two calls, and this one was deleted.
+        versions.append({"id": default[0], member: default[1], "created_at": None})
+    return sorted(versions, key=lambda version: int(version["id"])), results
 
 
 def _other_targets(region: Region, name: str) -> list[Result]:
@@ -88,21 +110,16 @@ def template(region: Region, entry: Entry) -> Made:
     calls, name = region.calls, entry.name
     template = calls.call("DescribeProvisioningTemplate", templateName=name)
     default = template["defaultVersionId"]
-    versions, results = [], []
-    for version in calls.all("ListProvisioningTemplateVersions", "versions", templateName=name):
-        id = version["versionId"]
-        try:
-            body = (
-                template["templateBody"]
-                if id == default
-                else calls.call("DescribeProvisioningTemplateVersion", templateName=name, versionId=id)["templateBody"]
-            )
-        except NotThere:
-            results.append(Result("template", "noted", region.subject(f"{name}, version {id}"), GONE))
-            continue
-        versions.append({"id": id, "body": body, "created_at": micros(version.get("creationDate"))})
-    if all(version["id"] != default for version in versions):
-        versions.append({"id": default, "body": template["templateBody"], "created_at": None})
+
+    def body_of(id: int) -> str:
+        found = calls.call("DescribeProvisioningTemplateVersion", templateName=name, versionId=id)
+        body: str = found["templateBody"]
+        return body
+
+    listed = calls.all("ListProvisioningTemplateVersions", "versions", templateName=name)
+    dates = [(version["versionId"], version.get("creationDate")) for version in listed]
+    about = ("template", name, "body")
+    versions, results = _versions(region, *about, (default, template["templateBody"]), dates, body_of)
     tags, of_tags = region.tags(template["templateArn"])
     hook = template.get("preProvisioningHook")
     item = region.item(
@@ -113,7 +130,7 @@ def template(region: Region, entry: Entry) -> Made:
         enabled=bool(template.get("enabled")),
         role_arn=template["provisioningRoleArn"],
         hook=hook and {"payload_version": hook.get("payloadVersion"), "target_arn": hook["targetArn"]},
-        versions=sorted(versions, key=lambda version: int(version["id"])),
+        versions=versions,
         default=default,
         created_at=micros(template.get("creationDate")),
         modified_at=micros(template.get("lastModifiedDate")),
