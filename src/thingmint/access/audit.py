@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
-import re
-import secrets
 import time
 from collections import deque
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,18 +19,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import orjson
 import structlog
 
+from thingmint.access.audit_events import (
+    DISCONNECT,
+    account_of,
+    copy_of,
+    facts_of,
+    is_urgent,
+    kind_of,
+    new_record_id,
+    record_of,
+    text_of_time,
+)
 from thingmint.access.context import LOCAL_ADMIN
 from thingmint.access.repeats import OTHER, Kind, Repeats
 from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.errors import Throttled, Unavailable
 from thingmint.domain.ids import new_uuid
-from thingmint.domain.names import source_of
 from thingmint.store import audit as sql
 from thingmint.store.audit import AuditRow
 from thingmint.store.engine import AlreadyKept, StoreWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
 
     from thingmint.access.context import Caller, Outcome, RequestContext
     from thingmint.access.repeats import Repeated
@@ -46,152 +53,16 @@ T = TypeVar("T")
 _FLUSH_EVERY = 0.5  # seconds
 _FLUSH_AT = 256  # records, which block the event loop for some milliseconds
 _MAX_PENDING = 32 * 1024 * 1024  # characters of records that wait for the store
-_MAX_REASON = 200  # characters of a reason that distinguish refusals
 _LOG_LOST_EVERY = 10_000  # records
 _MAX_COUNTS = 256  # records of counted events in one flush
 # A device's connections up to this rate have a record each; those beyond it are counted.
 _CONNECTIONS = {"Connect": Rate(1 / 60, 5)}
 
-_SOURCES = {
-    "aws": "iot.amazonaws.com",
-    "sts": "sts.amazonaws.com",
-    "credentials": "credentials.iot.amazonaws.com",
-    "yandex": "iot-devices.api.cloud.yandex.net",
-    "mqtt": "iot.amazonaws.com",
-    "native": "thingmint",
-    "console": "thingmint",
-    LOCAL_ADMIN: "thingmint",
-}
-
-# Yandex Audit Trails names the changes of these services after the method and the noun ("Reference of data plane and
-# control plane events"). It has no names for Enable, Disable, exports and Publish: those are ours, in the same form.
-_YANDEX_EVENTS = {
-    "DeviceService": ("devices", "Device"),
-    "RegistryService": ("devices", "Registry"),
-    "BrokerService": ("broker", "Broker"),
-    "DeviceDataService": ("devices", "DeviceData"),
-    "RegistryDataService": ("devices", "RegistryData"),
-    "BrokerDataService": ("broker", "BrokerData"),
-}
-_YANDEX_CHANGE = re.compile(
-    r"(Create|Update|Delete|Enable|Disable|Add|Publish)(Certificate|Password|DataStreamExport)?"
-)
-
-# Operations that revoke access or free space: on a full disk they may use the reserve.
-_URGENT = re.compile(
-    r"(?:.*[./])?(?:Deactivate|Delete|Detach|Disable|Reject|Remove|Revoke|SetDefaultPolicyVersion|"
-    r"Update(?:AccessKey|ApiToken|CACertificate|Certificate|Key|User)$)"
-)
-
 _OF_ONE_EVENT = frozenset({"closest"})
 _OF_ONE_ACTION = _OF_ONE_EVENT | {"source", "event", "resource", "error", "reason", "clientId"}
 _OF_ONE_CALLER = _OF_ONE_ACTION | {"account", "principal", "credential", "address", "agent", "request"}
 
-DISCONNECT = "Disconnect"
-"""The event of a device's connection that ended."""
-NOT_AUTHORIZED = "NotAuthorized"
-"""The code of every refusal of a device, except on the provisioning topics."""
-
 _log = structlog.get_logger("thingmint.audit")
-
-
-def new_record_id(now: datetime) -> str:
-    """An id that sorts by time: the microsecond, then 64 random bits."""
-    return f"{first_record_id(now)}{secrets.token_hex(8)}"
-
-
-def first_record_id(moment: datetime) -> str:
-    """The lower bound of the ids of records at that moment or later."""
-    return f"{max(0, int(moment.timestamp() * 1_000_000)):016x}"
-
-
-def event_name(context: RequestContext) -> str:
-    """The event's name: CloudTrail's for AWS, Yandex Audit Trails' for Yandex. A command's operation is its event."""
-    if context.api != "yandex":
-        return context.operation
-    return _yandex_event(context.operation)
-
-
-@functools.cache
-def _yandex_event(operation: str) -> str:
-    """Methods that change nothing have no event at Yandex: they have their own names, such as DeviceService.Get."""
-    service, _, method = operation.partition(".")
-    change = _YANDEX_CHANGE.fullmatch(method)
-    if service not in _YANDEX_EVENTS or change is None:
-        return operation
-    api, noun = _YANDEX_EVENTS[service]
-    verb, what = change.groups(default="")
-    named = f"{verb}{what}" if what == "DataStreamExport" else f"{verb}{noun}{what}"
-    return f"yandex.cloud.audit.iot.{api}.{named}"
-
-
-@functools.cache
-def is_urgent(operation: str) -> bool:
-    """True if the operation revokes access or frees space. Operations are few, so the cache is small."""
-    return _URGENT.match(operation) is not None
-
-
-def _record(context: RequestContext, outcome: Outcome, now: datetime, **further: Any) -> str:
-    record = {"time": now.isoformat(timespec="microseconds"), **_facts(context, outcome), **further}
-    if context.parameters and not outcome.code:
-        record["parameters"] = context.parameters
-    if outcome.explain is not None:
-        record["closest"] = outcome.explain()
-    return orjson.dumps(record).decode()
-
-
-def _copy(context: RequestContext, outcome: Outcome, now: datetime, account: str, **further: Any) -> str:
-    """The record of a change for another account that it concerns. It does not tell how the caller connects."""
-    hidden = dict.fromkeys(("credential", "address", "agent", "resource"))
-    facts = {**_facts(context, outcome), **hidden, "account": account}
-    return orjson.dumps({"time": now.isoformat(timespec="microseconds"), **facts, **further}).decode()
-
-
-def _facts(context: RequestContext, outcome: Outcome) -> dict[str, Any]:
-    caller = outcome.caller or context.caller
-    return {
-        "source": _SOURCES.get(context.api, "thingmint"),
-        "event": event_name(context),
-        "account": _account(context, outcome),
-        "principal": caller.arn if caller else None,
-        "credential": caller.credential if caller else None,
-        "address": context.address,
-        "agent": context.user_agent,
-        "resource": outcome.resource,
-        "outcome": "refused" if outcome.code else "success",
-        "error": outcome.code,
-        "request": context.id,
-        **outcome.details,
-    }
-
-
-def _kind(context: RequestContext, outcome: Outcome) -> Kind:
-    """The kind under which an event is counted: caller, operation and reason.
-
-    The resource is not part of it, because a device can choose any number of topics.
-    """
-    caller = outcome.caller or context.caller
-    # Other codes are reasons themselves, and the texts with them quote what a device sent.
-    has_reason = outcome.code == NOT_AUTHORIZED or context.operation == DISCONNECT
-    reason = outcome.details.get("reason") if has_reason else None
-    return Kind(
-        _account(context, outcome),
-        caller.principal if caller else source_of(context.address or context.api),
-        f"{context.api}:{context.operation}",
-        outcome.code,
-        reason[:_MAX_REASON] if reason else None,
-        audited=context.api != "probe",
-    )
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _account(context: RequestContext, outcome: Outcome) -> str | None:
-    """The account in whose audit log the record is."""
-    caller = outcome.caller or context.caller
-    return caller.account if caller else context.account
 
 
 class AuditedStore(StoreWrapper):
@@ -226,10 +97,10 @@ class AuditedStore(StoreWrapper):
                 raise AlreadyKept
             result = await body(tx)
             details = tx.audit_details
-            record = _record(context, outcome, now, resources=tx.audit_resources, **details)
-            await sql.insert_record(tx, id, _account(context, outcome), record, call)
+            record = record_of(context, outcome, now, resources=tx.audit_resources, **details)
+            await sql.insert_record(tx, id, account_of(context, outcome), record, call)
             for account, resources in tx.audit_copies.items():
-                copy = _copy(context, outcome, now, account, resources=resources, **details)
+                copy = copy_of(context, outcome, now, account, resources=resources, **details)
                 await sql.insert_record(tx, new_record_id(now), account, copy)
             return result
 
@@ -289,7 +160,7 @@ class AuditLog:
         if self._is_repeated(context, outcome, now):
             return False
         if context.api != "probe":
-            self._append(_account(context, outcome), now, _record(context, outcome, now))
+            self._append(account_of(context, outcome), now, record_of(context, outcome, now))
         return True
 
     def is_repeated(
@@ -358,13 +229,13 @@ class AuditLog:
             if caller is not None or context.api == LOCAL_ADMIN:
                 return False
         return not self._repeats.is_first(
-            _kind(context, outcome), now, context.address, lambda: _facts(context, outcome)
+            kind_of(context, outcome), now, context.address, lambda: facts_of(context, outcome)
         )
 
     def _connects_too_often(self, context: RequestContext, outcome: Outcome, now: datetime) -> bool:
         if context.operation == DISCONNECT:
             return False  # the connection has a record of its own, so its end has one too
-        kind = _kind(context, outcome)
+        kind = kind_of(context, outcome)
         try:
             self._connections.take(kind.who or "", "Connect")
         except Throttled:
@@ -373,8 +244,8 @@ class AuditLog:
         return False
 
     def _count(self, context: RequestContext, outcome: Outcome, now: datetime) -> None:
-        facts = partial(_facts, context, outcome)
-        self._repeats.is_first(_kind(context, outcome), now, context.address, facts, counted=True)
+        facts = partial(facts_of, context, outcome)
+        self._repeats.is_first(kind_of(context, outcome), now, context.address, facts, counted=True)
 
     def _append(self, account: str | None, now: datetime, record: str) -> None:
         self._pending.append(AuditRow(new_record_id(now), account, record))
@@ -398,12 +269,12 @@ class AuditLog:
         """Writes the counted events to the log and the audit log."""
         for group in groups:
             now, kind, facts = self._clock(), group.kind, group.facts
-            counts = {"since": _text(group.since), "count": group.count, "addresses": group.addresses}
+            counts = {"since": text_of_time(group.since), "count": group.count, "addresses": group.addresses}
             names = {"account": kind.account, "by": kind.who, "code": kind.code, "reason": kind.reason}
             _log.info("repeated", action=kind.action, **names, **counts)
             if kind.audited:
                 known = {name: value for name, value in facts.items() if name not in _of_one(kind)}
-                record = {"time": _text(now), **dict.fromkeys(facts), **known, **counts}
+                record = {"time": text_of_time(now), **dict.fromkeys(facts), **known, **counts}
                 self._append(kind.account, now, orjson.dumps(record).decode())
 
 

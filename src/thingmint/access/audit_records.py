@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from thingmint.access.audit import first_record_id
+from thingmint.access.audit_events import first_record_id
 from thingmint.domain.arns import Scope
 from thingmint.services.pages import Page
 from thingmint.store import audit as sql

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from thingmint.access.audit import new_record_id
 from thingmint.access.audit_chain import Checkpoint, Tampering, append_checkpoint, chained, is_pruning, pruning
+from thingmint.access.audit_events import new_record_id
 from thingmint.access.audit_keys import AuditKeys
 from thingmint.domain.errors import Unavailable
 from thingmint.services.leases import LeaseLost

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.access.audit import DISCONNECT, NOT_AUTHORIZED
+from thingmint.access.audit_events import DISCONNECT, NOT_AUTHORIZED
 from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.request_log import RefusalLog
 from thingmint.domain.arns import arn_of

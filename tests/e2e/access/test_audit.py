@@ -22,7 +22,7 @@ from tests.e2e.material import csr_pem
 from tests.e2e.wire import exchange, until
 from tests.e2e.yandex.certificates import certificate
 from tests.e2e.yandex.clients import Cloud, GrpcWire, Refused
-from thingmint.access.audit import new_record_id
+from thingmint.access.audit_events import new_record_id
 from thingmint.access.audit_sealer import Sealer
 from thingmint.instance.create import Instance
 from thingmint.instance.layout import DataDirectory

@@ -15,10 +15,11 @@ from structlog.testing import capture_logs
 
 from tests.unit.http.answering import Answering
 from tests.unit.vectors import NOW, FakeClock
-from thingmint.access import audit, repeats
+from thingmint.access import audit, audit_events, repeats
 from thingmint.access.administration.accounts import ACCOUNTS, Account, list_accounts
-from thingmint.access.audit import AuditedStore, AuditLog, event_name
+from thingmint.access.audit import AuditedStore, AuditLog
 from thingmint.access.audit_chain import verify_all
+from thingmint.access.audit_events import event_name, is_urgent
 from thingmint.access.audit_keys import AuditKeys
 from thingmint.access.audit_sealer import Sealer, insert_sealed_activity
 from thingmint.access.context import Caller, Outcome, RequestContext
@@ -174,9 +175,9 @@ def test_each_change_of_the_yandex_api_has_an_event_name() -> None:
 
 def test_ids_sort_by_time() -> None:
     times = [NOW + timedelta(microseconds=step) for step in (-(10**15), -1, 0, 1, 10**6, 10**15)]
-    ids = [audit.new_record_id(time) for time in times]
+    ids = [audit_events.new_record_id(time) for time in times]
     assert ids == sorted(ids)
-    assert len({audit.new_record_id(NOW) for _ in range(1000)}) == 1000
+    assert len({audit_events.new_record_id(NOW) for _ in range(1000)}) == 1000
 
 
 async def test_details_of_a_change_are_in_its_record_and_in_the_log(store: Store, clock: FakeClock) -> None:
@@ -644,7 +645,7 @@ async def test_many_records_are_written_in_small_transactions(store: Store, cloc
     ],
 )
 def test_operations_that_revoke_access_or_free_space_are_urgent(operation: str, urgent: bool) -> None:
-    assert audit.is_urgent(operation) is urgent
+    assert is_urgent(operation) is urgent
 
 
 SECRET = "hunter2"

@@ -22,7 +22,6 @@ from structlog.testing import capture_logs
 
 from tests.unit.vectors import FakeClock
 from thingmint.access import audit_sealer
-from thingmint.access.audit import new_record_id
 from thingmint.access.audit_chain import (
     PRUNED,
     Checkpoint,
@@ -34,6 +33,7 @@ from thingmint.access.audit_chain import (
     verify,
     verify_all,
 )
+from thingmint.access.audit_events import new_record_id
 from thingmint.access.audit_keys import AuditKeys
 from thingmint.access.audit_sealer import Kept, Sealer, insert_sealed_activity
 from thingmint.domain.errors import Unavailable

@@ -12,7 +12,7 @@ from tests.tables import each_row
 from tests.unit.vectors import FakeClock
 from thingmint import server
 from thingmint.access.administration import COMMANDS
-from thingmint.access.audit import new_record_id
+from thingmint.access.audit_events import new_record_id
 from thingmint.access.directory import Directory
 from thingmint.instance import create as create_module
 from thingmint.instance.audit_key import check_audit_key

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit.vectors import FakeClock
-from thingmint.access.audit import new_record_id
+from thingmint.access.audit_events import new_record_id
 from thingmint.access.audit_sealer import insert_activity_with
 from thingmint.domain.errors import Unavailable
 from thingmint.services.jobs import JobRunner

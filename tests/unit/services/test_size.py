@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.world import OURS
-from thingmint.access.audit import new_record_id
 from thingmint.access.audit_chain import chained
+from thingmint.access.audit_events import new_record_id
 from thingmint.domain.certificates import Certificate, fingerprint_of
 from thingmint.domain.ids import new_uuid
 from thingmint.domain.status import Status
