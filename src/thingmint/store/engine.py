@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
-from thingmint.domain.errors import Invalid
+from thingmint.domain.errors import DomainError, Invalid
 
 T = TypeVar("T")
 
@@ -126,6 +126,27 @@ class Transaction(Protocol):
 
 # A body can be run more than once, so ids, keys and times are made before it. It awaits only its transaction.
 Body = Callable[[Transaction], Awaitable[T]]
+
+
+async def run_part(tx: Transaction, body: Body[T]) -> T:
+    """Runs a part of a body. After a DomainError, its changes are rolled back, and the rest of the body can go on."""
+    lists: list[list[Any]] = [tx.audit_resources, tx.published]
+    lengths, details = [len(each) for each in lists], dict(tx.audit_details)
+    copies = {account: list(resources) for account, resources in tx.audit_copies.items()}
+    await tx.execute("SAVEPOINT part")
+    try:
+        result = await body(tx)
+    except DomainError:
+        await tx.execute("ROLLBACK TO SAVEPOINT part")
+        await tx.execute("RELEASE SAVEPOINT part")
+        for each, length in zip(lists, lengths, strict=True):
+            del each[length:]
+        for known, before in ((tx.audit_details, details), (tx.audit_copies, copies)):
+            known.clear()
+            known.update(before)
+        raise
+    await tx.execute("RELEASE SAVEPOINT part")
+    return result
 
 
 class Fetcher(Protocol):
