@@ -44,7 +44,6 @@ _NOT_SERVED = (
     ("custom authorizers", "Authorizer", "Not yet"),
     ("domain configurations", "DomainConfiguration", "Not yet: the [endpoints](settings.md#endpoints) are settings"),
     ("certificate providers", "CertificateProvider", "Not yet"),
-    ("bulk registration", "ThingRegistrationTask", "Not yet: `thingmint import` and `thingmint fleet` do the same"),
     ("logging", "Logging", "The [log](log-events.md) is a setting of the server, not of an account"),
     ("encryption", "EncryptionConfiguration", "The store's encryption is the operator's"),
 )

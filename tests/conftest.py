@@ -50,6 +50,7 @@ _use_memory_for_files()
 # `make test-slow` runs these: they kill processes, fill disks, wait for time-outs, or run whole pages.
 SLOW = frozenset(
     {
+        "e2e/bulk/test_kills.py",
         "e2e/fleet/test_kills.py",
         "e2e/importing/test_interrupted_imports.py",
         "e2e/test_client_ids.py",

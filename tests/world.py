@@ -31,6 +31,7 @@ from thingmint.domain.status import Status
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
+from thingmint.services.bulk_buckets import Buckets
 from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query
 from thingmint.services.event_configurations import EventSwitches
@@ -41,6 +42,7 @@ from thingmint.services.last_messages import LastMessages
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.password_hashing import PasswordHasher
 from thingmint.services.quotas import NO_QUOTAS, Quotas
+from thingmint.services.report_links import ReportLinks
 from thingmint.store.engine import StoreWrapper
 from thingmint.store.outbox import published_since
 from thingmint.store.postgres import PostgresStore
@@ -320,6 +322,8 @@ async def new_world(
         passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=store.spreads_keys),
         quotas=quotas,
+        buckets=Buckets(),
+        report_links=ReportLinks(b"r" * 32),
         reinstate_revoked=reinstate_revoked,
     )
     directory = Directory(store, vault, clock, lambda: False)

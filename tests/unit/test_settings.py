@@ -79,6 +79,7 @@ class TestPrecedence:
             "endpoints": {},
             "default_account": None,
             "broker": None,
+            "bulk": None,
             "key_pool": 32,
             "log_format": "console",
             "dev": False,

@@ -15,6 +15,7 @@ from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.server.reloading import settings_changes
 from thingmint.services.quotas import Quotas
 from thingmint.settings import LISTENERS, BrokerSettings, ConfigError, Settings, load
+from thingmint.settings.bulk import BucketSettings, BulkSettings
 from thingmint.settings.console import ConsoleSettings, OidcSettings
 from thingmint.settings.functions import FunctionSettings
 from thingmint.settings.reference import FORMER_NAMES, GROUPS, RELOADED, default_of, example_of, help_of
@@ -91,6 +92,8 @@ def test_sighup_puts_in_force_what_the_page_marks() -> None:
         ("Endpoints", 0, Endpoint),
         ("Hooks", 0, FunctionSettings),
         ("Export hooks", 0, ExportHookSettings),
+        ("Bulk registration", 0, BucketSettings),
+        ("Bulk registration", 1, BulkSettings),
         ("Rates of devices", 0, RateSettings),
         ("Broker", 1, BrokerSettings),
         ("Quotas", 0, QuotaSettings),

@@ -65,6 +65,14 @@ _OF_ONE_CALLER = _OF_ONE_ACTION | {"account", "principal", "credential", "addres
 _log = structlog.get_logger("thingmint.audit")
 
 
+async def add_record(
+    tx: Transaction, context: RequestContext, outcome: Outcome, now: datetime, resources: Sequence[str]
+) -> None:
+    """Inserts the record of a change that is one of several in its transaction, and not a request of its own."""
+    record = record_of(context, outcome, now, resources=resources, **tx.audit_details)
+    await sql.insert_record(tx, new_record_id(now), account_of(context, outcome), record)
+
+
 class AuditedStore(StoreWrapper):
     """A Store that writes the audit record of a request in the transaction of its change."""
 

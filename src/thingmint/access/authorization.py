@@ -145,6 +145,10 @@ class Roles:
         The role must belong to the account, and its trust policy must allow the service, as AWS requires. Raises
         Denied.
         """
+        return (await self.assume(context, scope, role, source))[1]
+
+    async def assume(self, context: RequestContext, scope: Scope, role: str, source: str) -> tuple[Caller, Authorize]:
+        """The role as a caller, and what ``effects`` returns. Raises Denied."""
         try:
             account, name = parse_role_arn(role, "role")
         except Invalid:
@@ -162,7 +166,7 @@ class Roles:
             known = {"aws:RequestedRegion": scope.region, "aws:SourceArn": source, **conditions}
             authorize(context, action, resources, known, caller=caller)
 
-        return check
+        return caller, check
 
 
 def _refused(role: str, source: str, why: str, context: RequestContext) -> Denied:

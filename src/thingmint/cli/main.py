@@ -18,6 +18,7 @@ from thingmint import __version__
 from thingmint.admin import AdminError
 from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
+from thingmint.cli.bulk import app as bulk_app
 from thingmint.cli.bundle import bundle, join
 from thingmint.cli.console import EXAMPLES as CONSOLE_EXAMPLES
 from thingmint.cli.console import open_console
@@ -96,6 +97,7 @@ def _version(asked: bool) -> None:
 
 app.add_typer(access_app, name="access")
 app.add_typer(audit_app, name="audit")
+app.add_typer(bulk_app, name="bulk")
 app.add_typer(import_app, name="import")
 app.add_typer(fleet_app, name="fleet")
 app.add_typer(store_app, name="store")

@@ -151,7 +151,7 @@ class Front(HttpApp):
 
     ``aws`` are the APIs of AWS's services; the first one gets the requests that are signed for an unknown service.
     ``is_yandex_route`` is True for a raw path of a Yandex operation. ``probes`` are by raw path. ``console`` is None if
-    the settings turn it off.
+    the settings turn it off. ``linked`` are the APIs of signed links by the beginning of their paths, ``/NAME/``.
     """
 
     def __init__(
@@ -167,9 +167,11 @@ class Front(HttpApp):
         failures: FailureThrottle,
         memory: RequestMemory,
         clock: Callable[[], datetime],
+        linked: Mapping[bytes, HttpApi] | None = None,
     ) -> None:
         super().__init__(request_log, failures, memory, clock)
         self._aws = aws
+        self._linked = linked or {}
         self._signed_for = {name: api for api in aws for name in api.signing_names}
         self._native = native
         self._probes = probes
@@ -181,6 +183,8 @@ class Front(HttpApp):
         path = incoming.raw_path
         if probe := self._probes.get(path):
             return probe
+        if link := self._linked.get(path[: path.find(b"/", 1) + 1]):
+            return link
         authorization = incoming.header(b"authorization") or b""
         if authorization.startswith(b"AWS4") or b"X-Amz-Signature=" in incoming.query:
             return self._signed_for.get(claimed_service(authorization, incoming.query) or "", self._aws[0])

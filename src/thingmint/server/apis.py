@@ -19,6 +19,7 @@ from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.contract import load_data_contract, load_jobs_contract
 from thingmint.aws.data_plane import DataPlaneApi, JobsApi
 from thingmint.aws.query_protocol import load_contract as load_sts_contract
+from thingmint.aws.registration_reports import ReportsApi
 from thingmint.aws.sts import StsApi
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.ids import TimeOrderedIds
@@ -34,6 +35,7 @@ from thingmint.mqtt.kept_messages import KeptMessages
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi, NativeAuth
 from thingmint.server.sockets import LOOPBACK, bind
+from thingmint.services.bulk_buckets import Buckets
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Environment
 from thingmint.services.compiled_policies import PolicySets
@@ -44,7 +46,9 @@ from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.services.page_tokens import PageTokens
 from thingmint.services.password_hashing import PasswordHasher
 from thingmint.services.password_verification import PasswordVerifier
+from thingmint.services.report_links import PREFIX, ReportLinks
 from thingmint.settings import ConfigError
+from thingmint.settings.bulk import bulk_in_force
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.grpc import GrpcParts
@@ -145,6 +149,7 @@ def front(
         failures=access.failures,
         memory=access.memory,
         clock=utc_now,
+        linked={PREFIX.encode(): ReportsApi(access.store, environment.report_links, access.throttle)},
     )
 
 
@@ -173,6 +178,8 @@ def environment_of(
         passwords=PasswordHasher(),
         certificate_ids=TimeOrderedIds(lanes=instance.store.spreads_keys),
         quotas=settings.quotas_in_force(),
+        buckets=Buckets(bulk_in_force(settings.bulk).buckets_in_force()),
+        report_links=ReportLinks(instance.vault.derive("report links"), bulk_in_force(settings.bulk).report_url),
         reinstate_revoked=settings.reinstate_revoked,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.access.audit_sealer import AUDIT_LEASE
+from thingmint.aws.bulk_registration import BULK_LEASE
 from thingmint.mqtt.broker.upstream import UpstreamBroker, UpstreamUsage
 from thingmint.services.export_sender import EXPORTS_LEASE
 from thingmint.services.jobs import JOBS_LEASE
@@ -128,6 +129,7 @@ def watch_leases(metrics: Metrics, holder: Holder) -> None:
         AUDIT_LEASE: "seals the audit log",
         JOBS_LEASE: "runs background jobs",
         EXPORTS_LEASE: "sends data stream exports",
+        BULK_LEASE: "runs the tasks of bulk registration",
     }
     for name, work in works.items():
         description = f"1 while this process {work}; one of the processes on a database does."

@@ -18,6 +18,7 @@ from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import environment_of
+from thingmint.server.bulk import bulk_commands
 from thingmint.server.explaining import why_command
 from thingmint.server.served_names import account_names
 from thingmint.services.certificates import utc_now
@@ -46,6 +47,7 @@ def local_commands(store: AuditedStore, trail: AuditLog, environment: Environmen
     production = Production(store, trail, environment, utc_now)
     exporter = Exporter(store, trail, utc_now)
     return {
+        **bulk_commands(store),
         "fleet.look": production.look,
         "fleet.check": production.check,
         "fleet.begin": production.begin,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from thingmint.access.audit_sealer import AUDIT_LEASE
+from thingmint.aws.bulk_registration import BULK_LEASE
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.takeovers import Takeovers
 from thingmint.services.certificates import utc_now
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.services.leases import LeasedStore
     from thingmint.store.engine import Store
+
+_LEASES = (AUDIT_LEASE, JOBS_LEASE, EXPORTS_LEASE, BULK_LEASE)
 
 _log = structlog.get_logger("thingmint.leases")
 
@@ -45,7 +48,7 @@ class SharedStore:
             return None
         process = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         client_ids = ClientIds(store, process, utc_now)
-        leases = LeaseKeeper(store, process, [PROCESS + process, AUDIT_LEASE, JOBS_LEASE, EXPORTS_LEASE], utc_now)
+        leases = LeaseKeeper(store, process, [PROCESS + process, *_LEASES], utc_now)
         return cls(leases, client_ids, Takeovers(client_ids, clients))
 
     def chores(self, jobs_store: LeasedStore) -> list[Callable[[], Coroutine[Any, Any, None]]]:

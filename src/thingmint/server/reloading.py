@@ -12,6 +12,7 @@ import structlog
 from thingmint.domain.errors import Unavailable
 from thingmint.server.sockets import connection_limits
 from thingmint.settings import ConfigError
+from thingmint.settings.bulk import bulk_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from thingmint.mqtt.gateway import Gateway
     from thingmint.server.apis import Access
     from thingmint.server.served_names import ServedNames
+    from thingmint.services.change import Environment
     from thingmint.services.exported_messages import Exports
-    from thingmint.services.functions import FunctionTable
     from thingmint.settings import Listener, Settings
     from thingmint.tls import ServerCertificateFiles
 
@@ -107,7 +108,7 @@ def _has_terminal() -> bool:
 
 
 def settings_changes(
-    functions: FunctionTable,
+    environment: Environment,
     exports: Exports,
     certificates: ServerCertificateFiles,
     limits: Mapping[Listener, AddressLimits],
@@ -120,7 +121,7 @@ def settings_changes(
     def files(new: Settings) -> None:
         export_hooks, table = new.export_hooks_in_force(), new.functions_in_force()
         prepared = certificates.prepare(new)
-        functions.replace(table)
+        environment.functions.replace(table)
         exports.replace_hooks(export_hooks)
         certificates.use(prepared)
 
@@ -133,6 +134,7 @@ def settings_changes(
         # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.
         ("hooks", "export_hooks", "server_certificate", "server_key", "server_certificates"): files,
         ("endpoints",): lambda new: None,  # the names follow each reload anyway
+        ("bulk",): lambda new: environment.buckets.replace(bulk_in_force(new.bulk).buckets_in_force()),
         ("connections",): connections,
         ("mqtt_rates",): lambda new: gateway.replace_rates(new.rates_in_force()),
         ("unauthenticated_rate",): lambda new: access.failures.replace(new.unauthenticated_rate_in_force()),

@@ -36,6 +36,7 @@ from thingmint.server.apis import (
     metadata_listeners,
     yandex_api,
 )
+from thingmint.server.bulk import bulk_registration
 from thingmint.server.console import console_address, console_of, link_command
 from thingmint.server.device_credentials import credentials_listener, device_credentials
 from thingmint.server.explaining import default_account, why_command
@@ -317,7 +318,7 @@ async def serve(
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
     link = link_command(console, names, ports)
     address = await console_address(console, link, ports, has_link=sign_in_link and not settings.dev)
-    changes = settings_changes(functions, exports, certificates, limits, gateway, access, reports.sealer)
+    changes = settings_changes(environment, exports, certificates, limits, gateway, access, reports.sealer)
     server = _Server(
         instance=instance,
         settings=settings,
@@ -349,6 +350,7 @@ async def serve(
             partial(_note_use, access.directory),
             jobs.run,
             sender.run,
+            bulk_registration(store, holder, environment, access, settings, reports.metrics, ports["api"]).run,
             feed.run,
             Reloading(names, certificates, ports, reread or (lambda: settings), changes, reloading).run,
             partial(names.run, ports),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thingmint.domain.ids import TimeOrderedIds
     from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities
     from thingmint.domain.policies import ContextValue
+    from thingmint.services.bulk_buckets import Buckets
     from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.functions import FunctionTable
     from thingmint.services.keypool import KeyPool
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from thingmint.services.page_tokens import PageTokens
     from thingmint.services.password_hashing import PasswordHasher
     from thingmint.services.quotas import Quotas
+    from thingmint.services.report_links import ReportLinks
 
 
 T = TypeVar("T")
@@ -60,6 +62,8 @@ class Environment:
     passwords: PasswordHasher
     certificate_ids: TimeOrderedIds
     quotas: Quotas
+    buckets: Buckets
+    report_links: ReportLinks
     reinstate_revoked: bool = False
     searches: SearchTurns = field(default_factory=SearchTurns)
     counts: Counter[str] = field(default_factory=Counter)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict, SettingsError
 
 from thingmint.domain.validation import described
+from thingmint.settings.bulk import BulkSettings
 from thingmint.settings.functions import FunctionSettings
 from thingmint.settings.reference import FORMER_NAMES, bounds_of, example_of, field_at, kind_of
 from thingmint.settings.settings import PREFIX, Settings
@@ -104,6 +105,7 @@ def _source(name: str, flags: Mapping[str, Any], file: Path | None) -> str:
 
 _PARTS: dict[str, type[BaseModel]] = {
     "broker": BrokerSettings,
+    "bulk": BulkSettings,
     "connections": ConnectionSettings,
     "endpoints": Endpoint,
     "hooks": FunctionSettings,

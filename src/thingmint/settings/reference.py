@@ -46,7 +46,7 @@ GROUPS: Final[Mapping[str, Sequence[str]]] = {
         "key_pool",
         "reinstate_revoked",
     ),
-    "Devices": ("endpoints", "default_account", "hooks", "export_hooks", "mqtt_rates", "mqtt_outage_grace"),
+    "Devices": ("endpoints", "default_account", "hooks", "export_hooks", "bulk", "mqtt_rates", "mqtt_outage_grace"),
     "Broker": ("broker",),
     "Limits and quotas": (
         "limits",
@@ -73,6 +73,7 @@ RELOADED: Final = frozenset(
         "audit_activity_bytes",
         "audit_activity_retention",
         "audit_retention",
+        "bulk",
         "connections",
         "endpoints",
         "export_hooks",

@@ -17,6 +17,7 @@ from thingmint.http.memory import MIB
 from thingmint.logs import LogFormat
 from thingmint.mqtt.rates import NO_RATES, Rates
 from thingmint.services.quotas import NO_QUOTAS, Quotas
+from thingmint.settings.bulk import BulkSettings
 from thingmint.settings.console import ConsoleSettings
 from thingmint.settings.functions import HookSettings
 from thingmint.settings.tables import (
@@ -195,6 +196,9 @@ class Settings(BaseSettings):
         examples=[
             '{telemetry = {database = "etn", stream = "telemetry", url = "https://telemetry.example.org/records"}}'
         ],
+    )
+    bulk: BulkSettings | None = Field(
+        None, description="The buckets and the reports of bulk registration.", examples=["{report_bytes = 1073741824}"]
     )
     mqtt_rates: RateSettings | None = Field(
         None, description="The packets and bytes that one device may send in a second.", examples=["{publishes = 500}"]

@@ -120,6 +120,8 @@ KEEPS_ACCESS = {
     "aws:RegisterCertificate": _NEW,
     "aws:RegisterCertificateWithoutCA": _NEW,
     "aws:RejectCertificateTransfer": _TRANSFER,
+    "aws:StartThingRegistrationTask": "starts a task, whose lines have the effects of RegisterThing",
+    "aws:StopThingRegistrationTask": "ends the task only",
     "aws:TagResource": _TAGS,
     "aws:TransferCertificate": "refused while the certificate is ACTIVE, and only ACTIVE ones can connect",
     "aws:UntagResource": _TAGS,

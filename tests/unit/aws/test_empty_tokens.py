@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
-from tests.unit.aws.test_optional_members import minimal
+from tests.unit.aws.test_optional_members import ROLE, minimal
 from tests.world import OURS
 from thingmint.aws.contract import load_contract
 from thingmint.aws.operations import OPERATIONS
 from thingmint.domain.arns import arn_of
+from thingmint.services.bulk_buckets import Bucket, Folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
     from tests.world import World
 
 ARN = "arn:aws:iot:us-east-1:111111111111:"
+
+
+async def registration_task(world: World) -> str:
+    """The id of a new task."""
+    folder = world.folder / "bucket"
+    folder.mkdir()
+    (folder / "empty.jsonl").touch()
+    world.environment.endpoints[OURS] = "iot.example.org"
+    world.environment.buckets.replace({"fleet": Bucket((OURS.account,), Folder(folder))})
+    file = {"inputFileBucket": "fleet", "inputFileKey": "empty.jsonl"}
+    body = '{"Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "t"}}}}'
+    made = await world.aws("StartThingRegistrationTask", templateBody=body, roleArn=ROLE, **file)
+    return str(made["taskId"])
 
 
 async def inputs_of_lists(world: World) -> Mapping[str, Mapping[str, Any]]:
@@ -38,6 +52,8 @@ async def inputs_of_lists(world: World) -> Mapping[str, Mapping[str, Any]]:
         "ListThingGroupsForThing": thing,
         "ListThingPrincipals": thing,
         "ListThingPrincipalsV2": thing,
+        "ListThingRegistrationTaskReports": {"taskId": await registration_task(world), "reportType": "RESULTS"},
+        "ListThingRegistrationTasks": {},
         "ListThingTypes": {},
         "ListThings": {},
         "ListThingsInBillingGroup": {"billingGroupName": "bills"},

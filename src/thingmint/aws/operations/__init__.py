@@ -14,6 +14,7 @@ from thingmint.aws.operations import (  # noqa: F401 - importing them fills both
     event_configurations,
     indexing,
     messages,
+    registration_tasks,
     role_aliases,
     tags,
     templates,
