@@ -66,6 +66,7 @@ def _checking_first(original: Any, check: Any, *, many: bool) -> Any:
 UNINDEXED: Mapping[str, str] = {
     "INSERT INTO quota_shares (kind, owner, lane, room, quota) SELECT": "at start: all accounts, or registries",
     "SELECT export, messages, bytes, dropped FROM export_queues WHERE messages > 0": "an index of only these queues",
+    "SELECT account, region, kind, day, status, amount FROM certificate_counts": "`thingmint store check` reads all",
     "SELECT count(*), coalesce(sum(CASE WHEN failures": "few jobs are not done",
     "SELECT leases.name": "there is one lease for each kind of background work",
     "SELECT name FROM hostnames": "an instance has few host names",

@@ -22,6 +22,7 @@ from thingmint.cli.bulk import app as bulk_app
 from thingmint.cli.bundle import bundle, join
 from thingmint.cli.console import EXAMPLES as CONSOLE_EXAMPLES
 from thingmint.cli.console import open_console
+from thingmint.cli.certificates import app as certificate_app
 from thingmint.cli.directory import DataDirOption, passphrase_for
 from thingmint.cli.fleet import app as fleet_app
 from thingmint.cli.importing import app as import_app
@@ -98,6 +99,7 @@ def _version(asked: bool) -> None:
 app.add_typer(access_app, name="access")
 app.add_typer(audit_app, name="audit")
 app.add_typer(bulk_app, name="bulk")
+app.add_typer(certificate_app, name="certificate")
 app.add_typer(import_app, name="import")
 app.add_typer(fleet_app, name="fleet")
 app.add_typer(store_app, name="store")

@@ -71,6 +71,7 @@ def copy(
 def check(data_dir: DataDirOption = None) -> None:
     """Look for damage in all records, with or without a running server. Exit status 1 means damage."""
     from thingmint.instance.layout import DataDirectory
+    from thingmint.services.certificate_counts import find_wrong_counts
     from thingmint.store.database import Database, DatabaseError
     from thingmint.store.integrity import find_altered_certificates, find_damage
 
@@ -79,17 +80,18 @@ def check(data_dir: DataDirOption = None) -> None:
     database = settings.database() or Database.in_file(directory.database)
     check_exists(database.file)
 
-    async def certificates() -> tuple[int, list[str]]:
+    async def certificates() -> tuple[int, list[str], list[str]]:
         reader = await database.open_to_read(directory.database_timelines)
         try:
-            return await find_altered_certificates(reader)
+            return *await find_altered_certificates(reader), await find_wrong_counts(reader)
         finally:
             await reader.close()
 
     damage = find_damage(database.file) if database.file is not None else []
     altered: list[str] = []
+    wrong: list[str] = []
     try:
-        count, altered = asyncio.run(certificates())
+        count, altered, wrong = asyncio.run(certificates())
     except (DatabaseError, sqlite3.Error) as error:
         damage.append(str(error))
     damage += [f"certificate {fingerprint} does not match its fingerprint" for fingerprint in altered]
@@ -97,6 +99,9 @@ def check(data_dir: DataDirOption = None) -> None:
         print(f"thingmint: {database} is damaged: {line}", file=sys.stderr)
     if damage:
         print("thingmint: restore it from a backup", file=sys.stderr)
+    for line in wrong:
+        print(f"thingmint: {database} has a wrong count: {line}", file=sys.stderr)
+    if damage or wrong:
         raise typer.Exit(1)
     print(f"{database} and the {count} certificates in it are intact.")
     print(f"Next, for the audit log: thingmint audit verify --data-dir {directory.root}")

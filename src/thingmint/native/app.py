@@ -16,7 +16,8 @@ from thingmint.access.directory import bearer_token
 from thingmint.domain.errors import Invalid, Throttled, Unauthenticated
 from thingmint.domain.strict_json import MAX_VALUES, has_too_many_values
 from thingmint.http.messages import Answer
-from thingmint.native.endpoints import ENDPOINTS, Call
+from thingmint.native.declaring import Call
+from thingmint.native.endpoints import ENDPOINTS
 from thingmint.native.errors import Problem, problem_of
 from thingmint.native.openapi import document
 from thingmint.native.schemas import checked
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.domain.errors import DomainError
     from thingmint.http.messages import Incoming
-    from thingmint.native.endpoints import Endpoint
+    from thingmint.native.declaring import Endpoint
     from thingmint.services.change import Environment
     from thingmint.services.hostnames import ListHostnames
 

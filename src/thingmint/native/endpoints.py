@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.administration import COMMANDS
 from thingmint.access.administration.inputs import InAccount
 from thingmint.access.audit_records import AuditFilter
-from thingmint.access.operations import Operation, run
-from thingmint.domain.arns import arn_of
-from thingmint.domain.certificates import find_obstacle, parse_fingerprint, read_public_key
+from thingmint.domain.certificates import find_obstacle, read_public_key
 from thingmint.domain.errors import NotFound
 from thingmint.domain.status import Status
 from thingmint.native import schemas
+from thingmint.native.declaring import Endpoint, Endpoints
+from thingmint.native.fleet import FLEET
 from thingmint.services.accounts import get_settings
 from thingmint.services.ca_certificates import find_ca_state
 from thingmint.services.certificates import (
@@ -31,88 +31,17 @@ from thingmint.services.pages import Cursor
 from thingmint.services.transfers import get_visible, list_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from pydantic import BaseModel
 
     from thingmint.access.administration import Command
-    from thingmint.access.audit_records import AuditRecords
     from thingmint.access.context import RequestContext
+    from thingmint.native.declaring import Call
     from thingmint.services.change import Change, Query
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.store.engine import Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request with an authenticated caller, whose input was checked against the endpoint's models."""
-
-    change: Change
-    store: Store
-    administer: Callable[..., Awaitable[Any]]
-    audit: AuditRecords
-    path: dict[str, str]
-    query: Any
-    body: Any
-
-    @property
-    def certificate(self) -> str:
-        """The id in the path. Raises Invalid."""
-        return parse_fingerprint(self.path["id"], "id")
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """``result`` is the model of "data" in the envelope; with None, "data" is null.
-
-    ``operation`` is the name in log, metrics and audit record. ``id`` is the name in OpenAPI, if several endpoints have
-    the same ``operation``. ``named`` completes the context of endpoints whose operation depends on their body.
-    """
-
-    method: str
-    path: str
-    operation: str
-    summary: str
-    handler: Callable[[Call], Awaitable[BaseModel | None]]
-    query: type[BaseModel] = schemas.NoQuery
-    body: type[BaseModel] = schemas.NoBody
-    result: type[BaseModel] | None = None
-    id: str | None = None
-    named: Callable[[RequestContext, Any], RequestContext] = lambda context, body: context
-
-
-ENDPOINTS: list[Endpoint] = []
-
-
-def _serves(
-    method: str,
-    path: str,
-    name: str,
-    summary: str,
-    *,
-    action: Callable[[Call], str] | None = None,
-    query: type[BaseModel] = schemas.NoQuery,
-    body: type[BaseModel] = schemas.NoBody,
-    result: type[BaseModel] | None = None,
-    **parts: Any,
-) -> Callable[[Callable[..., Awaitable[Any]]], None]:
-    """Declares an operation, whose input is the Call, and its endpoint.
-
-    An id in the path is that of the certificate that is the resource. ``action`` is the name of the action to
-    authorize, if it is not ``name``; ``parts`` are the Operation's.
-    """
-
-    def declare(apply: Callable[..., Awaitable[Any]]) -> None:
-        operation = Operation(name=name, apply=apply, writes=method != "GET", **parts)
-
-        async def handler(call: Call) -> BaseModel | None:
-            resource = arn_of(call.change.scope, call.certificate) if call.path else "*"
-            call.change.may(f"iot:{name if action is None else action(call)}", resource)
-            data: BaseModel | None = await run(operation, call.store, call.change, call)
-            return data
-
-        ENDPOINTS.append(Endpoint(method, path, name, summary, handler, query, body, result))
-
-    return declare
+_OWN = Endpoints()
+_serves = _OWN.serves
 
 
 async def _with_keys(change: Change, _call: Call) -> NewCertificate:
@@ -149,7 +78,9 @@ async def _new(change: Change, call: Call) -> NewCertificate:
     "/v1/certificates",
     "AddCertificate",
     "Issue a certificate for a CSR, or register an existing certificate",
-    action=lambda call: "RegisterCertificateWithoutCA" if call.body.csr is None else "CreateCertificateFromCsr",
+    action=lambda call: (
+        f"iot:{'RegisterCertificateWithoutCA' if call.body.csr is None else 'CreateCertificateFromCsr'}"
+    ),
     body=schemas.NewCertificate,
     result=schemas.Certificate,
     prepare=_new,
@@ -253,15 +184,19 @@ def _access_endpoint(command: Command) -> Endpoint:
     )
 
 
-ENDPOINTS.append(
-    Endpoint(
-        "GET",
-        "/v1/audit",
-        "ListAudit",
-        "List the account's audit records, newest first",
-        _list_audit,
-        query=schemas.AuditQuery,
-        result=schemas.AuditPage,
-    )
+_AUDIT = Endpoint(
+    "GET",
+    "/v1/audit",
+    "ListAudit",
+    "List the account's audit records, newest first",
+    _list_audit,
+    query=schemas.AuditQuery,
+    result=schemas.AuditPage,
 )
-ENDPOINTS += [_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide]
+
+ENDPOINTS: list[Endpoint] = [
+    *_OWN,
+    *FLEET,
+    _AUDIT,
+    *(_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide),
+]

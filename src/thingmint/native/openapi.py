@@ -14,7 +14,7 @@ from thingmint.native.endpoints import ENDPOINTS
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from thingmint.native.endpoints import Endpoint
+    from thingmint.native.declaring import Endpoint
 
 
 _REF = "#/components/schemas/{model}"

@@ -30,29 +30,31 @@ Time = Annotated[datetime, PlainSerializer(_rfc3339)]
 SettableStatus = Literal["ACTIVE", "INACTIVE", "REVOKED"]
 
 
-class _Input(BaseModel):
+class Input(BaseModel):
+    """The parameters of a query, or a body."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-class NoBody(_Input):
+class NoBody(Input):
     """Nothing, or an empty object."""
 
 
-class NoQuery(_Input):
+class NoQuery(Input):
     """No parameters."""
 
 
-class IssueQuery(_Input):
+class IssueQuery(Input):
     set_as_active: Literal["true", "false"] = Field("false", alias="setAsActive")
 
 
-class ListQuery(_Input):
+class ListQuery(Input):
     page_size: int = Field(25, ge=1, le=250)
     marker: str | None = Field(None, max_length=1024)
     order: Literal["ascending", "descending"] = "descending"
 
 
-class AuditQuery(_Input):
+class AuditQuery(Input):
     """`since` is inclusive, `until` exclusive."""
 
     page_size: int = Field(25, ge=1, le=250)
@@ -71,7 +73,7 @@ class AuditQuery(_Input):
     )
 
 
-class NewCertificate(_Input):
+class NewCertificate(Input):
     """Either `csr`, to issue a certificate, or `certificate_pem`, to register an existing one."""
 
     csr: str | None = Field(None, min_length=1, max_length=65536, description="A PKCS#10 request in PEM.")
@@ -87,7 +89,7 @@ class NewCertificate(_Input):
         return self
 
 
-class ChangeStatus(_Input):
+class ChangeStatus(Input):
     status: SettableStatus
 
 

@@ -20,6 +20,7 @@ from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import environment_of
 from thingmint.server.bulk import bulk_commands
 from thingmint.server.explaining import why_command
+from thingmint.server.native_commands import native_command
 from thingmint.server.served_names import account_names
 from thingmint.services.certificates import utc_now
 from thingmint.services.event_configurations import EventSwitches, Unfollowed
@@ -60,6 +61,7 @@ def local_commands(store: AuditedStore, trail: AuditLog, environment: Environmen
         "import.finish": importer.finish,
         "import.list": importer.all,
         "import.findings": importer.findings,
+        "native": native_command(store, trail, environment),
     }
 
 

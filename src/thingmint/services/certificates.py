@@ -19,13 +19,14 @@ from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
 from thingmint.domain.status import Status, check_initial, check_update
 from thingmint.services.accounts import get_settings
 from thingmint.services.ca_owners import release_ca
+from thingmint.services.certificate_activity import delete_certificate_activity
 from thingmint.services.certificate_contents import drop_content, keep_content, split_content, with_content
+from thingmint.services.certificate_counts import CountedTable, count_status_change
 from thingmint.services.quotas import give_back, take
 from thingmint.store.outbox import publish_change
 from thingmint.store.search_keys import certificate_keys
 from thingmint.store.table import (
     CertificateReference,
-    Table,
     Uuid,
     fingerprint_bytes,
     fingerprint_of,
@@ -101,7 +102,7 @@ class NewCertificate:
     obstacle: Obstacle | None = None
 
 
-REGISTRATIONS = Table(
+REGISTRATIONS = CountedTable(
     Registration,
     "registrations",
     "certificate",
@@ -118,7 +119,10 @@ _FIND_BY_SERIAL = (
     f"SELECT {fingerprint_of('certificate')} FROM registrations "
     f"WHERE account = $1 AND region = $2 AND ca = {id_of('$3')} AND serial = $4"
 )
-_SET_STATUS = f"UPDATE registrations SET status = $4, modified_at = $5, version = $6, deactivated_by = $7 WHERE {_THIS}"
+_SET_STATUS = (
+    f"UPDATE registrations SET status = $4, modified_at = $5, version = $6, deactivated_by = $7 WHERE {_THIS} "
+    "RETURNING not_after"
+)
 _STAY_INACTIVE = f"UPDATE registrations SET deactivated_by = NULL WHERE {_THIS}"
 
 BOUND_TO = f"SELECT kind, owner FROM bindings WHERE {_THIS}"
@@ -335,7 +339,10 @@ async def set_status(
 ) -> Registration:
     """Set another status, also one that callers cannot set."""
     scope, fingerprint, version = current.scope, current.fingerprint, current.version + 1
-    await tx.execute(_SET_STATUS, *scope, current.certificate, status, to_micros(now), version, deactivated_by)
+    values = (status, to_micros(now), version, deactivated_by)
+    row = await tx.fetch_one(_SET_STATUS, *scope, current.certificate, *values)
+    assert row is not None, "the transaction has read the row"
+    await count_status_change(tx, scope, current.status, status, row[0])
     await publish_change(tx, scope, "certificate", fingerprint, now)
     tx.audit_resources.append(current.arn)
     return replace(current, status=status, modified_at=now, version=version, deactivated_by=deactivated_by)
@@ -380,6 +387,7 @@ async def delete_registration(tx: Transaction, registration: Registration) -> No
         await tx.execute(_REMEMBER_REVOKED, *scope, fingerprint_bytes(fingerprint), ca, registration.serial, moment)
     if await REGISTRATIONS.delete(tx, *scope, fingerprint):
         await give_back(tx, "certificates", scope.account)
+    await delete_certificate_activity(tx, registration.key)
     await drop_content(tx, fingerprint)
     if registration.ca is not None:
         await release_ca(tx, scope, registration.ca)

@@ -35,6 +35,7 @@ _FEW = {
     "binding_counts": "one row",
     "ca_certificates": "one row",
     "ca_owners": "one row, or the rows of one key in accounts that have deleted it",
+    "certificate_activity": "one row",
     "certificates": "one row",
     "connections": "one row for each parameter, of at most 500",
     "device_activity": "one row",
@@ -57,6 +58,7 @@ _FEW = {
     "thing_attributes": "50 of a thing",
     "thing_group_members": "10 groups of a thing",
     "unchecked_aliases": "one row",
+    "registrations": "one row",
     "quota_shares": "the rows of one owner and kind",
 }
 

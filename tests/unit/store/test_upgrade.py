@@ -19,7 +19,7 @@ from thingmint.access.vault import Vault
 from thingmint.domain.issuing_ca import OwnAuthorities
 from thingmint.domain.policies import Allow, Request
 from thingmint.services.ca_owners import settle_ca_owners
-from thingmint.store.migrate import HISTORY_TABLE, migrations
+from thingmint.store.migrate import HISTORY_TABLE, add_functions_to_sqlite, for_sqlite, migrations
 from thingmint.store.sqlite import SQLiteStore
 from thingmint.store.table import fingerprint_of
 
@@ -107,10 +107,11 @@ def at_version(path: Path, version: int) -> sqlite3.Connection:
     """A database with this version of the schema, and without rows."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute(HISTORY_TABLE)
+    add_functions_to_sqlite(connection)
     for migration in migrations():
         if migration.version <= version:
             for statement in migration.statements:
-                connection.execute(statement)
+                connection.execute(for_sqlite(statement))
             row = (migration.version, migration.name, migration.sha256)
             connection.execute("INSERT INTO schema_migrations (version, name, sha256) VALUES (?, ?, ?)", row)
     return connection

@@ -1,0 +1,97 @@
+"""What operators ask about a fleet, over the native API and on the command line: counts, lists, sessions, refusals."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from tests.e2e.commands import in_process
+from tests.e2e.test_native import data_of, problem_of
+from thingmint.testing import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from thingmint.testing import RunningServer
+
+
+@pytest.fixture(scope="module")
+def site(new_store: Callable[[], dict[str, str]]) -> Iterator[RunningServer]:
+    with running_server(arguments=["--key-pool=4"], environment=new_store()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def native(site: RunningServer) -> Iterator[httpx.Client]:
+    headers = {"authorization": f"Bearer {site.token}"}
+    with httpx.Client(base_url=site.http_url, headers=headers, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def stranger(site: RunningServer) -> Iterator[httpx.Client]:
+    """A client of another account."""
+    made = json.loads(cli(site, "access", "account", "create", "others"))
+    with httpx.Client(
+        base_url=site.http_url, headers={"authorization": f"Bearer {made['token']}"}, timeout=20
+    ) as client:
+        yield client
+
+
+def cli(site: RunningServer, *arguments: str, status: int = 0) -> str:
+    done = in_process(*arguments, "--data-dir", site.data_dir, "--output", "json")
+    assert done.returncode == status, done.stderr
+    return done.stderr if status else done.stdout
+
+
+def made(native: httpx.Client, *, active: bool = True) -> str:
+    return str(data_of(native.post("/keys-and-certificate", params={"setAsActive": str(active).lower()}))["id"])
+
+
+def counts(native: httpx.Client, **query: Any) -> Any:
+    return data_of(native.get("/v1/certificate-counts", params=query))
+
+
+@pytest.mark.both_engines
+def test_counts_follow_each_change(site: RunningServer, native: httpx.Client, stranger: httpx.Client) -> None:
+    before = counts(native)["by_status"]
+    ids = [made(native) for _ in range(3)]
+    native.patch(f"/v1/certificates/{ids[0]}", json={"status": "REVOKED"})
+    native.patch(f"/v1/certificates/{ids[1]}", json={"status": "INACTIVE"})
+    native.delete(f"/v1/certificates/{ids[1]}")
+    found = counts(native, weeks=3, days=2)
+    assert found["by_status"].get("ACTIVE", 0) == before.get("ACTIVE", 0) + 1
+    assert found["by_status"]["REVOKED"] == before.get("REVOKED", 0) + 1
+    assert found["added"][-1]["by_origin"]["keys"] >= 3
+    assert len(found["weeks"]) == 3
+    assert json.loads(cli(site, "certificate", "counts", "--weeks", "3", "--days", "2")) == found
+    assert counts(stranger)["total"] == 0
+    assert problem_of(native.get("/v1/certificate-counts", params={"weeks": 0}))[:2] == (400, "VALIDATION_ERROR")
+
+
+def test_the_check_of_the_store_finds_a_wrong_count(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    assert in_process("init", "--data-dir", directory).returncode == 0
+    with closing(sqlite3.connect(directory / "thingmint.db")) as connection, connection:
+        account = connection.execute("SELECT id FROM accounts").fetchone()[0]
+        row = (account, "us-east-1", "status", 0, "ACTIVE", 1, 5)
+        connection.execute("INSERT INTO certificate_counts VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    done = in_process("store", "check", "--data-dir", directory)
+    assert done.returncode == 1
+    assert "has a wrong count" in done.stderr
+    assert "5 fewer ACTIVE certificates in all than counted" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("certificate", "counts")])
+def test_commands_print_tables_without_a_server(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    directory = tmp_path / "data"
+    assert in_process("init", "--data-dir", directory).returncode == 0
+    done = in_process(*arguments, "--data-dir", directory)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
