@@ -75,6 +75,42 @@ def test_counts_follow_each_change(site: RunningServer, native: httpx.Client, st
     assert problem_of(native.get("/v1/certificate-counts", params={"weeks": 0}))[:2] == (400, "VALIDATION_ERROR")
 
 
+def search(client: httpx.Client, **query: Any) -> list[Any]:
+    """The certificates of all pages."""
+    found: list[Any] = []
+    marker: dict[str, str] = {}
+    while True:
+        page = data_of(client.get("/v1/certificate-search", params={"page_size": 2, **query, **marker}))
+        found += page["certificates"]
+        if page["next_marker"] is None:
+            return found
+        marker = {"marker": page["next_marker"]}
+
+
+@pytest.mark.both_engines
+def test_certificates_are_searched_and_found(site: RunningServer, native: httpx.Client, stranger: httpx.Client) -> None:
+    ids = [made(native, active=False) for _ in range(3)]
+    native.patch(f"/v1/certificates/{ids[0]}", json={"status": "REVOKED"})
+    revoked = search(native, status="REVOKED", without_policy=True, never_seen=True)
+    assert ids[0] in {each["id"] for each in revoked}
+    assert {each["status"] for each in revoked} == {"REVOKED"}
+    (one,) = search(native, id_prefix=ids[1][:12])
+    assert (one["id"], one["thing"], one["owner"], one["last_seen"]) == (ids[1], None, None, None)
+    assert search(native, serial=one["serial"]) == [one]
+    inactive = [each["id"] for each in search(native, status="INACTIVE", order="ascending")]
+    assert inactive[-2:] == ids[1:]
+    listed = json.loads(cli(site, "certificate", "list", "--id-prefix", ids[2][:12], "--ends-before", "9999-01-01"))
+    assert [each["id"] for each in listed] == ids[2:]
+    found = data_of(native.get("/v1/certificate-find", params={"text": ids[2][:8]}))["certificates"]
+    assert [(each["found_by"], each["id"]) for each in found] == [("id", ids[2])]
+    assert json.loads(cli(site, "certificate", "find", ids[2][:8])) == found
+    assert search(stranger, id_prefix=ids[1][:12]) == search(stranger) == []
+    assert data_of(stranger.get("/v1/certificate-find", params={"text": ids[2]}))["certificates"] == []
+    for wrong in ({"status": "x"}, {"id_prefix": "0"}, {"thing": "a", "serial": "1"}, {"ends_from": "today"}):
+        assert problem_of(native.get("/v1/certificate-search", params=wrong))[:2] == (400, "VALIDATION_ERROR")
+    assert "is not a date or time" in cli(site, "certificate", "list", "--seen-before", "soon", status=2)
+
+
 def test_the_check_of_the_store_finds_a_wrong_count(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     assert in_process("init", "--data-dir", directory).returncode == 0
@@ -88,10 +124,10 @@ def test_the_check_of_the_store_finds_a_wrong_count(tmp_path: Path) -> None:
     assert "5 fewer ACTIVE certificates in all than counted" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("certificate", "counts")])
-def test_commands_print_tables_without_a_server(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_commands_print_tables_without_a_server(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     assert in_process("init", "--data-dir", directory).returncode == 0
-    done = in_process(*arguments, "--data-dir", directory)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
+    for command in ("certificate counts", "certificate list", "certificate find 4f06", "refusal list", "refusal counts"):
+        done = in_process(*command.split(), "--data-dir", directory)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout

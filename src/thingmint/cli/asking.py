@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
 import typer
 
 from thingmint.cli.directory import settings_for
+from thingmint.domain.durations import parse_duration
+from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +29,10 @@ RegionOption = Annotated[
 ]
 LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="Show at most so many.")]
 
+MOMENT = "A date or time such as 2027-01-31 or 2027-01-31T12:00Z, or a time from now such as 30d or -12h."
+
 _PAGE = 250
+_FORMS = "2027-01-31, 2027-01-31T12:00Z, 30d or -12h"
 
 
 def ask(
@@ -80,6 +87,20 @@ async def _ask_all(
             marker = page["next_marker"]
             if marker is None or len(found) >= limit:
                 return found, marker is not None
+
+
+def moment(flag: str, text: str) -> str:
+    """Return the time that ``text`` means, for the API."""
+    sign, duration = (-1, text[1:]) if text.startswith("-") else (1, text)
+    try:
+        if re.fullmatch(r"\d+[a-z]+", duration):
+            span = parse_duration(duration)
+            assert isinstance(span, timedelta), "the text is not ISO 8601"
+            return (datetime.now(UTC) + sign * span).isoformat()
+        found = datetime.fromisoformat(text)
+    except (Invalid, ValueError, OverflowError, TypeError):
+        raise typer.BadParameter(f"{flag}: {text} is not a date or time, as {_FORMS}") from None
+    return (found if found.tzinfo is not None else found.replace(tzinfo=UTC)).isoformat()
 
 
 def print_json(value: Any) -> None:

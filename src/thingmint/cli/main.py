@@ -26,6 +26,7 @@ from thingmint.cli.certificates import app as certificate_app
 from thingmint.cli.directory import DataDirOption, passphrase_for
 from thingmint.cli.fleet import app as fleet_app
 from thingmint.cli.importing import app as import_app
+from thingmint.cli.refusals import app as refusal_app
 from thingmint.cli.store import app as store_app
 from thingmint.cli.why import EXAMPLES as WHY_EXAMPLES
 from thingmint.cli.why import why
@@ -102,6 +103,7 @@ app.add_typer(bulk_app, name="bulk")
 app.add_typer(certificate_app, name="certificate")
 app.add_typer(import_app, name="import")
 app.add_typer(fleet_app, name="fleet")
+app.add_typer(refusal_app, name="refusal")
 app.add_typer(store_app, name="store")
 app.command(epilog=_examples("thingmint bundle keys.bundle --data-dir data"))(bundle)
 app.command(epilog=_examples(*WHY_EXAMPLES))(why)

@@ -14,7 +14,7 @@ import structlog
 from thingmint.access.audit_events import DISCONNECT, NOT_AUTHORIZED
 from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.request_log import RefusalLog
-from thingmint.domain.arns import arn_of
+from thingmint.domain.arns import Scope, arn_of
 from thingmint.domain.names import source_of
 
 if TYPE_CHECKING:
@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.access.audit import AuditLog
-    from thingmint.domain.arns import Scope
     from thingmint.metrics import Metrics
     from thingmint.mqtt.peer import Peer
     from thingmint.services.authentication_decisions import AcceptedOwner
+    from thingmint.services.certificate_activity import CertificateActivity
     from thingmint.services.device_permissions import DevicePermissions, Refusal
+    from thingmint.services.refusals import Refusals
 
 
+_YANDEX = "yandex:"
 _STATUS = 0x87  # the reason code "Not authorized" (MQTT 5, 2.4)
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -55,10 +57,15 @@ def owner_caller(accepted: AcceptedOwner, client_id: str) -> Caller:
         regions=(scope.region,),
         principal=topics.id,
         name=client_id,
-        arn=f"yandex:{topics.kind}/{topics.id}",
+        arn=f"{_YANDEX}{topics.kind}/{topics.id}",
         credential=accepted.fingerprint or accepted.password_id or "",
         policies=(),
     )
+
+
+def scope_of(caller: Caller) -> Scope:
+    """Returns the account and region of a device's caller."""
+    return Scope(caller.account, caller.regions[0])
 
 
 def context_of(address: str, caller: Caller | None, operation: str, now: datetime) -> RequestContext:
@@ -67,10 +74,21 @@ def context_of(address: str, caller: Caller | None, operation: str, now: datetim
 
 
 class ConnectionLog:
-    def __init__(self, metrics: Metrics, trail: AuditLog, clock: Callable[[], datetime]) -> None:
+    """``activity`` and ``groups`` store what operators ask about later. Without them it is not stored."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        trail: AuditLog,
+        clock: Callable[[], datetime],
+        activity: CertificateActivity | None = None,
+        groups: Refusals | None = None,
+    ) -> None:
         self.refusals = RefusalLog()
         self._metrics = metrics
         self._trail = trail
+        self._activity = activity
+        self._groups = groups
         self.now = clock
 
     def connected(
@@ -83,6 +101,8 @@ class ConnectionLog:
         seconds = time.perf_counter() - started
         context = context_of(peer.address, caller, "Connect", self.now())
         logged = self._record(context, Outcome(resource=resource, details={"clientId": client_id}), seconds)
+        if self._activity is not None and peer.fingerprint is not None:
+            self._activity.connected(scope_of(caller), peer.fingerprint, client_id, peer.address)
         if logged:
             _log.info("connected", client_id=client_id, **_who(peer, caller), **facts)
         return logged
@@ -96,6 +116,8 @@ class ConnectionLog:
         outcome = Outcome(resource=resource, details={"clientId": client_id, "reason": why})
         self._trail.add(context_of(peer.address, caller, DISCONNECT, self.now()), outcome, counted=not logged)
         self._metrics.observe("mqtt", DISCONNECT, 0, None)
+        if self._activity is not None and peer.fingerprint is not None:
+            self._activity.disconnected(scope_of(caller), peer.fingerprint, client_id, peer.address)
 
     def warn(self, peer: Peer, caller: Caller, event: str, **facts: object) -> None:
         """Logs a warning about a device. Repetitions are only counted, and the count is logged later."""
@@ -117,8 +139,11 @@ class ConnectionLog:
         explain: Callable[[], Sequence[str]] = tuple,
         facts: Mapping[str, object] | None = None,
         client_id: str | None = None,
+        scope: Scope | None = None,
     ) -> None:
         """Logs a refused action. ``action`` has no ``iot:`` prefix. ``client_id``: by default the caller's name.
+
+        ``scope`` is the account and region, if they are known though the caller is not.
 
         ``explain`` returns the policy statements that denied the action, or that come closest to allowing it.
         ``facts`` go into the log and the audit record. Facts without a caller mean: the certificate is registered, but
@@ -133,6 +158,17 @@ class ConnectionLog:
             explain=explain,
         )
         first = self._record(context_of(peer.address, caller, action, self.now()), outcome)
+        if self._groups is not None:
+            self._groups.note(
+                scope_of(caller) if caller is not None else scope,
+                peer.fingerprint,
+                client_id or (caller.name if caller else None),
+                action if caller is not None and caller.arn.startswith(_YANDEX) else f"iot:{action}",
+                resource,
+                why,
+                peer.address,
+                explain,
+            )
         if caller is None and facts:
             self.refusals.note("host_name_needed", str(facts["certificate"]), why)
         elif caller is None:

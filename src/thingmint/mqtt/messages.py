@@ -145,6 +145,13 @@ class ConnectedClients:
         found = ((name, place) for _, name, place in places if name == client_id or name.startswith(prefix))
         return list(islice(found, limit))
 
+    def certificates(self) -> Iterator[tuple[str, str, str]]:
+        """The account, region and certificate of each connection with a certificate, once for each connection."""
+        for scope, clients in self._scopes.items():
+            for _, _, connection in clients.values():
+                if connection.certificate_id:
+                    yield *scope, connection.certificate_id
+
     def claims(self) -> list[Claim]:
         """The claims of all connections that have one."""
         places = [place for clients in self._scopes.values() for place in clients.values()]

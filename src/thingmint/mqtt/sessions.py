@@ -273,6 +273,7 @@ class Session(AuthenticatedSession):
             rejected.explain,
             rejected.facts,
             self._client_id,
+            scope,
         )
 
     def _resource(self, scope: Scope) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from thingmint.native import fleet_schemas as schemas
 from thingmint.native.declaring import Endpoints
 from thingmint.services.certificate_counts import count_certificates
+from thingmint.services.certificate_search import find_certificates, search_certificates
+from thingmint.services.pages import Cursor
+from thingmint.services.refusals import count_refusals, list_refusals
 
 if TYPE_CHECKING:
     from thingmint.native.declaring import Call
@@ -14,6 +18,11 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 FLEET = Endpoints()
+
+
+def _cursor(call: Call) -> Cursor:
+    wanted: schemas.Paged = call.query
+    return Cursor(wanted.page_size, wanted.marker, "marker")
 
 
 @FLEET.serves(
@@ -29,3 +38,63 @@ async def _count_certificates(tx: Transaction, query: Query, call: Call) -> sche
     wanted: schemas.CountsQuery = call.query
     counts = await count_certificates(tx, query.scope, query.now, weeks=wanted.weeks, days=wanted.days)
     return schemas.CertificateCounts.of(counts)
+
+
+@FLEET.serves(
+    "GET",
+    "/v1/certificate-search",
+    "SearchCertificates",
+    "List the certificates that satisfy a filter",
+    action=lambda _call: "iot:ListCertificates",
+    query=schemas.SearchQuery,
+    result=schemas.SearchedPage,
+)
+async def _search_certificates(tx: Transaction, query: Query, call: Call) -> schemas.SearchedPage:
+    wanted: schemas.SearchQuery = call.query
+    is_ascending = wanted.order == "ascending"
+    page = await search_certificates(tx, query, _cursor(call), wanted.filter(), ascending=is_ascending)
+    return schemas.SearchedPage.of(page)
+
+
+@FLEET.serves(
+    "GET",
+    "/v1/certificate-find",
+    "FindCertificates",
+    "Find certificates by what a person knows of them",
+    action=lambda _call: "iot:ListCertificates",
+    query=schemas.FindQuery,
+    result=schemas.FoundCertificates,
+)
+async def _find_certificates(tx: Transaction, query: Query, call: Call) -> schemas.FoundCertificates:
+    found = await find_certificates(tx, query, call.query.text, call.query.limit)
+    return schemas.FoundCertificates(
+        certificates=[schemas.SearchedCertificate.of_found(each, by) for by, each in found]
+    )
+
+
+@FLEET.serves(
+    "GET",
+    "/v1/refusals",
+    "ListRefusals",
+    "List what devices were refused, in groups, the last refused first",
+    action=lambda _call: "thingmint:ListRefusals",
+    query=schemas.RefusalsQuery,
+    result=schemas.RefusalPage,
+)
+async def _list_refusals(tx: Transaction, query: Query, call: Call) -> schemas.RefusalPage:
+    wanted = call.query.model_dump(exclude={"page_size", "marker"})
+    return schemas.RefusalPage.of(await list_refusals(tx, query, _cursor(call), **wanted))
+
+
+@FLEET.serves(
+    "GET",
+    "/v1/refusal-counts",
+    "CountRefusals",
+    "Count the refusals of the last hour by reason",
+    action=lambda _call: "thingmint:ListRefusals",
+    query=schemas.RefusalCountsQuery,
+    result=schemas.RefusalCounts,
+)
+async def _count_refusals(tx: Transaction, query: Query, call: Call) -> schemas.RefusalCounts:
+    counts = await count_refusals(tx, query.scope, query.now, timedelta(minutes=call.query.minutes))
+    return schemas.RefusalCounts(total=sum(counts.values()), by_reason=counts)

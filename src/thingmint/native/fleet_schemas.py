@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
-from thingmint.native.schemas import Input
+from thingmint.domain.status import Status  # noqa: TC001 - pydantic reads the annotation
+from thingmint.native.schemas import CertificateSummary, Input, Time
+from thingmint.services.certificate_search import CertificateFilter
 
 if TYPE_CHECKING:
     from thingmint.services import certificate_counts
+    from thingmint.services.certificate_search import FoundCertificate
+    from thingmint.services.pages import Page
+    from thingmint.services.refusals import RefusalGroup
+
+
+class Paged(Input):
+    page_size: int = Field(25, ge=1, le=250)
+    marker: str | None = Field(None, max_length=1024)
 
 
 class CountsQuery(Input):
@@ -50,3 +60,142 @@ class CertificateCounts(BaseModel):
             weeks=[ExpiryWeek(begins=week.begins, by_status=dict(week.by_status)) for week in counts.weeks],
             added=[AddedOnDay(day=day, by_origin=dict(origins)) for day, origins in counts.added],
         )
+
+
+class SearchQuery(Paged):
+    """All that is given must be so. At most one of `id_prefix`, `serial`, `subject`, `thing`, `device` is allowed."""
+
+    order: Literal["ascending", "descending"] = "descending"
+    status: Status | None = None
+    ca: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The id of the CA certificate.")
+    ends_from: AwareDatetime | None = None
+    ends_before: AwareDatetime | None = None
+    seen_from: AwareDatetime | None = None
+    seen_before: AwareDatetime | None = None
+    never_seen: bool = Field(False, description="No device has connected with it.")
+    without_policy: bool = Field(False, description="No device policy is attached to it.")
+    without_thing: bool = Field(False, description="It is attached to no thing.")
+    id_prefix: str | None = Field(None, pattern="^[0-9A-Fa-f]{4,64}$", description="The first digits of its id.")
+    serial: str | None = Field(None, max_length=64, description="Its serial number in hexadecimal digits.")
+    subject: str | None = Field(None, max_length=256, description="The last common name in its subject.")
+    thing: str | None = Field(None, max_length=128, description="The name of a thing that it is attached to.")
+    device: str | None = Field(
+        None, max_length=50, description="The id of a Yandex device, registry or broker that it is bound to."
+    )
+
+    def filter(self) -> CertificateFilter:
+        return CertificateFilter(**self.model_dump(exclude={"page_size", "marker", "order"}))
+
+
+class FindQuery(Input):
+    text: str = Field(
+        min_length=1,
+        max_length=256,
+        description="The beginning of an id (four digits or more), a serial number, a subject's common name, the name "
+        "of a thing, or the id of a Yandex device, registry or broker.",
+    )
+    limit: int = Field(25, ge=1, le=100, description="How many certificates of each kind.")
+
+
+class Owner(BaseModel):
+    kind: Literal["device", "registry", "broker"]
+    id: str
+
+
+class Seen(BaseModel):
+    """Connections and their ends are stored within seconds. `seen_at` is the later of the two times, or a time at most
+    an hour ago at which a device was connected."""
+
+    client_id: str
+    address: str = Field(description="Empty if it is not known.")
+    connected_at: Time | None
+    disconnected_at: Time | None
+    seen_at: Time
+
+
+class SearchedCertificate(CertificateSummary):
+    not_before: Time
+    not_after: Time
+    serial: str | None = Field(description="In hexadecimal digits. Null if it cannot be read.")
+    common_name: str | None = Field(description="The last one in the subject.")
+    thing: str | None = Field(description="The first of its things by name.")
+    owner: Owner | None = Field(description="What it is bound to in Yandex IoT Core.")
+    last_seen: Seen | None = Field(description="Null if no device has connected with it.")
+    found_by: Literal["id", "serial", "subject", "thing", "device"] | None = None
+
+    @classmethod
+    def of_found(cls, found: FoundCertificate, by: str | None = None) -> SearchedCertificate:
+        seen = found.last_seen
+        return cls.model_validate(
+            {
+                **dict(CertificateSummary.of(found.registration)),
+                "not_before": found.certificate.not_before,
+                "not_after": found.certificate.not_after,
+                "serial": found.serial,
+                "common_name": found.common_name,
+                "thing": found.thing,
+                "owner": dict(zip(("kind", "id"), found.owner, strict=True)) if found.owner is not None else None,
+                "last_seen": seen._asdict() if seen is not None else None,
+                "found_by": by,
+            }
+        )
+
+
+class SearchedPage(BaseModel):
+    """A page may have fewer certificates than requested, or none, though there is a next page."""
+
+    certificates: list[SearchedCertificate]
+    next_marker: str | None
+
+    @classmethod
+    def of(cls, page: Page[FoundCertificate]) -> SearchedPage:
+        found = [SearchedCertificate.of_found(each) for each in page.items]
+        return cls(certificates=found, next_marker=page.next_token)
+
+
+class FoundCertificates(BaseModel):
+    certificates: list[SearchedCertificate]
+
+
+class RefusalsQuery(Paged):
+    certificate: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The id of the device's certificate.")
+    client_id: str | None = Field(None, max_length=256, description="The last MQTT client id.")
+    since: AwareDatetime | None = Field(None, description="Refused at that time or later.")
+
+
+class Refusal(BaseModel):
+    """Refusals of one certificate, or without a certificate of one client id, for the same action, resource and
+    reason. Texts are empty if they are not known, or differ within the group."""
+
+    id: int
+    certificate: str
+    client_id: str = Field(description="The last one.")
+    action: str = Field(description="As in a policy, such as `iot:Publish`; for Yandex devices without the prefix.")
+    resource: str = Field(description="An ARN or a topic; `*` for further resources of a device that tries many.")
+    reason: str
+    count: int
+    first_at: Time
+    last_at: Time
+    address: str = Field(description="The last one.")
+    closest: list[str] = Field(description="The policy statements that came closest to allowing it.")
+
+
+class RefusalPage(BaseModel):
+    refusals: list[Refusal]
+    next_marker: str | None
+
+    @classmethod
+    def of(cls, page: Page[RefusalGroup]) -> RefusalPage:
+        found = [Refusal(**{name: getattr(each, name) for name in Refusal.model_fields}) for each in page.items]
+        return cls(refusals=found, next_marker=page.next_token)
+
+
+class RefusalCountsQuery(Input):
+    minutes: int = Field(60, ge=5, le=10_080, description="In the last minutes, up to 7 days.")
+
+
+class RefusalCounts(BaseModel):
+    """Counted by periods of five minutes: the first one may have begun a little earlier."""
+
+    total: int
+    by_reason: dict[str, int] = Field(description="Without the ids and times in reasons; the most frequent first.")

@@ -15,6 +15,7 @@ from thingmint.native.endpoints import ENDPOINTS
 from thingmint.native.schemas import checked
 from thingmint.services.certificates import utc_now
 from thingmint.services.change import Change
+from thingmint.services.refusals import NO_ACCOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -68,7 +69,9 @@ def native_command(store: AuditedStore, trail: AuditLog, environment: Environmen
 
 
 async def _scope(tx: Transaction, account: str | None, region: str | None) -> Scope:
-    """The account and region to work in. Raises NotFound."""
+    """The account and region to work in; NO_ACCOUNT for the account "none". Raises NotFound."""
+    if account == "none":
+        return NO_ACCOUNT
     accounts = [each.id for each in await list_accounts(tx)]
     account = account or accounts[0]
     regions = await list_regions(tx, account) if account in accounts else []

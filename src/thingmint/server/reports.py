@@ -11,11 +11,14 @@ from thingmint.access.request_log import RequestLog
 from thingmint.instance.audit_key import read_audit_keys
 from thingmint.metrics import Metrics
 from thingmint.mqtt.connection_log import ConnectionLog
+from thingmint.services.certificate_activity import CertificateActivity
 from thingmint.services.certificates import utc_now
 from thingmint.services.leases import LeasedStore
+from thingmint.services.refusals import Refusals
 
 if TYPE_CHECKING:
     from thingmint.instance.create import Instance
+    from thingmint.mqtt.messages import ConnectedClients
     from thingmint.services.leases import Holder
     from thingmint.settings import Settings
 
@@ -29,9 +32,11 @@ class Reports:
     sealer: Sealer
     connections: ConnectionLog
     requests: RequestLog
+    activity: CertificateActivity
+    refusals: Refusals
 
     @classmethod
-    def of(cls, instance: Instance, settings: Settings, holder: Holder) -> Reports:
+    def of(cls, instance: Instance, settings: Settings, holder: Holder, clients: ConnectedClients) -> Reports:
         metrics = Metrics()
         store = LeasedStore(instance.store, holder, AUDIT_LEASE)
         trail = AuditLog(instance.store, utc_now, insert_activity_with(store))
@@ -39,5 +44,13 @@ class Reports:
         key = instance.audit_key()
         former = read_audit_keys(instance.directory).former
         sealer = Sealer(store, key, checkpoints, utc_now, *settings.audit_kept(), former)
-        connections = ConnectionLog(metrics, trail, utc_now)
-        return cls(metrics, trail, sealer, connections, RequestLog(metrics, trail, connections.refusals))
+        activity = CertificateActivity(instance.store, utc_now, clients.certificates)
+        refusals = Refusals(instance.store, utc_now)
+        connections = ConnectionLog(metrics, trail, utc_now, activity, refusals)
+        requests = RequestLog(metrics, trail, connections.refusals)
+        return cls(metrics, trail, sealer, connections, requests, activity, refusals)
+
+    async def flush(self) -> None:
+        """Stores what was noted of devices, and is only in memory."""
+        await self.activity.flush()
+        await self.refusals.flush()

@@ -84,6 +84,7 @@ from thingmint.services.leases import LeasedStore, SoleHolder
 from thingmint.services.operations import delete_expired_operations, forget_idempotency_keys
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
+from thingmint.services.refusals import delete_old_refusals
 from thingmint.services.topic_aliases import check_old_aliases
 from thingmint.store.outbox import prune_published_changes
 from thingmint.tls import ListenerTLS, ServerCertificateFiles
@@ -182,6 +183,7 @@ class _Server:
         await asyncio.wait(chores)
         await self.exports.close()
         await self.last_messages.settle()
+        await self.reports.flush()
         await _finish(self.directory, self.reports.trail, self.reports.sealer)
         if self.shared is not None:
             await self.shared.close()
@@ -238,7 +240,7 @@ async def serve(
     connections, clients = ConnectionIndex(slices), ConnectedClients(utc_now)
     shared = SharedStore.of(instance.store, clients)
     holder = shared.leases if shared is not None else SoleHolder()
-    reports = Reports.of(instance, settings, holder)
+    reports = Reports.of(instance, settings, holder, clients)
     client_ids = shared.client_ids if shared is not None else None
     messages = GatewayMessages(broker, connections, clients, utc_now, client_ids=client_ids)
     feed = ChangeFeed(instance.store, messages, utc_now)
@@ -299,6 +301,7 @@ async def serve(
         forget_old_fleet_runs,
         delete_old_sessions,
         delete_old_console_sessions,
+        delete_old_refusals,
     ]
     jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())
@@ -347,6 +350,8 @@ async def serve(
             certificates.run,
             reports.trail.run,
             reports.sealer.run,
+            reports.activity.run,
+            reports.refusals.run,
             partial(_note_use, access.directory),
             jobs.run,
             sender.run,

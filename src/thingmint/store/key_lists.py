@@ -24,7 +24,9 @@ class KeyList:
     def __init__(self, statement: str) -> None:
         self._statement = statement.format(keys=_MARKS)
 
-    async def fetch(self, fetcher: Fetcher, keys: Sequence[str] | Sequence[bytes], *further: Value) -> list[Row]:
+    async def fetch(
+        self, fetcher: Fetcher, keys: Sequence[str] | Sequence[bytes] | Sequence[int], *further: Value
+    ) -> list[Row]:
         """The rows of any number of keys, in no order."""
         rows: list[Row] = []
         for first in range(0, len(keys), _AT_ONCE):

@@ -35,7 +35,7 @@ _frequent_key = functools.lru_cache(4096)(search_key)
 
 def certificate_keys(scope: tuple[str, str], der: bytes) -> tuple[int | None, int | None]:
     """The keys of the serial number (in hex) and of the subject's last common name; None if one cannot be read."""
-    serial, name = _serial_and_common_name(der)
+    serial, name = serial_and_common_name(der)
     account = " ".join(scope)
     return (
         search_key(account, "serial", serial) if serial is not None else None,
@@ -112,7 +112,7 @@ BACKFILLS: dict[int, tuple[Backfill, ...]] = {
 }
 
 
-def _serial_and_common_name(der: bytes) -> tuple[str | None, str | None]:
+def serial_and_common_name(der: bytes) -> tuple[str | None, str | None]:
     """The serial number in hex, and the subject's last common name; None for what cannot be read.
 
     The DER has, in this order: version, serial, algorithm, issuer, validity, subject (RFC 5280 section 4.1).

@@ -48,7 +48,8 @@ _PROVISIONING = (
 
 ADMINISTRATOR = _document([_allow("Everything", ["*"])])
 FULL_ACCESS = _document([_allow("AllOfIoT", ["iot:*"])])
-READ_ONLY = _document([_allow("ReadIoT", _READS)])
+_FLEET = _allow("ReadFleet", ["thingmint:GetHealth", "thingmint:ListRefusals", "thingmint:ListSessions"])
+READ_ONLY = _document([_allow("ReadIoT", _READS), _FLEET])
 PROVISIONING_ONLY = _document(
     [
         _allow("Provision", [f"iot:{name}" for name in _PROVISIONING.split()]),
@@ -56,7 +57,9 @@ PROVISIONING_ONLY = _document(
         | {"Condition": {"ArnLike": {"aws:SourceArn": [f"arn:aws:iot:*:*:{kind}/*" for kind in _TEMPLATES_OF]}}},
     ]
 )
-AUDIT_ONLY = _document([_allow("ReadIoT", _READS - _BEYOND_AUDIT), _allow("ReadAudit", ["thingmint:ListAudit"])])
+AUDIT_ONLY = _document(
+    [_allow("ReadIoT", _READS - _BEYOND_AUDIT), _FLEET, _allow("ReadAudit", ["thingmint:ListAudit"])]
+)
 
 MANAGED_POLICIES = {
     "Administrator": ADMINISTRATOR,

@@ -62,7 +62,8 @@ CREATE TABLE refusals (
     action TEXT NOT NULL,
     resource TEXT NOT NULL,             -- empty if the refusal is about none
     reason TEXT NOT NULL,
-    details TEXT NOT NULL,              -- JSON: of the last refusal
+    address TEXT NOT NULL,              -- the last one; empty if not known
+    closest TEXT NOT NULL,              -- JSON: the policy statements that came closest to allowing it
     amount BIGINT NOT NULL,
     first_at BIGINT NOT NULL,
     last_at BIGINT NOT NULL,

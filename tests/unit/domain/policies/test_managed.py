@@ -32,6 +32,9 @@ def allows(text: str, action: str, resource: str = "*") -> bool:
         ("iot:Publish", "Administrator FullAccess"),
         ("iot:GetRetainedMessage", "Administrator FullAccess"),
         ("thingmint:ListAudit", "Administrator AuditOnly"),
+        ("thingmint:ListRefusals", "Administrator ReadOnly AuditOnly"),
+        ("thingmint:ListSessions", "Administrator ReadOnly AuditOnly"),
+        ("thingmint:GetHealth", "Administrator ReadOnly AuditOnly"),
         ("yandex:DeviceService.Get", "Administrator"),
     ],
 )
