@@ -35,6 +35,17 @@ if TYPE_CHECKING:
     from thingmint.testing import RunningServer
 
 _UNKNOWN_ID = "0" * 64
+_FLEET = {
+    "/v1/certificate-counts",
+    "/v1/certificate-find",
+    "/v1/certificate-search",
+    "/v1/refusal-counts",
+    "/v1/refusals",
+    "/v1/session",
+    "/v1/session/end",
+    "/v1/sessions",
+}
+"""Requests with one method each, which tests/e2e/test_fleet_facts.py tests."""
 
 
 @pytest.fixture(scope="session")
@@ -389,7 +400,7 @@ def test_the_openapi_document_is_valid(document: Any) -> None:
     validate(document)
     access = {f"/v1/access/{each.noun}/{each.verb}" for each in COMMANDS.values() if not each.instance_wide}
     certificates = {"/keys-and-certificate", "/v1/certificates", "/v1/certificates/{id}"}
-    assert set(document["paths"]) == certificates | access | {"/v1/audit"}
+    assert set(document["paths"]) == certificates | access | _FLEET | {"/v1/audit"}
 
 
 def test_everything_in_the_openapi_document_is_served(native: httpx.Client, document: Any) -> None:
@@ -400,7 +411,7 @@ def test_everything_in_the_openapi_document_is_served(native: httpx.Client, docu
             status, code, _ = problem_of(answer)
             assert (status, code) == (400, "VALIDATION_ERROR"), (method, path)
             served += 1
-    assert served == 7 + sum(not command.instance_wide for command in COMMANDS.values())
+    assert served == 7 + len(_FLEET) + sum(not command.instance_wide for command in COMMANDS.values())
 
 
 def test_answers_match_the_openapi_document(native: httpx.Client, document: Any) -> None:

@@ -15,7 +15,7 @@ from thingmint.domain.durations import parse_duration
 from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from thingmint.settings import Settings
@@ -43,6 +43,14 @@ def ask(
     return asyncio.run(_ask(settings_for(data_dir), operation, account, region, given))
 
 
+def change(
+    data_dir: Path | None, operation: str, account: str | None, region: str | None, body: Mapping[str, Any]
+) -> Any:
+    """The same for an endpoint that takes a body."""
+    given = {name: value for name, value in body.items() if value is not None}
+    return asyncio.run(_ask(settings_for(data_dir), operation, account, region, {}, given))
+
+
 def ask_all(
     data_dir: Path | None,
     operation: str,
@@ -51,19 +59,28 @@ def ask_all(
     region: str | None,
     query: Mapping[str, Any],
     limit: int,
+    note: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> tuple[list[dict[str, Any]], bool]:
-    """Up to ``limit`` items of a list, of as many pages as needed, and True if there are more."""
+    """Up to ``limit`` items of a list, of as many pages as needed, and True if there are more.
+
+    ``note`` is called with each page.
+    """
     given = {name: value for name, value in query.items() if value is not None}
-    return asyncio.run(_ask_all(settings_for(data_dir), operation, items, account, region, given, limit))
+    return asyncio.run(_ask_all(settings_for(data_dir), operation, items, account, region, given, limit, note))
 
 
 async def _ask(
-    settings: Settings, operation: str, account: str | None, region: str | None, query: Mapping[str, Any]
+    settings: Settings,
+    operation: str,
+    account: str | None,
+    region: str | None,
+    query: Mapping[str, Any],
+    body: Mapping[str, Any] | None = None,
 ) -> Any:
     from thingmint.cli.reaching import reach
 
     async with reach(settings) as local:
-        return await local.call("native", operation=operation, account=account, region=region, query=query)
+        return await local.call("native", operation=operation, account=account, region=region, query=query, body=body)
 
 
 async def _ask_all(
@@ -74,6 +91,7 @@ async def _ask_all(
     region: str | None,
     query: Mapping[str, Any],
     limit: int,
+    note: Callable[[Mapping[str, Any]], None] | None,
 ) -> tuple[list[dict[str, Any]], bool]:
     from thingmint.cli.reaching import reach
 
@@ -84,6 +102,8 @@ async def _ask_all(
             page_of = {"page_size": min(_PAGE, limit - len(found)), **query} | ({"marker": marker} if marker else {})
             page = await local.call("native", operation=operation, account=account, region=region, query=page_of)
             found += page[items]
+            if note is not None:
+                note(page)
             marker = page["next_marker"]
             if marker is None or len(found) >= limit:
                 return found, marker is not None

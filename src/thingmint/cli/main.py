@@ -20,13 +20,14 @@ from thingmint.cli.access import app as access_app
 from thingmint.cli.audit import app as audit_app
 from thingmint.cli.bulk import app as bulk_app
 from thingmint.cli.bundle import bundle, join
+from thingmint.cli.certificates import app as certificate_app
 from thingmint.cli.console import EXAMPLES as CONSOLE_EXAMPLES
 from thingmint.cli.console import open_console
-from thingmint.cli.certificates import app as certificate_app
 from thingmint.cli.directory import DataDirOption, passphrase_for
 from thingmint.cli.fleet import app as fleet_app
 from thingmint.cli.importing import app as import_app
 from thingmint.cli.refusals import app as refusal_app
+from thingmint.cli.sessions import app as session_app
 from thingmint.cli.store import app as store_app
 from thingmint.cli.why import EXAMPLES as WHY_EXAMPLES
 from thingmint.cli.why import why
@@ -104,6 +105,7 @@ app.add_typer(certificate_app, name="certificate")
 app.add_typer(import_app, name="import")
 app.add_typer(fleet_app, name="fleet")
 app.add_typer(refusal_app, name="refusal")
+app.add_typer(session_app, name="session")
 app.add_typer(store_app, name="store")
 app.command(epilog=_examples("thingmint bundle keys.bundle --data-dir data"))(bundle)
 app.command(epilog=_examples(*WHY_EXAMPLES))(why)

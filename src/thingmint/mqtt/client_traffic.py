@@ -10,7 +10,7 @@ from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeReques
 from thingmint.mqtt.protocol.packets import PubAck, Publish
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
     from thingmint.access.context import Caller
     from thingmint.domain.arns import Scope
@@ -66,7 +66,9 @@ class ClientTraffic(ABC):
         "_refusals",
         "_withheld",
         "link",
+        "received",
         "scope",
+        "sent",
         "thing",
     )
 
@@ -86,6 +88,8 @@ class ClientTraffic(ABC):
         self._connection_log = connection_log
         self._loop = asyncio.get_running_loop()
         self._refusals = 0
+        self.received = self.sent = 0
+        """The messages of the client, and those to it."""
         self._withheld: tuple[tuple[Message, int | None, bool], ...] = ()  # at most one: the link is paused then
         self._noted: frozenset[tuple[str, str]] = NONE
 
@@ -107,6 +111,11 @@ class ClientTraffic(ABC):
     def _name_for_client(self, message: Message) -> str | None:
         """The topic under which the client gets a message of the broker; None if it does not get it."""
 
+    @property
+    @abstractmethod
+    def filters(self) -> Sequence[str]:
+        """The filters that the client subscribed to on this connection, as it sent them."""
+
     @abstractmethod
     async def recheck_subscriptions(self, slices: Slices) -> str | None:
         """Returns why the connection must be closed, or None."""
@@ -115,6 +124,7 @@ class ClientTraffic(ABC):
         """Returns None, or a coroutine to await before the next event."""
         match event:
             case Publish():
+                self.received += 1
                 return self.publish(event)
             case PubAck():
                 self.link.acknowledge(event.packet_id)
@@ -139,6 +149,7 @@ class ClientTraffic(ABC):
                 properties=message.properties,
             )
             if sent:
+                self.sent += 1
                 self._host.flush()
                 return
             if self._note("too large", name):

@@ -205,6 +205,10 @@ class Connection(asyncio.Protocol):
             return False
         return True
 
+    def idle(self, now: float) -> float:
+        """Returns the seconds since the last packet of the client."""
+        return self.mqtt.idle(now)
+
     def stop(self) -> None:
         """Handles no more packets, also those that wait."""
         self._ended = True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Invalid, NotFound, Throttled, Unavailable, Unsupported
@@ -22,6 +22,7 @@ from thingmint.mqtt.protocol.packets import Publish
 from thingmint.mqtt.protocol.reasons import ProtocolError, Reason
 from thingmint.services.authentication_decisions import parts_of_session_name, session_name
 from thingmint.services.client_ids import CloseRequest
+from thingmint.services.live_sessions import SessionPage
 from thingmint.services.messages import ClientState, Connection, Connectivity, RetainedMessage
 from thingmint.store.table import from_micros, to_micros
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.protocol.packets import Version
     from thingmint.services.client_ids import Claim, ClientIds, Elsewhere
+    from thingmint.services.live_sessions import AllSessions, SessionQuestion
     from thingmint.services.messages import ConnectionFacts, DisconnectReason
     from thingmint.services.page_tokens import Position
     from thingmint.store.engine import PublishedChange
@@ -46,6 +48,15 @@ _RESERVED = "$"
 _ENDED_KEPT = timedelta(minutes=30)  # AWS's, for what GetConnection tells of a client that is not connected
 _MAX_ENDED = 1000  # per account and region
 _WHY = "an administrator closed the connection"
+
+
+class ConnectionUsage(NamedTuple):
+    """What a device has done since it connected. ``idle`` is in seconds, ``received`` and ``sent`` are messages."""
+
+    idle: float
+    received: int
+    sent: int
+    filters: Sequence[str]
 
 
 class Connected(Protocol):
@@ -68,6 +79,9 @@ class Connected(Protocol):
     @property
     def facts(self) -> ConnectionFacts: ...
 
+    @property
+    def usage(self) -> ConnectionUsage: ...
+
     def disconnect(self, reason: Reason, why: str, *, with_will: bool = False) -> None: ...
 
 
@@ -80,7 +94,8 @@ class Ended:
     reason: DisconnectReason
 
 
-_Place = tuple[int, str, Connected]  # the time of CONNECT in microseconds since 1970 (unique), the session's name
+Place = tuple[int, str, Connected]
+"""The time of CONNECT in microseconds since 1970, which is unique, the session's name, and the connection."""
 _micros = itemgetter(0)
 
 
@@ -92,7 +107,7 @@ class ConnectedClients:
 
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._scopes: dict[Scope, dict[str, _Place]] = {}
+        self._scopes: dict[Scope, dict[str, Place]] = {}
         self._ended: dict[Scope, dict[str, Ended]] = {}
         self._last = 0
 
@@ -145,6 +160,13 @@ class ConnectedClients:
         found = ((name, place) for _, name, place in places if name == client_id or name.startswith(prefix))
         return list(islice(found, limit))
 
+    def places(self, scope: Scope, name: str | None = None) -> list[Place]:
+        """Returns the account's connections, the oldest first; with ``name``, only that session's."""
+        clients = self._scopes.get(scope, {})
+        if name is None:
+            return list(clients.values())
+        return [clients[name]] if name in clients else []
+
     def certificates(self) -> Iterator[tuple[str, str, str]]:
         """The account, region and certificate of each connection with a certificate, once for each connection."""
         for scope, clients in self._scopes.items():
@@ -175,8 +197,10 @@ class GatewayMessages:
         clock: Callable[[], datetime],
         answer_timeout: float = _ANSWER_TIMEOUT,
         client_ids: ClientIds | None = None,
+        sessions: AllSessions | None = None,
     ) -> None:
-        """``client_ids``: None if no other process uses the store."""
+        """``client_ids``: None if no other process uses the store. ``sessions``: None if no device can connect."""
+        self.sessions: AllSessions = sessions or _no_sessions
         self._client_ids = client_ids
         self._broker = broker
         self._connections = connections
@@ -319,6 +343,11 @@ def _has_owner(name: str) -> bool:
     return parts_of_session_name(name)[1] is not None
 
 
+async def _no_sessions(scope: Scope, question: SessionQuestion) -> SessionPage:
+    del scope, question
+    return SessionPage([])
+
+
 def _check(message: Message) -> None:
     """Raises Invalid for a message that a device could not publish."""
     if message.topic.startswith(_RESERVED):
@@ -356,7 +385,7 @@ def _refusal(reason: Reason) -> DomainError:
             return Unavailable(f"The broker refused the message: {reason.name}")
 
 
-def _described(place: _Place) -> Connection:
+def _described(place: Place) -> Connection:
     micros, name, connected = place
     client_id, owner = parts_of_session_name(name)
     peer = connected.peer

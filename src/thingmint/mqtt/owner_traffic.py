@@ -92,6 +92,10 @@ class OwnerTraffic(ClientTraffic):
         self._keeping: list[asyncio.Task[None]] = []
         """For messages of QoS 0, which are published already."""
 
+    @property
+    def filters(self) -> Sequence[str]:
+        return tuple(self._subscriptions)
+
     # From the client.
 
     def publish(self, packet: Publish) -> Coroutine[Any, Any, None] | None:

@@ -15,6 +15,7 @@ from thingmint.mqtt.connection import Connection
 from thingmint.mqtt.connection_log import device_caller
 from thingmint.mqtt.connection_services import new_traffic, take
 from thingmint.mqtt.endings import ending_of
+from thingmint.mqtt.messages import ConnectionUsage
 from thingmint.mqtt.owner_traffic import OwnerTraffic
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
@@ -118,6 +119,13 @@ class Session(AuthenticatedSession):
     def facts(self) -> ConnectionFacts:
         thing = self._traffic.thing if self._traffic is not None else None
         return ConnectionFacts(thing, *self._asked, self.peer.address, self.peer.port, *self.connection.own_address)
+
+    @property
+    def usage(self) -> ConnectionUsage:
+        idle, traffic = self.connection.idle(asyncio.get_running_loop().time()), self._traffic
+        if traffic is None:
+            return ConnectionUsage(idle, 0, 0, ())
+        return ConnectionUsage(idle, traffic.received, traffic.sent, traffic.filters)
 
     # The interface for the traffic and the connection index.
 

@@ -127,6 +127,10 @@ class Traffic(ClientTraffic):
             done(())
         return self.link.congestion()
 
+    @property
+    def filters(self) -> Sequence[str]:
+        return tuple(self._filters)
+
     # From the broker.
 
     def _name_for_client(self, message: Message) -> str | None:

@@ -14,6 +14,7 @@ from thingmint.domain.status import Status
 from thingmint.native import schemas
 from thingmint.native.declaring import Endpoint, Endpoints
 from thingmint.native.fleet import FLEET
+from thingmint.native.sessions import SESSIONS
 from thingmint.services.accounts import get_settings
 from thingmint.services.ca_certificates import find_ca_state
 from thingmint.services.certificates import (
@@ -197,6 +198,7 @@ _AUDIT = Endpoint(
 ENDPOINTS: list[Endpoint] = [
     *_OWN,
     *FLEET,
+    *SESSIONS,
     _AUDIT,
     *(_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide),
 ]

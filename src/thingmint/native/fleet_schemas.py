@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field
 
-from thingmint.domain.status import Status  # noqa: TC001 - pydantic reads the annotation
+from thingmint.domain.status import Status
 from thingmint.native.schemas import CertificateSummary, Input, Time
 from thingmint.services.certificate_search import CertificateFilter
+from thingmint.store.table import from_micros
 
 if TYPE_CHECKING:
     from thingmint.services import certificate_counts
     from thingmint.services.certificate_search import FoundCertificate
+    from thingmint.services.live_sessions import LiveSession
     from thingmint.services.pages import Page
     from thingmint.services.refusals import RefusalGroup
 
@@ -66,7 +68,9 @@ class SearchQuery(Paged):
     """All that is given must be so. At most one of `id_prefix`, `serial`, `subject`, `thing`, `device` is allowed."""
 
     order: Literal["ascending", "descending"] = "descending"
-    status: Status | None = None
+    status: (
+        Literal["ACTIVE", "INACTIVE", "REVOKED", "PENDING_TRANSFER", "REGISTER_INACTIVE", "PENDING_ACTIVATION"] | None
+    ) = None
     ca: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The id of the CA certificate.")
     ends_from: AwareDatetime | None = None
     ends_before: AwareDatetime | None = None
@@ -84,7 +88,8 @@ class SearchQuery(Paged):
     )
 
     def filter(self) -> CertificateFilter:
-        return CertificateFilter(**self.model_dump(exclude={"page_size", "marker", "order"}))
+        status = Status(self.status) if self.status is not None else None
+        return CertificateFilter(**self.model_dump(exclude={"page_size", "marker", "order", "status"}), status=status)
 
 
 class FindQuery(Input):
@@ -199,3 +204,76 @@ class RefusalCounts(BaseModel):
 
     total: int
     by_reason: dict[str, int] = Field(description="Without the ids and times in reasons; the most frequent first.")
+
+
+class SessionsQuery(Paged):
+    """All that is given must be so."""
+
+    order: Literal["ascending", "descending"] = Field("descending", description="By the time of connection.")
+    client_id: str | None = Field(None, max_length=256)
+    owner: str | None = Field(None, max_length=50, description="The Yandex device, registry or broker.")
+    certificate: str | None = Field(None, pattern="^[0-9a-f]{64}$")
+    thing: str | None = Field(None, max_length=128)
+    address: str | None = Field(None, max_length=64)
+    text: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Part of the client id, thing, owner or address, or the beginning of the certificate's id.",
+    )
+
+
+class SessionName(Input):
+    client_id: str = Field(min_length=1, max_length=256)
+    owner: str | None = Field(None, max_length=50, description="The Yandex device, registry or broker.")
+
+
+class EndSession(SessionName):
+    clean_session: bool = Field(False, description="End the session too, also of a client that is not connected.")
+    prevent_will: bool = Field(False, description="Do not publish the will.")
+
+
+class Session(BaseModel):
+    """`received` and `sent` are messages since the client connected, as seen from the server."""
+
+    client_id: str
+    owner: str | None = Field(description="The Yandex device, registry or broker.")
+    certificate: str = Field(description="Empty for a device that has a password.")
+    thing: str | None
+    address: str = Field(description="Empty if it is not known.")
+    port: int
+    protocol: str
+    connected_at: Time
+    idle: float = Field(description="Seconds since its last packet.")
+    keep_alive: int = Field(description="Seconds.")
+    expiry: int = Field(description="Seconds that the session outlives the connection.")
+    subscriptions: int
+    queued: int | None = Field(description="Messages that wait for it. Null with a broker of yours.")
+    received: int
+    sent: int
+    process: str = Field(description="Empty if there is only one.")
+
+    @classmethod
+    def of(cls, session: LiveSession) -> Session:
+        values = {name: getattr(session, name) for name in Session.model_fields}
+        return cls(**{**values, "connected_at": from_micros(session.connected_at)})
+
+
+class SessionDetails(Session):
+    filters: list[str]
+
+    @classmethod
+    def of(cls, session: LiveSession) -> SessionDetails:
+        return cls(**dict(Session.of(session)), filters=list(session.filters))
+
+
+class SessionList(BaseModel):
+    """`missing` are processes that did not tell their sessions in time."""
+
+    sessions: list[Session]
+    missing: list[str]
+    next_marker: str | None
+
+
+class SessionEnded(BaseModel):
+    was_connected: bool

@@ -14,16 +14,19 @@ import structlog
 from thingmint.access.audit_sealer import AUDIT_LEASE
 from thingmint.aws.bulk_registration import BULK_LEASE
 from thingmint.domain.errors import Unavailable
+from thingmint.mqtt.session_list import LocalSessionList
 from thingmint.mqtt.takeovers import Takeovers
 from thingmint.services.certificates import utc_now
 from thingmint.services.client_ids import ClientIds
 from thingmint.services.export_sender import EXPORTS_LEASE
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.services.leases import PROCESS, LeaseKeeper
+from thingmint.services.live_sessions import SharedSessions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.services.leases import LeasedStore
     from thingmint.store.engine import Store
@@ -50,6 +53,10 @@ class SharedStore:
         client_ids = ClientIds(store, process, utc_now)
         leases = LeaseKeeper(store, process, [PROCESS + process, *_LEASES], utc_now)
         return cls(leases, client_ids, Takeovers(client_ids, clients))
+
+    def sessions(self, store: Store, broker: Broker, clients: ConnectedClients) -> SharedSessions:
+        process = self.leases.process
+        return SharedSessions(store, process, self.leases, LocalSessionList(broker, clients, process), utc_now)
 
     def chores(self, jobs_store: LeasedStore) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         return [self.leases.run, self.client_ids.run, partial(self.takeovers.run, self.leases, jobs_store)]

@@ -26,6 +26,7 @@ from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
+from thingmint.mqtt.session_list import LocalSessionList
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import (
     access_of,
@@ -81,6 +82,7 @@ from thingmint.services.imports import forget_old_imports
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
 from thingmint.services.leases import LeasedStore, SoleHolder
+from thingmint.services.live_sessions import delete_old_answers, only_here
 from thingmint.services.operations import delete_expired_operations, forget_idempotency_keys
 from thingmint.services.ownership_tokens import delete_unclaimed
 from thingmint.services.quotas import begin_counting
@@ -242,8 +244,12 @@ async def serve(
     holder = shared.leases if shared is not None else SoleHolder()
     reports = Reports.of(instance, settings, holder, clients)
     client_ids = shared.client_ids if shared is not None else None
-    messages = GatewayMessages(broker, connections, clients, utc_now, client_ids=client_ids)
+    shared_sessions = shared.sessions(instance.store, broker, clients) if shared is not None else None
+    sessions = shared_sessions or only_here(LocalSessionList(broker, clients, ""))
+    messages = GatewayMessages(broker, connections, clients, utc_now, client_ids=client_ids, sessions=sessions)
     feed = ChangeFeed(instance.store, messages, utc_now)
+    if shared_sessions is not None:
+        feed.follow(shared_sessions.changed)
     feed.follow(names.changed)
     feed.follow(messages.changed)
     store = feed.followed()
@@ -302,6 +308,7 @@ async def serve(
         delete_old_sessions,
         delete_old_console_sessions,
         delete_old_refusals,
+        delete_old_answers,
     ]
     jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())

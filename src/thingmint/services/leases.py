@@ -126,6 +126,12 @@ class LeaseKeeper:
         seen = [(lease, at) for name, (lease, at) in self._unchanged.items() if name.startswith(prefix)]
         return [lease for lease, at in seen if not lease.holder or self._looked_at - at >= PERIOD]
 
+    def others(self, prefix: str) -> list[str]:
+        """Return the holders of other processes' leases that begin with ``prefix`` and are renewed."""
+        gone = {lease.name for lease in self.gone(prefix)}
+        known = (lease for name, (lease, _) in self._unchanged.items() if name.startswith(prefix) and name not in gone)
+        return [lease.holder for lease in known]
+
     async def still_holds(self, tx: Transaction, name: str) -> bool:
         held = self._held.get(name)
         return held is not None and await tx.fetch_one(_IS_CURRENT, name, self.process, held.epoch) is not None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.messages import Message, QoS
+    from thingmint.services.live_sessions import AllSessions
     from thingmint.services.page_tokens import Position
     from thingmint.store.engine import PublishedChange
 
@@ -179,6 +180,11 @@ class Messages(OpenSessions, Protocol):
 
         Raises NotFound, Unavailable, and Unsupported if the operator's own broker or another process stores them.
         """
+        ...
+
+    @property
+    def sessions(self) -> AllSessions:
+        """Lists the sessions of all processes."""
         ...
 
     async def close_client(

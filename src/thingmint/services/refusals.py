@@ -306,8 +306,9 @@ async def count_refusals(
 
 
 def _group(row: Row) -> RefusalGroup:
-    *texts, amount, first_at, last_at, address, closest, key = row
+    certificate, client_id, action, resource, reason, amount, first_at, last_at, address, closest, key = row
     times = from_micros(first_at), from_micros(last_at)
+    texts = (certificate, client_id, action, resource, reason)
     return RefusalGroup(key, *texts, amount, *times, address, tuple(orjson.loads(closest)))
 
 

@@ -58,6 +58,7 @@ Kind = Literal[
     "access",
     "client",
     "close",
+    "sessions",
     "registry",
     "owner",
     "aliases",

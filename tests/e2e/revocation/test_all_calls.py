@@ -107,6 +107,7 @@ KEEPS_ACCESS = {
     "aws:DeleteCertificate": "refused while the certificate is ACTIVE, and only ACTIVE ones can connect",
     "aws:DeleteCertificateProvider": _OF_PROVISIONING,
     "aws:DeleteConnection": "ends a connection, and the device may connect again",
+    "native:POST /v1/session/end": "ends a connection, and the device may connect again",
     "aws:DeletePolicy": _UNUSED,
     "aws:DeletePolicyVersion": "refused for the default version, and no other version applies",
     "aws:DeleteProvisioningTemplateVersion": _OF_PROVISIONING,

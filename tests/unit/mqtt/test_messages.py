@@ -20,7 +20,7 @@ from thingmint.mqtt.broker.interface import Opening, Subscription, log_refusal
 from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits
 from thingmint.mqtt.broker.upstream import Target, Upstream, UpstreamBroker
 from thingmint.mqtt.connection_index import ConnectionIndex
-from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
+from thingmint.mqtt.messages import ConnectedClients, ConnectionUsage, GatewayMessages
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.services.messages import ConnectionFacts
@@ -48,6 +48,7 @@ class Device:
         self.ended: list[tuple[Reason, bool]] = []
         self.claim: Claim | None = None
         self.facts = ConnectionFacts(None, 60, 0, "192.0.2.1", port, "", 0)
+        self.usage = ConnectionUsage(0, 0, 0, ())
 
     def reauthorize(self) -> None:
         return None

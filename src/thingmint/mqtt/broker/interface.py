@@ -156,6 +156,10 @@ class Broker(Protocol):
         """Returns the subscriptions of a session; None if there is none. Raises Unsupported as above."""
         ...
 
+    def queued(self, scope: Scope, client_id: str) -> int | None:
+        """Returns how many messages wait for a client. None if the broker cannot tell."""
+        ...
+
     def discard(self, scope: Scope, client_id: str) -> None:
         """Ends the session of a client that is not connected to this process. May return before that is done."""
         ...

@@ -115,6 +115,10 @@ class ServerConnection:
         """True if CONNECT, or any packet within the keep-alive, did not come in time. Call ``disconnect`` then."""
         return self._deadline is not None and now >= self._deadline
 
+    def idle(self, now: float) -> float:
+        """Returns the seconds since the last whole packet of an accepted client."""
+        return 0.0 if self._deadline is None else max(0.0, now - (self._deadline - self._silence))
+
     def heard(self, now: float) -> None:
         """Restarts the time-out: the client may have sent bytes that were not read."""
         if self._state is _State.OPEN:

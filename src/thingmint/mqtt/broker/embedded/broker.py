@@ -125,6 +125,10 @@ class EmbeddedBroker:
         router = self._routers.get(scope)
         return None if router is None else router.subscriptions(client_id)
 
+    def queued(self, scope: Scope, client_id: str) -> int:
+        router = self._routers.get(scope)
+        return 0 if router is None else router.queued(client_id)
+
     def discard(self, scope: Scope, client_id: str) -> None:
         router = self._routers.get(scope)
         if router is not None:

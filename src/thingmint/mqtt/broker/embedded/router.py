@@ -97,6 +97,10 @@ class Router:
             return None
         return tuple(session.subscriptions.values())
 
+    def queued(self, client_id: str) -> int:
+        session = self._sessions.get(client_id)
+        return 0 if session is None else session.queued
+
     def discard(self, client_id: str) -> None:
         session = self._sessions.get(client_id)
         if session is not None and session.subscriber is None:

@@ -113,6 +113,11 @@ class Session:
         self._pumping = False
         self._sweeping = False  # True while the next sweep has a deadline
 
+    @property
+    def queued(self) -> int:
+        """The number of messages that wait, or were delivered and not acknowledged."""
+        return self._budget.count
+
     def attach(self, link: object, subscriber: Subscriber, window: int) -> None:
         """Sets a new connection. Nothing is delivered to it before ``resume``."""
         self.link = link

@@ -168,6 +168,9 @@ class UpstreamBroker:
     def subscriptions(self, scope: Scope, client_id: str) -> Sequence[Subscription] | None:
         raise Unsupported(_SUBSCRIPTIONS)
 
+    def queued(self, scope: Scope, client_id: str) -> None:
+        return None
+
     def discard(self, scope: Scope, client_id: str) -> None:
         key = (scope, client_id)
         link = self._links.get(key)
