@@ -53,6 +53,7 @@ SLOW = frozenset(
         "e2e/bulk/test_kills.py",
         "e2e/fleet/test_kills.py",
         "e2e/importing/test_interrupted_imports.py",
+        "e2e/mqtt/test_vanished_connections.py",
         "e2e/test_client_ids.py",
         "e2e/test_faults.py",
         "e2e/test_full_disk.py",

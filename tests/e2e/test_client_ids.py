@@ -29,7 +29,7 @@ ALLOWED = 2.0  # seconds; the documentation promises one second
 def rows(url: str) -> list[tuple[str, str]]:
     async def read() -> list[tuple[str, str]]:
         connection = await asyncpg.connect(url)
-        found = await connection.fetch("SELECT client_id, process FROM connections ORDER BY 1")
+        found = await connection.fetch("SELECT client_id, process FROM connections WHERE process <> '' ORDER BY 1")
         await connection.close()
         return [(row[0], row[1]) for row in found]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from thingmint.mqtt.protocol.events import SubscribeRequested, UnsubscribeRequested
 from thingmint.mqtt.protocol.packets import PubAck, Publish
@@ -40,6 +40,10 @@ class Host(Protocol):
 
     def disconnect(self, reason: Reason, why: str, *, with_will: bool) -> None:
         """Ends the connection. MQTT 5 clients get ``reason``."""
+        ...
+
+    def subscriptions(self, kind: Literal["subscribed", "unsubscribed"], filters: Sequence[str]) -> None:
+        """Tells others of subscriptions that the broker made or ended; none if there are no filters."""
         ...
 
     @property

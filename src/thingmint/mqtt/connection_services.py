@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.kept_messages import KeptMessages
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.presence import Presence
     from thingmint.mqtt.protocol.limits import Limits
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.mqtt.rates import RateLimit
@@ -57,6 +58,7 @@ class Services:
     monitor: DeviceMonitor | None = None
     takeovers: Takeovers | None = None
     """None if no other process uses the store."""
+    presence: Presence | None = None
 
 
 class Member(Host, Protocol):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.listener import MqttListener
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
+    from thingmint.mqtt.presence import Presence
     from thingmint.mqtt.provisioning import ProvisioningTopics
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
@@ -75,6 +76,7 @@ class Gateway:
         owners: OwnerAuthenticator | None = None,
         kept_messages: KeptMessages | None = None,
         monitor: DeviceMonitor | None = None,
+        presence: Presence | None = None,
     ) -> None:
         self._certificates = certificates
         shown = certificates()
@@ -95,6 +97,7 @@ class Gateway:
             owners=owners,
             kept_messages=kept_messages,
             monitor=monitor,
+            presence=presence,
             limits=replace(AWS_LIMITS, shared_available=broker.features.shared_subscriptions),
             rate_limit=RateLimit(rates or Rates()),
             slices=connections.slices,
@@ -143,6 +146,8 @@ class Gateway:
         for server in self._servers:
             server.close()
         await self._services.slices.finish("", self, self._disconnect_all())
+        if self._services.presence is not None:
+            await self._services.presence.stop()
         for chore in self._chores:
             chore.cancel()
         if self._chores:

@@ -17,6 +17,7 @@ from thingmint.mqtt.connection_services import new_traffic, take
 from thingmint.mqtt.endings import ending_of
 from thingmint.mqtt.messages import ConnectionUsage
 from thingmint.mqtt.owner_traffic import OwnerTraffic
+from thingmint.mqtt.presence import record_of
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.events import ConnectRequested, Disconnected, Failed
 from thingmint.mqtt.protocol.limits import YANDEX_LIMITS
@@ -24,12 +25,13 @@ from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.mqtt.session_authentication import ANSWERS, AuthenticatedSession
 from thingmint.mqtt.wills import will_of
 from thingmint.services.authentication_decisions import Accepted, AcceptedOwner, Rejected, RejectionReason
+from thingmint.services.client_ids import VERSION_KEPT
 from thingmint.services.device_authentication import first_dependencies
 from thingmint.services.messages import ConnectionFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
+    from collections.abc import Coroutine, Sequence
+    from typing import Any, Literal
 
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Link
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.wills import Will
     from thingmint.services.client_ids import Claim
     from thingmint.services.messages import DisconnectReason
+    from thingmint.services.presence import ConnectionRecord
 
 
 class Session(AuthenticatedSession):
@@ -51,6 +54,7 @@ class Session(AuthenticatedSession):
         "_asked",
         "_logged",
         "_published",
+        "_record",
         "_refused",
         "_session_name",
         "_will",
@@ -66,6 +70,7 @@ class Session(AuthenticatedSession):
         self._asked = (0, 0)  # the keep-alive of CONNECT, and the session expiry, in seconds
         self._account = ""
         self._refused = False
+        self._record: ConnectionRecord | None = None
         self.claim: Claim | None = None
         self._logged = True
 
@@ -168,6 +173,7 @@ class Session(AuthenticatedSession):
             return
         self._will, self._account = will, scope.account
         traffic = new_traffic(self, self._services, self._client_id, accepted)
+        self._record = record_of(accepted, self._client_id, self.peer)
         clean = packet.clean_start or is_owner
         opening = Opening(scope, name, packet.version, clean, expiry, packet.receive_maximum)
         link = await self._open(opening, traffic)
@@ -221,6 +227,9 @@ class Session(AuthenticatedSession):
             started,
             **facts,
         )
+        if services.presence is not None and self._record is not None:
+            self._record.claim = self.claim
+            services.presence.connected(self._record)
         link.resume()
 
     async def _open(self, opening: Opening, traffic: AnyTraffic) -> Link:
@@ -234,10 +243,13 @@ class Session(AuthenticatedSession):
                 raise Unavailable("The device has gone")
             link = await services.broker.open(opening, traffic)
             try:
-                self.claim = await takeovers.client_ids.claim(opening.scope, opening.client_id)
+                about = self._record.about() if self._record is not None else ""
+                self.claim = await takeovers.client_ids.claim(opening.scope, opening.client_id, about)
             except BaseException:
                 link.close()
                 raise
+        if services.presence is not None:
+            services.presence.took_over(self.claim)
         if self._has_ended():
             self._release_client_id()
         return link
@@ -245,7 +257,11 @@ class Session(AuthenticatedSession):
     def _release_client_id(self) -> None:
         claim, self.claim = self.claim, None
         if claim is not None and self._services.takeovers is not None:
-            self._services.takeovers.client_ids.release(claim)
+            self._services.takeovers.client_ids.release(claim, VERSION_KEPT)
+
+    def subscriptions(self, kind: Literal["subscribed", "unsubscribed"], filters: Sequence[str]) -> None:
+        if self._services.presence is not None and self._record is not None and not self._ended:
+            self._services.presence.subscriptions(kind, self._record, filters)
 
     # The end.
 
@@ -261,6 +277,8 @@ class Session(AuthenticatedSession):
     def _refuse(self, rejected: Rejected, answer: Reason | None) -> None:
         """Sends ``answer``, unless it is None, and closes."""
         self._log_rejection(rejected)
+        if self._services.presence is not None:
+            self._services.presence.refused(self.peer, self._client_id, rejected)
         self._refused = True
         if answer is not None:
             self.connection.mqtt.refuse(answer)
@@ -291,8 +309,12 @@ class Session(AuthenticatedSession):
         if self._ended:
             return
         self._ended = True
-        services, traffic = self._services, self._traffic
-        self._release_client_id()
+        services, traffic, record = self._services, self._traffic, self._record
+        if traffic is not None and services.presence is not None and record is not None:
+            services.presence.disconnected(record, ending, self._asked[1])  # releases the client id later
+            self.claim = None
+        else:
+            self._release_client_id()
         services.connections.remove(self)
         self.connection.stop()
         will, self._will = self._will, None

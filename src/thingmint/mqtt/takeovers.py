@@ -15,9 +15,11 @@ from thingmint.services.client_ids import AT_ONCE, forget_process
 from thingmint.services.leases import PROCESS, LeaseLost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.presence import Presence
     from thingmint.services.client_ids import Claim, ClientIds
     from thingmint.services.leases import LeasedStore, LeaseKeeper
     from thingmint.store.engine import PublishedChange
@@ -39,7 +41,7 @@ class Takeovers:
         self.client_ids = client_ids
         self.published = 0
         self._clients = clients
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Sequence[Claim]]] = set()
         self._turns: WeakValueDictionary[tuple[Scope, str], asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, scope: Scope, client_id: str) -> asyncio.Lock:
@@ -67,35 +69,40 @@ class Takeovers:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def run(self, leases: LeaseKeeper, store: LeasedStore) -> None:
+    async def run(
+        self, leases: LeaseKeeper, store: LeasedStore, clock: Callable[[], datetime], presence: Presence
+    ) -> None:
         """Maintains the table of client ids, forever.
 
-        Restores this process's rows after another process deleted them, because this one seemed to have ended. Deletes
-        the rows of processes that have ended; one process does this, the one that holds the lease of ``store``.
+        Restores this process's rows after another process released them, because this one seemed to have ended.
+        Reports and releases the connections of processes that have ended; one process does this, the one that holds
+        the lease of ``store``.
         """
         own, taken = PROCESS + leases.process, 0
         while True:
             await asyncio.sleep(_CHECK_EVERY)
             try:
                 if leases.times_taken(own) != taken:
-                    await self._restore(is_first=taken == 0)
+                    await self._restore(presence, is_first=taken == 0)
                     taken = leases.times_taken(own)
                 for lease in leases.gone(PROCESS) if store.held else ():
-                    await forget_process(store, lease)
+                    await forget_process(store, lease, clock, presence.report)
             except Unavailable as error:
                 _log.warning("connections_wait_for_the_store", error=str(error))
             except LeaseLost:
                 pass
 
-    async def _restore(self, *, is_first: bool) -> None:
+    async def _restore(self, presence: Presence, *, is_first: bool) -> None:
         claims = [] if is_first else self._clients.claims()
         if claims:
             _log.warning("connections_restored", connections=len(claims))
         await self.client_ids.restore(claims)
         for at in range(0, len(claims), AT_ONCE):
-            await self._end_lost(claims[at : at + AT_ONCE])
+            some = claims[at : at + AT_ONCE]
+            lost = await self._end_lost(some)
+            presence.restored([claim for claim in some if claim not in lost])
 
-    async def _end_lost(self, claims: Sequence[Claim]) -> None:
+    async def _end_lost(self, claims: Sequence[Claim]) -> Sequence[Claim]:
         while True:
             try:
                 lost = await self.client_ids.lost(claims)
@@ -107,3 +114,4 @@ class Takeovers:
             if found is not None and found.claim == claim:
                 why = "another connection took the client id over"
                 found.disconnect(Reason.SESSION_TAKEN_OVER, why, with_will=True)
+        return lost

@@ -98,8 +98,11 @@ class Traffic(ClientTraffic):
 
         def done(reasons: Sequence[Reason]) -> None:
             from_broker = iter(reasons)
-            self._mqtt.suback(event.packet_id, [next(from_broker) if answer is None else answer for answer in answers])
+            answered = [next(from_broker) if answer is None else answer for answer in answers]
+            self._mqtt.suback(event.packet_id, answered)
             self._host.flush()
+            made = [each.filter for each, answer in zip(event.requests, answered, strict=True) if not answer.failed]
+            self._host.subscriptions("subscribed", made)
 
         if allowed:
             self.link.subscribe(allowed, done)
@@ -120,6 +123,8 @@ class Traffic(ClientTraffic):
             answered = [next(from_broker) if answer is None else answer for answer in answers]
             self._mqtt.unsuback(event.packet_id, answered)
             self._host.flush()
+            ended = [filter for filter, answer in zip(event.filters, answered, strict=True) if not answer.failed]
+            self._host.subscriptions("unsubscribed", ended)
 
         if filters:
             self.link.unsubscribe(filters, done)

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.presence import Presence
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.server.reports import Reports
     from thingmint.services.change_feed import ChangeFeed
@@ -240,6 +241,7 @@ def gateway_of(
     feed: ChangeFeed,
     limits: AddressLimits,
     host_names: HostNames,
+    presence: Presence,
 ) -> Gateway:
     roles = Roles(access.directory)
     jit_registration = JitRegistration(
@@ -272,6 +274,7 @@ def gateway_of(
         kept_messages=KeptMessages(environment.exports, environment.last_messages),
         monitor=DeviceMonitor(instance.store, broker, utc_now),
         provisioning=ProvisioningTopics(access.store, environment, roles, access.throttle, connection_log),
+        presence=presence,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.embedded import EmbeddedBroker
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
+    from thingmint.mqtt.presence import Presence
     from thingmint.server.stalls import StallWatch
     from thingmint.services.change import Environment
     from thingmint.services.change_feed import ChangeFeed
@@ -188,7 +189,8 @@ def watch_upstream(metrics: Metrics, broker: Broker) -> None:
     )
 
 
-def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker) -> None:
+def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker, presence: Presence) -> None:
+    _watch_events(metrics, presence)
     gauge, count, wills = metrics.gauge, metrics.count, gateway.wills
     gauge("device_connections", "Devices that are connected over MQTT.", lambda: gateway.connections)
     count(
@@ -221,4 +223,17 @@ def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker) ->
         "broker_unfinished_work",
         "Connections and regions of accounts whose work continues in a later slice.",
         lambda: broker.unfinished,
+    )
+
+
+def _watch_events(metrics: Metrics, presence: Presence) -> None:
+    events = presence.events
+    metrics.gauge(
+        "lifecycle_events_waiting", "Life cycle events that the broker has not accepted yet.", lambda: events.waiting
+    )
+    metrics.count("lifecycle_events_published", "Life cycle events that the broker accepted.", lambda: events.published)
+    metrics.count(
+        "lifecycle_events_dropped",
+        "Life cycle events that were dropped: too many waited, or the broker refused them.",
+        lambda: events.dropped,
     )

@@ -1,4 +1,7 @@
-"""The parts for several processes on one database: leases, and the client ids of connected devices."""
+"""The parts for several processes on one database: leases, and the client ids of connected devices.
+
+A process that is alone on its database has client ids, too, for the versions in the events of connections.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ import structlog
 from thingmint.access.audit_sealer import AUDIT_LEASE
 from thingmint.aws.bulk_registration import BULK_LEASE
 from thingmint.domain.errors import Unavailable
+from thingmint.mqtt.lifecycle_events import LifecycleEvents
+from thingmint.mqtt.presence import Presence
 from thingmint.mqtt.session_list import LocalSessionList
 from thingmint.mqtt.takeovers import Takeovers
 from thingmint.services.certificates import utc_now
@@ -26,8 +31,10 @@ from thingmint.services.live_sessions import SharedSessions
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.leases import LeasedStore
     from thingmint.store.engine import Store
 
@@ -58,13 +65,51 @@ class SharedStore:
         process = self.leases.process
         return SharedSessions(store, process, self.leases, LocalSessionList(broker, clients, process), utc_now)
 
-    def chores(self, jobs_store: LeasedStore) -> list[Callable[[], Coroutine[Any, Any, None]]]:
-        return [self.leases.run, self.client_ids.run, partial(self.takeovers.run, self.leases, jobs_store)]
-
     async def close(self) -> None:
-        """Releases client ids and leases, so that other processes need not wait for them to expire."""
+        """Releases the leases, so that other processes need not wait for them to expire."""
         try:
-            await self.client_ids.close()
             await self.leases.release()
         except Unavailable as error:
             _log.warning("leases_not_released", error=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePresence:
+    """The client ids of this process's devices, and what is told of their connections."""
+
+    client_ids: ClientIds
+    presence: Presence
+    shared: SharedStore | None
+
+    @classmethod
+    def of(cls, store: Store, broker: Broker, shared: SharedStore | None, events: EventSwitches) -> DevicePresence:
+        if shared is None:
+            client_ids = ClientIds(store, secrets.token_hex(8), utc_now, is_shared=False)
+        else:
+            client_ids = shared.client_ids
+
+        async def enabled(scope: Scope) -> bool:
+            return "CERTIFICATE" in await events.enabled(scope)
+
+        return cls(client_ids, Presence(LifecycleEvents(broker, client_ids, utc_now, enabled), client_ids), shared)
+
+    def chores(self, jobs_store: LeasedStore) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        presence, shared = self.presence, self.shared
+        chores = [self.client_ids.run, presence.events.run]
+        if shared is None:
+            return [*chores, presence.report_former]
+        return [
+            *chores,
+            shared.leases.run,
+            partial(shared.takeovers.run, shared.leases, jobs_store, utc_now, presence),
+            partial(presence.report_taken_over, shared.leases),
+        ]
+
+    async def close(self) -> None:
+        """Releases the client ids, and the leases."""
+        try:
+            await self.client_ids.close()
+        except Unavailable as error:
+            _log.warning("connections_not_released", error=str(error))
+        if self.shared is not None:
+            await self.shared.close()

@@ -56,7 +56,7 @@ from thingmint.server.gauges import (
     watch_work,
 )
 from thingmint.server.local_commands import server_commands
-from thingmint.server.processes import SharedStore
+from thingmint.server.processes import DevicePresence, SharedStore
 from thingmint.server.reloading import Reloading, settings_changes, stop_and_reload_signals
 from thingmint.server.reports import Reports
 from thingmint.server.served_names import ServedNames
@@ -73,6 +73,7 @@ from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
+from thingmint.services.client_ids import forget_old_versions
 from thingmint.services.event_configurations import EventSwitches
 from thingmint.services.export_sender import EXPORTS_LEASE, ExportSender
 from thingmint.services.exported_messages import Exports
@@ -143,7 +144,7 @@ class _Server:
     admin: AdminSocket
     directory: Directory
     reports: Reports
-    shared: SharedStore | None
+    presence: DevicePresence
     keys: KeyPool
     exports: Exports
     last_messages: LastMessages
@@ -187,8 +188,7 @@ class _Server:
         await self.last_messages.settle()
         await self.reports.flush()
         await _finish(self.directory, self.reports.trail, self.reports.sealer)
-        if self.shared is not None:
-            await self.shared.close()
+        await self.presence.close()
         self.stalls.stop()
         await self.keys.close()
         _log.info("stopped")
@@ -227,7 +227,6 @@ async def serve(
     await settle_ca_owners(instance.store, instance.own_authorities())
     await check_old_aliases(instance.store)
     stopping, reloading = stop_and_reload_signals()
-
     account_of_others = await default_account(instance.store, settings)
     tls = ListenerTLS(
         instance.listener_authority(listener_profile(settings.listener_certificate_lifetime)),
@@ -259,6 +258,7 @@ async def serve(
     feed.follow(exports.changed)
     events = EventSwitches(instance.store, feed)
     feed.follow(events.changed)
+    presence = DevicePresence.of(instance.store, broker, shared, events)
     sender = ExportSender(LeasedStore(instance.store, holder, EXPORTS_LEASE), exports)
     environment = environment_of(instance, settings, names.addresses, keys, functions, messages, exports, events)
     limits = address_limits(settings, reports.metrics)
@@ -290,8 +290,8 @@ async def serve(
         feed,
         limits["mqtt"],
         names.host_names,
+        presence.presence,
     )
-
     if settings.credentials_port is not None:
         listeners["credentials"] = credentials_listener(
             devices, access, settings, reports.requests, gateway.contexts, limits["credentials"], refusals
@@ -309,6 +309,7 @@ async def serve(
         delete_old_console_sessions,
         delete_old_refusals,
         delete_old_answers,
+        forget_old_versions,
     ]
     jobs = JobRunner(jobs_store, utc_now, hourly)
     stalls = StallWatch(asyncio.get_running_loop())
@@ -322,7 +323,7 @@ async def serve(
     watch_leases(reports.metrics, holder)
     watch_changes(reports.metrics, feed)
     watch_exports(reports.metrics, sender, exports)
-    watch_devices(reports.metrics, gateway, embedded)
+    watch_devices(reports.metrics, gateway, embedded, presence.presence)
     watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
@@ -347,7 +348,7 @@ async def serve(
         ),
         directory=access.directory,
         reports=reports,
-        shared=shared,
+        presence=presence,
         keys=keys,
         exports=exports,
         last_messages=environment.last_messages,
@@ -366,7 +367,7 @@ async def serve(
             feed.run,
             Reloading(names, certificates, ports, reread or (lambda: settings), changes, reloading).run,
             partial(names.run, ports),
-            *(shared.chores(jobs_store) if shared is not None else ()),
+            *presence.chores(jobs_store),
         ],
     )
     await server.run(stopping, on_ready)

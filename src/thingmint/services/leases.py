@@ -111,6 +111,7 @@ class LeaseKeeper:
         self._good_until = 0.0  # for all held leases
         self._unchanged: dict[str, tuple[Lease, float]] = {}  # other processes' leases, and when first read unchanged
         self._looked_at = 0.0
+        self._is_read = False  # True while ``_unchanged`` has all leases of other processes
         self._times_taken: Counter[str] = Counter()
         self._differing: set[str] = set()  # processes whose clocks are far from this one's
 
@@ -132,6 +133,18 @@ class LeaseKeeper:
         known = (lease for name, (lease, _) in self._unchanged.items() if name.startswith(prefix) and name not in gone)
         return [lease.holder for lease in known]
 
+    def runs(self, name: str, since: float) -> bool | None:
+        """True if another process renewed its lease after ``since`` (monotonic time), False if it has ended.
+
+        None if that is not known yet.
+        """
+        if not self._is_read:
+            return None
+        known = self._unchanged.get(name)
+        if known is None or not known[0].holder or self._looked_at - known[1] >= PERIOD:
+            return False
+        return True if known[1] > since else None
+
     async def still_holds(self, tx: Transaction, name: str) -> bool:
         held = self._held.get(name)
         return held is not None and await tx.fetch_one(_IS_CURRENT, name, self.process, held.epoch) is not None
@@ -146,6 +159,7 @@ class LeaseKeeper:
             except Unavailable as error:
                 # After a gap in reading, all leases count as changed, so that none is taken over because of the gap.
                 self._unchanged.clear()
+                self._is_read = False
                 if not failing:
                     _log.warning("leases_wait_for_the_store", error=str(error))
                 failing = True
@@ -162,6 +176,7 @@ class LeaseKeeper:
         self._looked_at = seen_at
         self._unchanged = {name: known for name, known in self._unchanged.items() if name in leases}
         free = [name for name, lease in leases.items() if name not in self._held and self._is_free(lease, seen_at)]
+        self._is_read = True
         for name in self._names:
             if name not in self._held and (name in free or name not in leases):
                 await self._take(name, leases.get(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -228,3 +229,22 @@ def test_topic_aliases_of_mqtt_5_do_not_evade_the_rules(owners: Owners) -> None:
     with owners.connected("device", version=5) as device:
         device.send(Publish("", b"x", 0, topic_alias=2))
         assert not device.is_open
+
+
+def test_connections_of_yandex_make_no_events_of_aws(owners: Owners, iot: Any) -> None:
+    made = device_of_aws(owners, iot)
+    with Device(owners.cloud.server, made) as reader:
+        reader.connect("reader")
+        assert reader.subscribe("$aws/events/#") == [1]
+        reader.drain()
+        for name in ("device", "registry", "broker"):
+            with owners.connected(name, f"yandex-{name}") as owner:
+                owner.subscribe("$me/device/commands", "any")
+        with pytest.raises(Closed), owners.connected("device", "yandex+"):
+            pass
+        with Device(owners.cloud.server, made) as last:
+            last.connect("last")
+        events: list[Any] = []
+        while not events or (events[-1]["clientId"], events[-1]["eventType"]) != ("last", "disconnected"):
+            events.append(json.loads(reader.receive().payload))
+        assert not [event for event in events if event["clientId"].startswith("yandex")]

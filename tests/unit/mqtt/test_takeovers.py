@@ -27,7 +27,7 @@ class ClientIds:
         self.order: list[str] = []
         self.released: list[Claim] = []
 
-    async def claim(self, scope: Scope, client_id: str) -> Claim:
+    async def claim(self, scope: Scope, client_id: str, about: str) -> Claim:
         number = self.order.count("begun") + 1
         self.order.append("begun")
         if number == 1:
@@ -35,7 +35,7 @@ class ClientIds:
         self.order.append(f"claimed {number}")
         return Claim(scope, client_id, number)
 
-    def release(self, claim: Claim) -> None:
+    def release(self, claim: Claim, kept: float) -> None:
         self.released.append(claim)
 
 

@@ -47,7 +47,8 @@ class Mqtt:
 
 async def test_a_connection_has_at_most_fifty_subscriptions() -> None:
     link, mqtt = Link(), Mqtt()
-    host: Any = SimpleNamespace(flush=lambda: None)
+    told: list[tuple[str, list[str]]] = []
+    host: Any = SimpleNamespace(flush=lambda: None, subscriptions=lambda kind, filters: told.append((kind, filters)))
     traffic = Traffic(host, PEER, "c", accepted(), mqtt, SimpleNamespace(), None)  # type: ignore[arg-type]
     traffic.link = link  # type: ignore[assignment]
 
@@ -59,8 +60,10 @@ async def test_a_connection_has_at_most_fifty_subscriptions() -> None:
         subscribe(*(f"t/{number}" for number in range(first, first + 8)))
     assert mqtt.answers == [Reason.GRANTED_QOS_1] * 50 + [Reason.QUOTA_EXCEEDED] * 6
     assert link.taken == [f"t/{number}" for number in range(50)]
+    assert told[6:] == [("subscribed", ["t/48", "t/49"])]  # not those that were refused
     subscribe("t/0")  # subscribed already
     assert mqtt.answers[-1] is Reason.GRANTED_QOS_1
     traffic.unsubscribe(UnsubscribeRequested(1, ("t/0",), (None,)))
+    assert told[-1] == ("unsubscribed", ["t/0"])
     subscribe("t/50", "t/51")
     assert mqtt.answers[-2:] == [Reason.GRANTED_QOS_1, Reason.QUOTA_EXCEEDED]

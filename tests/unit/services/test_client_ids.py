@@ -10,10 +10,20 @@ import pytest
 
 from tests.unit.services.test_leases import Process, let_pass
 from tests.world import OURS, THEIRS
-from thingmint.services.client_ids import ClientIds, forget_process
+from thingmint.domain.errors import Unavailable
+from thingmint.services.client_ids import (
+    VERSION_KEPT,
+    ClientIds,
+    Vanished,
+    Wanted,
+    forget_old_versions,
+    forget_process,
+)
 from thingmint.services.leases import PERIOD, PROCESS, LeasedStore, LeaseKeeper, SoleHolder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.world import World
     from thingmint.services.client_ids import Claim
 
@@ -22,9 +32,15 @@ class Processes:
     def __init__(self, world: World) -> None:
         self.world = world
         self.a, self.b = (ClientIds(world.store, name, world.clock) for name in "ab")
+        self.reported: list[Vanished] = []
+
+    async def report(self, vanished: Sequence[Vanished]) -> None:
+        self.reported += vanished
 
     async def rows(self) -> list[tuple[str, str]]:
-        rows = await self.world.rows("SELECT client_id, process FROM connections ORDER BY account, client_id")
+        rows = await self.world.rows(
+            "SELECT client_id, process FROM connections WHERE process <> '' ORDER BY account, client_id"
+        )
         return [(client_id, process) for client_id, process in rows]
 
     async def published(self) -> list[str]:
@@ -108,7 +124,7 @@ async def test_the_rows_of_a_process_that_ended_are_deleted(world: World, both: 
     assert here.keeper.gone(PROCESS) == []
     await let_pass(PERIOD + 1, here)
     (lease,) = here.keeper.gone(PROCESS)
-    await forget_process(jobs, lease)
+    await forget_process(jobs, lease, world.clock, both.report)
     assert await both.rows() == [("third", "b")]
     assert await world.rows("SELECT name FROM leases ORDER BY name") == [("jobs",), (PROCESS + "b",)]
 
@@ -120,7 +136,7 @@ async def test_a_process_that_was_cut_off_writes_its_rows_again(world: World, bo
     await let_pass(1, cut_off, here)
     await let_pass(PERIOD + 1, here)
     (lease,) = here.keeper.gone(PROCESS)
-    await forget_process(LeasedStore(world.store, SoleHolder(), "jobs"), lease)
+    await forget_process(LeasedStore(world.store, SoleHolder(), "jobs"), lease, world.clock, both.report)
     await both.b.claim(OURS, "lost")
     assert await both.published() == []  # the row of the former process was deleted
     await let_pass(2, cut_off)
@@ -137,7 +153,7 @@ async def test_a_process_that_returns_in_time_keeps_its_rows(world: World, both:
     await let_pass(PERIOD + 1, here)
     (lease,) = here.keeper.gone(PROCESS)
     await let_pass(1, slow)
-    await forget_process(LeasedStore(world.store, SoleHolder(), "jobs"), lease)
+    await forget_process(LeasedStore(world.store, SoleHolder(), "jobs"), lease, world.clock, both.report)
     assert await both.a.lost([claim]) == []
 
 
@@ -147,3 +163,82 @@ async def test_claims_of_different_devices_do_not_conflict(world: World, both: P
     claims: list[Claim] = await asyncio.gather(*(both.a.claim(OURS, f"d{number}") for number in range(50)))
     assert len({claim.client_id for claim in claims}) == 50
     assert world.store.writes - before == 50
+
+
+async def test_versions_count_the_connections_of_a_client_id(world: World, both: Processes) -> None:
+    # Each takes the client id from the one before.
+    claims = [await process.claim(OURS, "lamp", "about") for process in (both.a, both.b, both.a, both.a)]
+    last = claims[-1]
+    assert [claim.version for claim in claims] == [0, 1, 2, 3]
+    assert (await both.b.claim(THEIRS, "lamp", "about")).version == 0
+    both.a.release(last, VERSION_KEPT)
+    await both.a.flush()
+    world.clock.advance(seconds=VERSION_KEPT - 1)
+    again = await both.b.claim(OURS, "lamp", "about")
+    assert (again.version, again.vanished) == (4, None)
+    both.b.release(again, VERSION_KEPT)
+    await both.b.flush()
+    world.clock.advance(seconds=VERSION_KEPT + 1)
+    assert (await both.b.claim(OURS, "lamp", "about")).version == 0
+
+
+async def test_several_claims_in_one_transaction_count_in_their_order(both: Processes) -> None:
+    claims = await both.a.claim_all([Wanted(OURS, "lamp", "1"), Wanted(OURS, "other", "2"), Wanted(OURS, "lamp", "3")])
+    assert [(claim.client_id, claim.version, claim.about) for claim in claims] == [
+        ("lamp", 0, "1"),
+        ("other", 0, "2"),
+        ("lamp", 1, "3"),
+    ]
+    assert await both.a.lost(claims) == [claims[0]]
+
+
+async def test_a_claim_knows_the_connection_of_another_process_before_it(both: Processes) -> None:
+    await both.a.claim(OURS, "lamp", "first")
+    assert (await both.b.claim(OURS, "lamp", "second")).vanished == Vanished(OURS, "lamp", 0, "first")
+    assert (await both.b.claim(OURS, "lamp", "third")).vanished is None  # of the same process
+    await both.a.claim(OURS, "yandex", "")
+    assert (await both.b.claim(OURS, "yandex", "")).vanished is None  # its end has no event
+
+
+async def test_the_ends_of_connections_are_reported_before_they_are_released(world: World, both: Processes) -> None:
+    former = ClientIds(world.store, "former", world.clock, is_shared=False)
+    now = ClientIds(world.store, "now", world.clock, is_shared=False)
+    claims = [await former.claim(OURS, name, name.upper()) for name in ("a", "b")]
+    await former.claim(OURS, "silent")
+    own = await now.claim(OURS, "own", "OWN")
+    failing = True
+
+    async def report(vanished: Sequence[Vanished]) -> None:
+        await both.report(vanished)
+        if failing:
+            raise Unavailable("killed")
+
+    with pytest.raises(Unavailable):
+        await now.forget_former(report)
+    failing = False
+    await now.forget_former(report)
+    ends = [Vanished(OURS, "a", 0, "A"), Vanished(OURS, "b", 0, "B")]
+    assert both.reported == ends * 2
+    assert await both.rows() == [("own", "now")]
+    assert await now.lost([own, *claims]) == claims
+    assert (await now.claim(OURS, "a", "A")).version == 1
+    assert await both.published() == []  # no other process has to notice
+
+
+async def test_a_process_that_stops_leaves_what_it_did_not_report(both: Processes) -> None:
+    reported = await both.a.claim(OURS, "reported", "x")
+    await both.a.claim(OURS, "unreported", "x")
+    both.a.release(reported)
+    await both.a.close()
+    assert await both.rows() == [("unreported", "a")]
+
+
+async def test_old_versions_are_forgotten(world: World, both: Processes) -> None:
+    ended, kept = await both.a.claim(OURS, "ended", "x"), await both.a.claim(OURS, "kept", "x")
+    await both.a.claim(OURS, "open", "x")
+    both.a.release(ended, 60)
+    both.a.release(kept, 3600)
+    await both.a.flush()
+    world.clock.advance(seconds=61)
+    await forget_old_versions(world.store, world.clock())
+    assert await world.rows("SELECT client_id FROM connections ORDER BY client_id") == [("kept",), ("open",)]

@@ -37,7 +37,6 @@ _FEW = {
     "ca_owners": "one row, or the rows of one key in accounts that have deleted it",
     "certificate_activity": "one row",
     "certificates": "one row",
-    "connections": "one row for each parameter, of at most 500",
     "device_activity": "one row",
     "device_aliases": "one row of the 5 of a device, or of the 200 of an imported one",
     "device_policy_attachments": "10 policies of a target",
