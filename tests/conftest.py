@@ -61,6 +61,7 @@ SLOW = frozenset(
         "e2e/test_outage.py",
         "e2e/test_postgres.py",
         "e2e/test_server_certificates.py",
+        "e2e/upstream/test_registry_events.py",
         "e2e/yandex/test_exports.py",
         "e2e/yandex/test_last_messages.py",
     }

@@ -217,7 +217,10 @@ class GatewayMessages:
             raise Invalid("topic", "is empty, or has one of the characters + and #")
         await self._publish(scope, Message(broker_topic(space, topic), payload, 1))
 
-    async def _publish(self, scope: Scope, message: Message) -> None:
+    async def publish_event(self, scope: Scope, topic: str, payload: bytes) -> bool:
+        return await self._publish(scope, Message(topic, payload, 1)) is not Reason.NO_MATCHING_SUBSCRIBERS
+
+    async def _publish(self, scope: Scope, message: Message) -> Reason:
         answered: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
 
         def done(reason: Reason) -> None:
@@ -231,6 +234,7 @@ class GatewayMessages:
             raise Unavailable("The broker did not answer in time; it may take the message later") from None
         if reason.failed:
             raise _refusal(reason)
+        return reason
 
     async def retained_message(self, scope: Scope, topic: str) -> RetainedMessage:
         found = self._broker.retained_message(scope, topic)

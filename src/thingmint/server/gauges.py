@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from thingmint.access.audit_sealer import AUDIT_LEASE
 from thingmint.aws.bulk_registration import BULK_LEASE
 from thingmint.mqtt.broker.upstream import UpstreamBroker, UpstreamUsage
+from thingmint.services.event_publisher import EVENTS_LEASE
 from thingmint.services.export_sender import EXPORTS_LEASE
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.store.disk_reserve import free_bytes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from thingmint.server.stalls import StallWatch
     from thingmint.services.change import Environment
     from thingmint.services.change_feed import ChangeFeed
+    from thingmint.services.event_publisher import EventPublisher
     from thingmint.services.export_sender import ExportSender
     from thingmint.services.exported_messages import Exports
     from thingmint.services.functions import FunctionTable
@@ -131,6 +133,7 @@ def watch_leases(metrics: Metrics, holder: Holder) -> None:
         JOBS_LEASE: "runs background jobs",
         EXPORTS_LEASE: "sends data stream exports",
         BULK_LEASE: "runs the tasks of bulk registration",
+        EVENTS_LEASE: "publishes registry events",
     }
     for name, work in works.items():
         description = f"1 while this process {work}; one of the processes on a database does."
@@ -160,6 +163,20 @@ def watch_exports(metrics: Metrics, sender: ExportSender, exports: Exports) -> N
         "export_messages_dropped",
         "Messages that were dropped because the queue of their export was full.",
         lambda: exports.dropped,
+    )
+
+
+def watch_events(metrics: Metrics, publisher: EventPublisher) -> None:
+    metrics.count("events_published", "Registry events that the broker accepted.", lambda: publisher.published)
+    metrics.count(
+        "events_dropped",
+        "Registry events that the broker refused, or did not accept for a day.",
+        lambda: publisher.dropped,
+    )
+    metrics.gauge(
+        "events_failing",
+        "Accounts and regions whose registry events the broker does not accept at the moment; 1 if it accepts none.",
+        lambda: publisher.failing,
     )
 
 

@@ -23,6 +23,7 @@ from thingmint.mqtt.session_list import LocalSessionList
 from thingmint.mqtt.takeovers import Takeovers
 from thingmint.services.certificates import utc_now
 from thingmint.services.client_ids import ClientIds
+from thingmint.services.event_publisher import EVENTS_LEASE
 from thingmint.services.export_sender import EXPORTS_LEASE
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.services.leases import PROCESS, LeaseKeeper
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from thingmint.services.leases import LeasedStore
     from thingmint.store.engine import Store
 
-_LEASES = (AUDIT_LEASE, JOBS_LEASE, EXPORTS_LEASE, BULK_LEASE)
+_LEASES = (AUDIT_LEASE, JOBS_LEASE, EXPORTS_LEASE, BULK_LEASE, EVENTS_LEASE)
 
 _log = structlog.get_logger("thingmint.leases")
 

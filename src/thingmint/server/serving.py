@@ -46,6 +46,7 @@ from thingmint.server.gauges import (
     watch_certificates,
     watch_changes,
     watch_devices,
+    watch_events,
     watch_exports,
     watch_functions,
     watch_issuing,
@@ -75,6 +76,7 @@ from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
 from thingmint.services.client_ids import forget_old_versions
 from thingmint.services.event_configurations import EventSwitches
+from thingmint.services.event_publisher import EVENTS_LEASE, EventPublisher
 from thingmint.services.export_sender import EXPORTS_LEASE, ExportSender
 from thingmint.services.exported_messages import Exports
 from thingmint.services.fleet_runs import forget_old_fleet_runs
@@ -147,6 +149,7 @@ class _Server:
     presence: DevicePresence
     keys: KeyPool
     exports: Exports
+    events: EventPublisher
     last_messages: LastMessages
     stalls: StallWatch
     chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
@@ -178,6 +181,7 @@ class _Server:
         self.instance.directory.listeners.unlink(missing_ok=True)
         if self.settings.mqtt_proxy_socket is not None:
             self.settings.mqtt_proxy_socket.unlink(missing_ok=True)
+        await self.events.stop()
         await self.gateway.stop()
         await asyncio.gather(*(listener.stop() for listener in self.listeners.values()))
         await self.admin.stop()
@@ -259,6 +263,8 @@ async def serve(
     events = EventSwitches(instance.store, feed)
     feed.follow(events.changed)
     presence = DevicePresence.of(instance.store, broker, shared, events)
+    publisher = EventPublisher(LeasedStore(instance.store, holder, EVENTS_LEASE), messages, utc_now)
+    feed.follow(publisher.changed)
     sender = ExportSender(LeasedStore(instance.store, holder, EXPORTS_LEASE), exports)
     environment = environment_of(instance, settings, names.addresses, keys, functions, messages, exports, events)
     limits = address_limits(settings, reports.metrics)
@@ -323,6 +329,7 @@ async def serve(
     watch_leases(reports.metrics, holder)
     watch_changes(reports.metrics, feed)
     watch_exports(reports.metrics, sender, exports)
+    watch_events(reports.metrics, publisher)
     watch_devices(reports.metrics, gateway, embedded, presence.presence)
     watch_upstream(reports.metrics, broker)
     ports = {name: listener.port for name, listener in listeners.items()}
@@ -351,6 +358,7 @@ async def serve(
         presence=presence,
         keys=keys,
         exports=exports,
+        events=publisher,
         last_messages=environment.last_messages,
         stalls=stalls,
         chores=[
@@ -364,6 +372,7 @@ async def serve(
             jobs.run,
             sender.run,
             bulk_registration(store, holder, environment, access, settings, reports.metrics, ports["api"]).run,
+            publisher.run,
             feed.run,
             Reloading(names, certificates, ports, reread or (lambda: settings), changes, reloading).run,
             partial(names.run, ports),

@@ -7,10 +7,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from thingmint.services.imports import Result
+from thingmint.services.registry_events import Membership, publishes, queue_members, things_changed
 from thingmint.services.thing_groups import MEMBERS, THING_GROUPS, Member, ThingGroup, refusal_of_member
 from thingmint.services.things import THINGS, Thing, insert_attributes
 from thingmint.store.key_lists import FIRST_FURTHER, KeyList
 from thingmint.store.outbox import publish_change
+from thingmint.store.table import to_micros, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _SCOPE = f"account = ${FIRST_FURTHER} AND region = ${FIRST_FURTHER + 1}"
 _THINGS = KeyList(f"{THINGS.select}WHERE {_SCOPE} AND name IN ({{keys}})")
+_IDS = KeyList(f"SELECT name, id FROM things WHERE {_SCOPE} AND name IN ({{keys}})")
 _NAMES = KeyList(f"SELECT name FROM things WHERE {_SCOPE} AND name IN ({{keys}})")
 _TYPES = KeyList(f"SELECT name FROM thing_types WHERE {_SCOPE} AND name IN ({{keys}})")
 _WITH_PRINCIPALS = KeyList(f"SELECT DISTINCT thing FROM thing_principals WHERE {_SCOPE} AND thing IN ({{keys}})")
@@ -61,6 +64,7 @@ async def add_things(
     if not dry_run:
         await THINGS.insert_many(tx, [(thing,) for thing in new])
         await insert_attributes(tx, new)
+        await things_changed(tx, change, [(None, thing) for thing in new])
     return results
 
 
@@ -104,4 +108,9 @@ async def add_members(
         # Only a thing with a certificate can have a connection, whose permissions the group changes.
         for (thing,) in await _WITH_PRINCIPALS.fetch(tx, new, *scope):
             await publish_change(tx, scope, "thing", thing, change.now)
+        if await publishes(tx, change, "THING_GROUP_MEMBERSHIP"):
+            ids: dict[str, bytes] = dict(await _IDS.fetch(tx, new, *scope))
+            added_at = to_micros(change.now)
+            members = [Membership(name, group.id, thing, uuid_text(ids[thing]), added_at) for thing in new]
+            await queue_members(tx, scope, "ADDED", members, change.now)
     return results

@@ -143,6 +143,13 @@ class Messages(OpenSessions, Protocol):
         """
         ...
 
+    async def publish_event(self, scope: Scope, topic: str, payload: bytes) -> bool:
+        """Publish an event of the service below ``$aws/events/``, at QoS 1. Returns False if there is no subscriber.
+
+        Raises as ``publish`` does.
+        """
+        ...
+
     async def retained_message(self, scope: Scope, topic: str) -> RetainedMessage:
         """Return a retained message. Raises NotFound, and Unsupported if the operator's own broker stores them."""
         ...

@@ -271,7 +271,7 @@ class TemplateExecutor:
             for resource in (new.arn, arn(scope, f"billinggroup/{plan.billing_group}")):
                 self._authorize("AddThingToBillingGroup", resource)
             new = replace(new, billing_group=(await BILLING_GROUPS.get(tx, *scope, plan.billing_group)).id)
-        existing = await insert_thing(tx, new, lambda: self._authorize("CreateThing", new.arn))
+        existing = await insert_thing(tx, self._change, new, lambda: self._authorize("CreateThing", new.arn))
         if existing is not None:
             await self._change_thing(existing, plan)
             if plan.billing_group is not None:
@@ -302,7 +302,7 @@ class TemplateExecutor:
             type = plan.type
         if attributes is not None or type is not None:
             self._authorize("UpdateThing", thing.arn)
-            await update_thing(self._tx, thing.scope, thing.name, self._now, type=type, attributes=attributes)
+            await update_thing(self._tx, self._change, thing.name, type=type, attributes=attributes)
 
     async def _join_groups(self, plan: ThingPlan, *, existing: bool) -> None:
         if plan.groups is None:
@@ -321,7 +321,7 @@ class TemplateExecutor:
             for group in groups:
                 self._authorize(action, thing)
                 self._authorize(action, arn(self._scope, f"thinggroup/{group}"))
-        await update_groups(self._tx, self._scope, plan.name, self._now, add=add, remove=remove)
+        await update_groups(self._tx, self._change, plan.name, add=add, remove=remove)
 
     def _authorize(self, action: str, resource: str = "*", context: Mapping[str, ContextValue] | None = None) -> None:
         """Authorize as if AWS IoT's operation of that name were called. Raises Denied."""

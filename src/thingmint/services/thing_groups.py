@@ -6,16 +6,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid
 from thingmint.services.jobs import Job, add_job, job
 from thingmint.services.pages import Page, page_by_text
+from thingmint.services.registry_events import (
+    Membership,
+    publishes,
+    queue_members,
+    thing_group_changed,
+)
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.services.things import AFTER_NAMES, THINGS, AttributeChange, check_count, check_name, check_version
+from thingmint.store.key_lists import FIRST_FURTHER, KeyList
 from thingmint.store.outbox import publish_change
-from thingmint.store.table import BoundedDelete, Table, record
+from thingmint.store.table import DELETED_AT_ONCE, BoundedDelete, Table, from_micros, record, to_micros, uuid_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +99,17 @@ _DROP_MEMBERS = BoundedDelete(
     ("account", "region", "thing_group", "thing"),
     "account = $1 AND region = $2 AND thing_group = $3",
 )
+_SOME_MEMBERS = (
+    "SELECT m.thing, t.id, m.added_at FROM thing_group_members AS m LEFT JOIN things AS t "
+    "ON t.account = m.account AND t.region = m.region AND t.name = m.thing "
+    "WHERE m.account = $1 AND m.region = $2 AND m.thing_group = $3 ORDER BY m.thing LIMIT $4"
+)
+_DROP_MEMBER = "DELETE FROM thing_group_members WHERE account = $1 AND region = $2 AND thing_group = $3 AND thing = $4"
 _MEMBERS_OF_DELETED = "members of a deleted thing group"
+_IDS = KeyList(
+    f"SELECT name, id FROM thing_groups WHERE account = ${FIRST_FURTHER} AND region = ${FIRST_FURTHER + 1} "
+    "AND name IN ({keys})"
+)
 _DETACH_POLICIES = (
     "DELETE FROM device_policy_attachments WHERE account = $1 AND region = $2 AND certificate = 0 AND thing_group = $3"
 )
@@ -127,10 +144,12 @@ async def create_thing_group(
     description: str | None,
     attributes: Mapping[str, str],
     tags: Mapping[str, str],
+    created_at: datetime | None = None,
 ) -> ThingGroup:
     """Create a group. Returns it, or the existing group of that name if it has the same parent and properties.
 
-    Raises Invalid, AlreadyExists, Disallowed. An unknown parent is Invalid, because AWS's model has no NotFound here.
+    ``created_at`` is when it was created elsewhere, if it is imported. Raises Invalid, AlreadyExists, Disallowed. An
+    unknown parent is Invalid, because AWS's model has no NotFound here.
     """
     path = name
     if parent is not None:
@@ -143,7 +162,7 @@ async def create_thing_group(
         raise Invalid("parentGroupName", f"is on level {_MAX_DEPTH} of its hierarchy, which is the last one allowed")
     given = AttributeChange(attributes).applied({})
     check_count(given)
-    new = ThingGroup(change.scope, name, change.new_id(), parent, path, description, given, 1, change.now)
+    new = ThingGroup(change.scope, name, change.new_id(), parent, path, description, given, 1, created_at or change.now)
     existing = await THING_GROUPS.find(tx, *change.scope, name)
     if existing is not None:
         if existing.same_configuration(new):
@@ -155,6 +174,7 @@ async def create_thing_group(
         raise Disallowed("thing group", parent, reason)
     await THING_GROUPS.insert(tx, new)
     await put_tags(tx, change.scope, new.resource, tags)
+    await _changed_group(tx, change, None, new)
     tx.audit_resources.append(new.arn)
     return new
 
@@ -211,6 +231,7 @@ async def update_thing_group(
         return group
     changed = replace(changed, version=group.version + 1)
     await THING_GROUPS.update(tx, changed)
+    await _changed_group(tx, change, group, changed)
     tx.audit_resources.append(group.arn)
     return changed
 
@@ -228,18 +249,41 @@ async def delete_thing_group(tx: Transaction, change: Change, name: str, expecte
     if await _count_children(tx, scope, name):
         reason = f"Cannot delete thing group : {name} when there are still child groups attached to it"
         raise Disallowed("thing group", name, reason)
-    if await _DROP_MEMBERS.step(tx, *scope, group.id):
-        await add_job(tx, scope, change.new_id(), _MEMBERS_OF_DELETED, {"group": group.id}, change.now)
+    rest: dict[str, Any] = {"group": group.id}
+    if await publishes(tx, change, "THING_GROUP_MEMBERSHIP"):
+        rest |= {"name": name, "deleted_at": to_micros(change.now)}
+    if await _drop_members(tx, scope, rest):
+        await add_job(tx, scope, change.new_id(), _MEMBERS_OF_DELETED, rest, change.now)
     await tx.execute(_DETACH_POLICIES, *scope, name)
     await THING_GROUPS.delete(tx, *scope, name)
     await drop_tags(tx, scope, group.resource)
     await publish_change(tx, scope, "thinggroup", name, change.now)
+    await _changed_group(tx, change, group, None)
     tx.audit_resources.append(group.arn)
 
 
 @job(_MEMBERS_OF_DELETED)
 async def _drop_members_of_deleted(tx: Transaction, job: Job) -> bool:
-    return await _DROP_MEMBERS.step(tx, *job.scope, job.payload["group"])
+    return await _drop_members(tx, job.scope, job.payload)
+
+
+async def _drop_members(tx: Transaction, scope: Scope, group: Mapping[str, Any]) -> bool:
+    """Delete some members of a deleted group. Returns True if some may be left.
+
+    If the group has a ``name``, the account publishes events of memberships. The job does what the account had enabled
+    when it deleted the group.
+    """
+    if "name" not in group:
+        return await _DROP_MEMBERS.step(tx, *scope, group["group"])
+    rows = await tx.fetch_all(_SOME_MEMBERS, *scope, group["group"], DELETED_AT_ONCE)
+    await tx.execute_many(_DROP_MEMBER, [(*scope, group["group"], thing) for thing, *_ in rows])
+    members = [
+        Membership(group["name"], group["group"], thing, uuid_text(id), added_at)
+        for thing, id, added_at in rows
+        if id is not None
+    ]
+    await queue_members(tx, scope, "REMOVED", members, from_micros(group["deleted_at"]))
+    return len(rows) == DELETED_AT_ONCE
 
 
 async def groups_of(tx: Transaction, scope: Scope, thing: str) -> list[ThingGroup]:
@@ -279,17 +323,23 @@ async def list_members(tx: Transaction, query: Query, group: str, cursor: Cursor
 
 
 async def update_groups(
-    tx: Transaction, scope: Scope, thing: str, now: datetime, *, add: Sequence[str] = (), remove: Sequence[str] = ()
+    tx: Transaction, change: Change, thing: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
 ) -> None:
     """Remove a thing from groups, then add it to others, so that it can move within a hierarchy.
 
     Nothing changes for groups that the thing is already in, or not in. Raises NotFound and Disallowed.
     """
-    member = await THINGS.get(tx, *scope, thing)
+    scope, now = change.scope, change.now
+    of = await THINGS.get(tx, *scope, thing)
+    published = await publishes(tx, change, "THING_GROUP_MEMBERSHIP")
+    removed, added = [], []
     for name in remove:
         group = await THING_GROUPS.get(tx, *scope, name)
+        member = await MEMBERS.find(tx, *scope, group.id, thing) if published else None
         if await MEMBERS.delete(tx, *scope, group.id, thing):
-            await _changed(tx, member, group, now)
+            await _changed(tx, of, group, now)
+            if member is not None:
+                removed.append(_membership(group, of, member.added_at))
     for name in add:
         group = await THING_GROUPS.get(tx, *scope, name)
         known = await groups_of(tx, scope, thing)
@@ -297,7 +347,15 @@ async def update_groups(
             if (refusal := refusal_of_member(thing, group, known)) is not None:
                 raise Disallowed("thing", thing, refusal)
             await MEMBERS.insert(tx, Member(scope, group.id, thing, now))
-            await _changed(tx, member, group, now)
+            await _changed(tx, of, group, now)
+            added.append(_membership(group, of, now))
+    if published:
+        await queue_members(tx, scope, "REMOVED", removed, now)
+        await queue_members(tx, scope, "ADDED", added, now)
+
+
+def _membership(group: ThingGroup, thing: Thing, added_at: datetime) -> Membership:
+    return Membership(group.name, group.id, thing.name, thing.id, to_micros(added_at))
 
 
 def refusal_of_member(thing: str, group: ThingGroup, known: Sequence[ThingGroup]) -> str | None:
@@ -321,3 +379,12 @@ async def _count_children(tx: Transaction, scope: Scope, name: str) -> int:
 async def _changed(tx: Transaction, thing: Thing, group: ThingGroup, now: datetime) -> None:
     await publish_change(tx, thing.scope, "thing", thing.name, now)
     tx.audit_resources += [thing.arn, group.arn]
+
+
+async def _changed_group(tx: Transaction, change: Change, before: ThingGroup | None, after: ThingGroup | None) -> None:
+    """Queue the events of a group's change, if the account has them enabled."""
+    if await publishes(tx, change, "THING_GROUP", "THING_GROUP_HIERARCHY"):
+        group = before or after
+        assert group is not None, "there is a state before or after"
+        ids: dict[str, str] = dict(await _IDS.fetch(tx, group.ancestors, *change.scope)) if group.ancestors else {}
+        await thing_group_changed(tx, change, before, after, [(name, ids[name]) for name in group.ancestors])

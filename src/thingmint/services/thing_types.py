@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound
 from thingmint.services.pages import Page, page_by_text
+from thingmint.services.registry_events import thing_type_changed
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import Table, record
@@ -83,15 +84,23 @@ async def create_thing_type(
     """
     searchable, added = check_searchable(searchable), check_propagating(propagating)
     new = ThingType(change.scope, name, change.new_id(), description, searchable, None, change.now, added)
-    if await THING_TYPES.insert(tx, new):
-        await put_tags(tx, change.scope, new.resource, tags)
-        tx.audit_resources.append(new.arn)
+    if await insert_thing_type(tx, change, new, tags):
         return new
     existing = await THING_TYPES.get(tx, *change.scope, name)
     if not existing.same_configuration(new):
         reason = f"Thing type {name} already exists with other properties"
         raise AlreadyExists("thing type", existing.id, arn=existing.arn, reason=reason)
     return existing
+
+
+async def insert_thing_type(tx: Transaction, change: Change, new: ThingType, tags: Mapping[str, str]) -> bool:
+    """Insert a type. Returns False if there is one of that name."""
+    if not await THING_TYPES.insert(tx, new):
+        return False
+    await put_tags(tx, change.scope, new.resource, tags)
+    await thing_type_changed(tx, change, None, new)
+    tx.audit_resources.append(new.arn)
+    return True
 
 
 async def list_thing_types(tx: Transaction, query: Query, name: str | None, cursor: Cursor) -> Page[ThingType]:
@@ -124,7 +133,7 @@ async def update_thing_type(
         searchable=type.searchable if checked is None else checked,
         propagating=type.propagating if propagating is None else added,
     )
-    await _update(tx, type, changed)
+    await _update(tx, change, type, changed)
     if changed.propagating != type.propagating:
         await publish_change(tx, change.scope, "thingtype", name, change.now)
 
@@ -132,7 +141,7 @@ async def update_thing_type(
 async def deprecate_thing_type(tx: Transaction, change: Change, name: str, *, undo: bool) -> None:
     """Deprecate a type. Things with the type keep it; no other thing can get it. Raises NotFound."""
     type = await THING_TYPES.get(tx, *change.scope, name)
-    await _update(tx, type, replace(type, deprecated_at=None if undo else type.deprecated_at or change.now))
+    await _update(tx, change, type, replace(type, deprecated_at=None if undo else type.deprecated_at or change.now))
 
 
 async def delete_thing_type(tx: Transaction, change: Change, name: str) -> None:
@@ -147,6 +156,7 @@ async def delete_thing_type(tx: Transaction, change: Change, name: str) -> None:
         raise Disallowed("thing type", name, f"Thing type {name} is still associated with one or more things")
     await THING_TYPES.delete(tx, *change.scope, name)
     await drop_tags(tx, change.scope, type.resource)
+    await thing_type_changed(tx, change, type, None)
     tx.audit_resources.append(type.arn)
 
 
@@ -168,9 +178,10 @@ async def refusal_of_type(tx: Transaction, scope: Scope, name: str) -> NotFound 
     return None
 
 
-async def _update(tx: Transaction, before: ThingType, after: ThingType) -> None:
+async def _update(tx: Transaction, change: Change, before: ThingType, after: ThingType) -> None:
     if after != before:
         await THING_TYPES.update(tx, after)
+        await thing_type_changed(tx, change, before, after)
         tx.audit_resources.append(after.arn)
 
 

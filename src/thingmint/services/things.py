@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, VersionConflict
 from thingmint.services.pages import Page, page_by_text, size_of_texts
+from thingmint.services.registry_events import Membership, publishes, queue_members, thing_changed
 from thingmint.services.thing_types import ATTRIBUTE_NAME, check_usable, refusal_of_type
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import Table, Uuid, record
 
 if TYPE_CHECKING:
-    from thingmint.services.change import Query
+    from thingmint.services.change import Change, Query
     from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
 
@@ -93,14 +94,19 @@ _GROUP_LIVES = "SELECT 1 FROM billing_groups WHERE account = $1 AND region = $2 
 _INSERT_ATTRIBUTES = "INSERT INTO thing_attributes (account, region, thing, name, value) VALUES ($1, $2, $3, $4, $5)"
 _DELETE_ATTRIBUTES = "DELETE FROM thing_attributes WHERE account = $1 AND region = $2 AND thing = $3"
 _LEAVE_GROUPS = "DELETE FROM thing_group_members WHERE account = $1 AND region = $2 AND thing = $3"
+_GROUPS = (
+    "SELECT g.name, g.id, m.added_at FROM thing_group_members AS m JOIN thing_groups AS g "
+    "ON g.account = m.account AND g.region = m.region AND g.id = m.thing_group "
+    "WHERE m.account = $1 AND m.region = $2 AND m.thing = $3 ORDER BY g.name"
+)
 
 
-async def create_thing(tx: Transaction, thing: Thing) -> Thing:
+async def create_thing(tx: Transaction, change: Change, thing: Thing) -> Thing:
     """Create a thing. Returns it, or the existing thing of that name if it has the same configuration.
 
     Raises AlreadyExists for another configuration, NotFound for an unknown type, Disallowed for a deprecated one.
     """
-    existing = await insert_thing(tx, thing)
+    existing = await insert_thing(tx, change, thing)
     if existing is None:
         return thing
     differs = None
@@ -120,7 +126,9 @@ async def _living(tx: Transaction, thing: Thing) -> str | None:
     return group if group is not None and await tx.fetch_one(_GROUP_LIVES, *thing.scope, group) else None
 
 
-async def insert_thing(tx: Transaction, thing: Thing, allow: Callable[[], None] = lambda: None) -> Thing | None:
+async def insert_thing(
+    tx: Transaction, change: Change, thing: Thing, allow: Callable[[], None] = lambda: None
+) -> Thing | None:
     """Insert a thing. Returns None, or the existing thing of that name.
 
     ``allow`` authorizes the creation. It is called before an error shows whether the type exists. The thing is not read
@@ -132,6 +140,7 @@ async def insert_thing(tx: Transaction, thing: Thing, allow: Callable[[], None] 
     if refusal is None and await THINGS.insert(tx, thing):
         allow()
         await insert_attributes(tx, [thing])
+        await thing_changed(tx, change, None, thing)
         tx.audit_resources.append(thing.arn)
         return None
     existing = await THINGS.find(tx, *thing.scope, thing.name)
@@ -144,9 +153,8 @@ async def insert_thing(tx: Transaction, thing: Thing, allow: Callable[[], None] 
 
 async def update_thing(
     tx: Transaction,
-    scope: Scope,
+    change: Change,
     name: str,
-    now: datetime,
     *,
     type: str | None = None,
     remove_type: bool = False,
@@ -157,6 +165,7 @@ async def update_thing(
 
     Raises NotFound, VersionConflict, Invalid, Disallowed.
     """
+    scope = change.scope
     thing = await THINGS.get(tx, *scope, name)
     check_version("thing", name, expected_version, thing.version)
     if type is not None:
@@ -176,15 +185,15 @@ async def update_thing(
     await THINGS.update(tx, changed)
     await tx.execute(_DELETE_ATTRIBUTES, *scope, name)
     await insert_attributes(tx, [changed])
-    await publish_change(tx, scope, "thing", name, now)
+    await publish_change(tx, scope, "thing", name, change.now)
+    await thing_changed(tx, change, thing, changed)
     tx.audit_resources.append(changed.arn)
     return changed
 
 
-async def delete_thing(
-    tx: Transaction, scope: Scope, name: str, now: datetime, *, expected_version: int | None = None
-) -> None:
+async def delete_thing(tx: Transaction, change: Change, name: str, *, expected_version: int | None = None) -> None:
     """Delete a thing if it exists. Raises VersionConflict, and Disallowed while it has principals."""
+    scope = change.scope
     thing = await THINGS.find(tx, *scope, name)
     if thing is None:
         return
@@ -192,11 +201,22 @@ async def delete_thing(
     if await tx.fetch_one(_HAS_PRINCIPALS, *scope, name):
         reason = f"Cannot delete. Thing {name} is still attached to one or more principals"
         raise Disallowed("thing", name, reason)
+    await _end_memberships(tx, change, thing)
     await tx.execute(_LEAVE_GROUPS, *scope, name)
     await tx.execute(_DELETE_ATTRIBUTES, *scope, name)
     await THINGS.delete(tx, *scope, name)
-    await publish_change(tx, scope, "thing", name, now)
+    await publish_change(tx, scope, "thing", name, change.now)
+    await thing_changed(tx, change, thing, None)
     tx.audit_resources.append(thing.arn)
+
+
+async def _end_memberships(tx: Transaction, change: Change, thing: Thing) -> None:
+    """Queue the events of a deleted thing's memberships, if the account has them enabled."""
+    if not await publishes(tx, change, "THING_GROUP_MEMBERSHIP"):
+        return
+    groups = await tx.fetch_all(_GROUPS, *thing.scope, thing.name)
+    members = [Membership(name, id, thing.name, thing.id, added_at) for name, id, added_at in groups]
+    await queue_members(tx, thing.scope, "REMOVED", members, change.now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -371,7 +371,11 @@ class BoundedDelete:
 
     async def step(self, tx: Transaction, *parameters: Value) -> bool:
         """Deletes up to DELETED_AT_ONCE rows. True if some may be left."""
-        return await tx.execute(self._delete, *parameters) == DELETED_AT_ONCE
+        return await self.some(tx, *parameters) == DELETED_AT_ONCE
+
+    async def some(self, tx: Transaction, *parameters: Value) -> int:
+        """Deletes up to DELETED_AT_ONCE rows, and returns their number."""
+        return await tx.execute(self._delete, *parameters)
 
     async def run(self, store: Store, *parameters: Value) -> None:
         """Deletes all rows, in as many transactions as needed."""

@@ -39,7 +39,7 @@ async def add_device(tx: Transaction, world: World, number: int) -> None:
     certificate = Certificate(der, fingerprint_of(der), world.clock(), world.clock() + timedelta(days=3650))
     made = await register_new(tx, change, NewCertificate(certificate, "csr"), Status.ACTIVE)
     name, fingerprint = f"thing-{rng.randrange(1 << 16):04x}-{number}", certificate.fingerprint
-    await create_thing(tx, Thing.new(OURS, name, id=new_uuid(), type=None, attributes={}, now=world.clock()))
+    await create_thing(tx, change, Thing.new(OURS, name, id=new_uuid(), type=None, attributes={}, now=world.clock()))
     await attach_policy(tx, OURS, "fleet-policy", Target("cert", fingerprint), world.clock())
     await attach_principal(tx, OURS, name, fingerprint, world.clock())
     await tx.execute("DELETE FROM outbox")  # which keeps only the last ten minutes

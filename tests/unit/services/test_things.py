@@ -293,11 +293,11 @@ async def test_things_of_the_same_name_are_changed_in_their_scope_only(world: Wo
 
 
 async def register(world: World, tx: Transaction, fingerprint: str, group: str) -> None:
-    now = world.clock.now
-    await create_thing(tx, Thing.new(OURS, "t", id=new_uuid(), type=None, attributes={"a": "1"}, now=now))
+    change, now = world.change(), world.clock.now
+    await create_thing(tx, change, Thing.new(OURS, "t", id=new_uuid(), type=None, attributes={"a": "1"}, now=now))
     await attach_principal(tx, OURS, "t", fingerprint, now, type="EXCLUSIVE_THING")
-    await update_thing(tx, OURS, "t", now, attributes=AttributeChange({"b": "2"}, merge=True))
-    await update_groups(tx, OURS, "t", now, add=[group])
+    await update_thing(tx, change, "t", attributes=AttributeChange({"b": "2"}, merge=True))
+    await update_groups(tx, change, "t", add=[group])
 
 
 async def test_a_device_is_registered_in_one_transaction(world: World) -> None:

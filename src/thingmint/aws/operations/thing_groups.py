@@ -98,21 +98,21 @@ async def list_(tx: Transaction, query: Query, members: Members) -> Result:
 @writes("AddThingToThingGroup")
 async def add_thing(tx: Transaction, change: Change, members: Members) -> Result:
     group, thing = _group_and_thing(change, members)
-    await update_groups(tx, change.scope, thing, change.now, add=[group])
+    await update_groups(tx, change, thing, add=[group])
     return {}
 
 
 @writes("RemoveThingFromThingGroup")
 async def remove_thing(tx: Transaction, change: Change, members: Members) -> Result:
     group, thing = _group_and_thing(change, members)
-    await update_groups(tx, change.scope, thing, change.now, remove=[group])
+    await update_groups(tx, change, thing, remove=[group])
     return {}
 
 
 @writes("UpdateThingGroupsForThing")
 async def update_groups_of_thing(tx: Transaction, change: Change, members: Members) -> Result:
     add, remove = _names(members, "thingGroupsToAdd"), _names(members, "thingGroupsToRemove")
-    await update_groups(tx, change.scope, members["thingName"], change.now, add=add, remove=remove)
+    await update_groups(tx, change, members["thingName"], add=add, remove=remove)
     return {}
 
 

@@ -22,7 +22,7 @@ async def create(tx: Transaction, change: Change, members: Members) -> Result:
     thing = Thing.new(change.scope, name, id=change.new_id(), type=type, attributes=attributes, now=change.now)
     if (billing_group := members.get("billingGroupName")) is not None:
         thing = replace(thing, billing_group=(await BILLING_GROUPS.get(tx, *change.scope, billing_group)).id)
-    return _identified(await create_thing(tx, thing))
+    return _identified(await create_thing(tx, change, thing))
 
 
 @reads("DescribeThing")
@@ -37,9 +37,8 @@ async def describe(tx: Transaction, query: Query, members: Members) -> Result:
 async def update(tx: Transaction, change: Change, members: Members) -> Result:
     await update_thing(
         tx,
-        change.scope,
+        change,
         members["thingName"],
-        change.now,
         type=members.get("thingTypeName"),
         remove_type=members.get("removeThingType", False),
         attributes=attribute_change(members.get("attributePayload")),
@@ -51,7 +50,7 @@ async def update(tx: Transaction, change: Change, members: Members) -> Result:
 @writes("DeleteThing")
 async def delete(tx: Transaction, change: Change, members: Members) -> Result:
     name, version = members["thingName"], members.get("expectedVersion")
-    await delete_thing(tx, change.scope, name, change.now, expected_version=version)
+    await delete_thing(tx, change, name, expected_version=version)
     return {}
 
 

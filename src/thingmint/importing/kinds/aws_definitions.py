@@ -37,7 +37,13 @@ from thingmint.services.hooks import PAYLOAD_VERSION
 from thingmint.services.imports import Result
 from thingmint.services.tags import put_tags
 from thingmint.services.templates import TEMPLATES, ProvisioningTemplate, TemplateVersion, check_template
-from thingmint.services.thing_types import THING_TYPES, ThingType, check_propagating, check_searchable
+from thingmint.services.thing_types import (
+    THING_TYPES,
+    ThingType,
+    check_propagating,
+    check_searchable,
+    insert_thing_type,
+)
 from thingmint.services.things import check_name
 
 if TYPE_CHECKING:
@@ -96,8 +102,7 @@ async def _thing_types(
         there = await THING_TYPES.find(tx, *new.scope, new.name)
         if there is None:
             if not dry_run:
-                await THING_TYPES.insert(tx, replace(new, id=change.new_id()))
-                await put_tags(tx, new.scope, new.resource, each.tags)
+                await insert_thing_type(tx, change, replace(new, id=change.new_id()), each.tags)
             found.append([Result("thing_type", "new", each.about), *each.results])
             continue
         differs = [] if there.same_configuration(new) else ["description, searchable or propagating attributes"]

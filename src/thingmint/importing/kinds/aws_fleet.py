@@ -13,7 +13,7 @@ All have a region.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from thingmint.domain.arns import Scope
@@ -131,7 +131,7 @@ async def _group(tx: Transaction, change: Change, new: _Group, *, dry_run: bool)
         if not dry_run:
             given = (new.name, new.parent, new.description, new.attributes, new.tags)
             try:
-                await create_thing_group(tx, replace(change, now=new.created_at), *given)
+                await create_thing_group(tx, change, *given, created_at=new.created_at)
             except (Disallowed, Invalid) as error:
                 return [Result("group", "refused", new.about, str(error)), *new.results]
         _, refused = await add_policies(tx, change, target, new.policies, new.about, dry_run=dry_run)
