@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import structlog
 
-from thingmint.access.administration.credentials import delete_old_sessions
-from thingmint.access.console_sessions import delete_old_console_sessions
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
 from thingmint.domain.errors import Unavailable
@@ -38,6 +36,7 @@ from thingmint.server.apis import (
     yandex_api,
 )
 from thingmint.server.bulk import bulk_registration
+from thingmint.server.chores import EVERY_MINUTE, kept_up, note_use
 from thingmint.server.console import console_address, console_of, link_command
 from thingmint.server.device_credentials import credentials_listener, device_credentials
 from thingmint.server.explaining import default_account, why_command
@@ -74,24 +73,17 @@ from thingmint.server.stalls import StallWatch
 from thingmint.services.ca_owners import settle_ca_owners
 from thingmint.services.certificates import utc_now
 from thingmint.services.change_feed import ChangeFeed
-from thingmint.services.client_ids import forget_old_versions
 from thingmint.services.event_configurations import EventSwitches
 from thingmint.services.event_publisher import EVENTS_LEASE, EventPublisher
 from thingmint.services.export_sender import EXPORTS_LEASE, ExportSender
 from thingmint.services.exported_messages import Exports
-from thingmint.services.fleet_runs import forget_old_fleet_runs
 from thingmint.services.functions import FunctionTable
-from thingmint.services.imports import forget_old_imports
 from thingmint.services.jobs import JOBS_LEASE, JobRunner
 from thingmint.services.keypool import KeyPool
 from thingmint.services.leases import LeasedStore, SoleHolder
-from thingmint.services.live_sessions import delete_old_answers, only_here
-from thingmint.services.operations import delete_expired_operations, forget_idempotency_keys
-from thingmint.services.ownership_tokens import delete_unclaimed
+from thingmint.services.live_sessions import only_here
 from thingmint.services.quotas import begin_counting
-from thingmint.services.refusals import delete_old_refusals
 from thingmint.services.topic_aliases import check_old_aliases
-from thingmint.store.outbox import prune_published_changes
 from thingmint.tls import ListenerTLS, ServerCertificateFiles
 from thingmint.yandex.rest import YandexRest
 
@@ -111,8 +103,6 @@ if TYPE_CHECKING:
 
 
 _COLLECT_AT = 10_000  # objects that may be part of a cycle
-_NOTE_USE_EVERY = 5.0  # seconds
-_RESTART_CHORE_AFTER = 1.0  # seconds
 _BROKER_ADVICE = "devices at other processes on this database get no messages from here: set broker to an MQTT broker"
 
 _log = structlog.get_logger("thingmint.server")
@@ -155,7 +145,7 @@ class _Server:
     chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 
     async def run(self, stopping: asyncio.Event, on_ready: Callable[[Ready], None]) -> None:
-        chores = [asyncio.create_task(_kept_up(chore)) for chore in self.chores]
+        chores = [asyncio.create_task(kept_up(chore)) for chore in self.chores]
         self.keys.start()
         try:
             await self._start()
@@ -304,20 +294,7 @@ async def serve(
         )
 
     jobs_store = LeasedStore(store, holder, JOBS_LEASE)
-    hourly = [
-        delete_unclaimed,
-        forget_idempotency_keys,
-        delete_expired_operations,
-        prune_published_changes,
-        forget_old_imports,
-        forget_old_fleet_runs,
-        delete_old_sessions,
-        delete_old_console_sessions,
-        delete_old_refusals,
-        delete_old_answers,
-        forget_old_versions,
-    ]
-    jobs = JobRunner(jobs_store, utc_now, hourly)
+    jobs = JobRunner(jobs_store, utc_now, EVERY_MINUTE)
     stalls = StallWatch(asyncio.get_running_loop())
     watch_store(reports.metrics, instance)
     watch_functions(reports.metrics, functions)
@@ -368,7 +345,7 @@ async def serve(
             reports.sealer.run,
             reports.activity.run,
             reports.refusals.run,
-            partial(_note_use, access.directory),
+            partial(note_use, access.directory),
             jobs.run,
             sender.run,
             bulk_registration(store, holder, environment, access, settings, reports.metrics, ports["api"]).run,
@@ -380,25 +357,6 @@ async def serve(
         ],
     )
     await server.run(stopping, on_ready)
-
-
-async def _kept_up(chore: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Runs a chore for ever. If one ended, the server would keep running without sealing or renewing, unnoticed."""
-    while True:
-        try:
-            await chore()
-        except Exception:  # noqa: BLE001 - a chore handles the errors that it expects itself
-            _log.exception("chore_failed")
-        await asyncio.sleep(_RESTART_CHORE_AFTER)
-
-
-async def _note_use(directory: Directory) -> None:
-    while True:
-        await asyncio.sleep(_NOTE_USE_EVERY)
-        try:
-            await directory.flush()
-        except Unavailable:
-            _log.warning("credential_use_not_recorded")
 
 
 async def _finish(directory: Directory, trail: AuditLog, sealer: Sealer) -> None:

@@ -146,37 +146,37 @@ def test_each_change_is_published_as_at_aws(tenant: Tenant, events: Events) -> N
 
     # Groups, their hierarchy and members.
     root_id = iot.create_thing_group(thingGroupName="root")["thingGroupId"]
-    leaf_id = iot.create_thing_group(thingGroupName="leaf", parentGroupName="root")["thingGroupId"]
-    iot.update_thing_group(thingGroupName="leaf", thingGroupProperties={"thingGroupDescription": "new"})
-    iot.add_thing_to_thing_group(thingGroupName="leaf", thingName="t")
+    branch_id = iot.create_thing_group(thingGroupName="branch", parentGroupName="root")["thingGroupId"]
+    iot.update_thing_group(thingGroupName="branch", thingGroupProperties={"thingGroupDescription": "new"})
+    iot.add_thing_to_thing_group(thingGroupName="branch", thingName="t")
     taken += events.take()
     assert taken.pop(0)[0] == "thingGroup/root/created"
-    group_facts = account | {"thingGroupId": leaf_id, "thingGroupName": "leaf", "versionNumber": 1}
+    group_facts = account | {"thingGroupId": branch_id, "thingGroupName": "branch", "versionNumber": 1}
     group_facts |= {"parentGroupName": "root", "parentGroupId": root_id, "description": None, "attributes": {}}
     group_facts["rootToParentThingGroups"] = [{"groupArn": tenant.arn("thinggroup/root"), "groupId": root_id}]
     group_facts["dynamicGroupMappingId"] = None
-    expect("thingGroup/leaf", "THING_GROUP", "CREATED", **group_facts)
+    expect("thingGroup/branch", "THING_GROUP", "CREATED", **group_facts)
     hierarchy = account | {"thingGroupId": root_id, "thingGroupName": "root"}
-    hierarchy |= {"childGroupId": leaf_id, "childGroupName": "leaf"}
-    below = "thingGroupHierarchy/thingGroup/root/childThingGroup/leaf"
+    hierarchy |= {"childGroupId": branch_id, "childGroupName": "branch"}
+    below = "thingGroupHierarchy/thingGroup/root/childThingGroup/branch"
     expect(below, "THING_GROUP_HIERARCHY", "ADDED", **hierarchy)
     group_facts |= {"versionNumber": 2, "description": "new"}
-    expect("thingGroup/leaf", "THING_GROUP", "UPDATED", **group_facts)
-    member = account | {"groupArn": tenant.arn("thinggroup/leaf"), "groupId": leaf_id}
+    expect("thingGroup/branch", "THING_GROUP", "UPDATED", **group_facts)
+    member = account | {"groupArn": tenant.arn("thinggroup/branch"), "groupId": branch_id}
     member |= {"thingArn": tenant.arn("thing/t"), "thingId": thing_id, "membershipId": taken[0][1]["membershipId"]}
-    membership = "thingGroupMembership/thingGroup/leaf/thing/t"
+    membership = "thingGroupMembership/thingGroup/branch/thing/t"
     expect(membership, "THING_GROUP_MEMBERSHIP", "ADDED", **member)
 
     # The end of all.
     iot.delete_thing(thingName="t")
-    iot.delete_thing_group(thingGroupName="leaf")
+    iot.delete_thing_group(thingGroupName="branch")
     iot.deprecate_thing_type(thingTypeName="lamps")
     taken += events.take()
     expect(membership, "THING_GROUP_MEMBERSHIP", "REMOVED", **member)
     expect(f"{association}bulbs", "THING_TYPE_ASSOCIATION", "REMOVED", **of_thing, thingTypeName="bulbs")
     expect("thing/t", "THING", "DELETED", **thing_facts)
     expect(below, "THING_GROUP_HIERARCHY", "REMOVED", **hierarchy)
-    expect("thingGroup/leaf", "THING_GROUP", "DELETED", **group_facts)
+    expect("thingGroup/branch", "THING_GROUP", "DELETED", **group_facts)
     (topic, facts) = taken.pop(0)
     assert (topic, facts["operation"], facts["isDeprecated"]) == ("thingType/lamps/updated", "UPDATED", True)
     assert abs(facts["deprecationDate"] / 1000 - time.time()) < TIMEOUT

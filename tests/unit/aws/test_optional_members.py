@@ -88,6 +88,7 @@ async def minimal(world: World) -> Mapping[str, Mapping[str, Any]]:
         "DescribeBillingGroup": {"billingGroupName": "bills"},
         "DescribeCACertificate": {"certificateId": registered["certificateId"]},
         "DescribeCertificate": {"certificateId": certificate},
+        "DescribeEventConfigurations": {},
         "DescribeProvisioningTemplate": {"templateName": "template"},
         "DescribeRoleAlias": {"roleAlias": "alias"},
         "DescribeThing": {"thingName": "thing"},

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Broker:
-    """Takes events. ``errors`` are raised for an account, ``reached`` says whether somebody subscribed."""
+    """Takes events. ``errors`` are raised for an account, ``reached`` says whether there is a subscriber."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[Scope, str]] = []

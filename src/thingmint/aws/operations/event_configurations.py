@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 
+DEVIATIONS = {
+    "DescribeEventConfigurations": (
+        "CERTIFICATE and CA_CERTIFICATE are enabled until the account changes them. The dates are absent until then."
+    ),
+    "UpdateEventConfigurations": (
+        "JOB, JOB_EXECUTION and POLICY can be set and publish nothing. [Events](events.md) says what the others do."
+    ),
+}
+
+
 @reads("DescribeEventConfigurations")
 async def describe(tx: Transaction, query: Query, members: Members) -> Result:
     del members
