@@ -142,7 +142,8 @@ async def find_signing_provider(tx: Transaction, query: Query) -> CertificatePro
     """
     found = await PROVIDERS.find(tx, *query.scope)
     if found is not None and await is_another_accounts(tx, query.account, found.function_arn):
-        raise _refusal("not_found")
+        failed = query.environment.functions.refuse(query.account, found.function_arn, "certificate_provider")
+        raise _refusal(failed.outcome)
     return found
 
 

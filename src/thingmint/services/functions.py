@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+import orjson
 import structlog
 
 from thingmint.domain import strict_json
@@ -93,15 +94,24 @@ class FunctionTable:
             body = json.dumps(event, separators=(",", ":")).encode()
             answer = read(_parsed(await self._pools[function].call(account, body)))
         except CallFailed as failed:
-            self._counts[name, use, failed.outcome] += 1
-            if failed.outcome == "denied":
-                _log.warning("hook_refused_device", hook=arn, function=name, account=account, why=failed.why)
-            else:
-                outcome, why = failed.outcome, failed.why
-                _log.warning("hook_failed", hook=arn, function=name, account=account, outcome=outcome, why=why)
+            self._note(account, arn, use, name, failed)
             raise
         self._counts[name, use, "ok"] += 1
         return answer
+
+    def refuse(self, account: str, arn: str, use: Use) -> CallFailed:
+        """Counts and logs a call that names another account's function. Returns the error of an unknown function."""
+        failed = _unknown()
+        self._note(account, arn, use, "", failed)
+        return failed
+
+    def _note(self, account: str, arn: str, use: Use, function: str, failed: CallFailed) -> None:
+        outcome, why = failed.outcome, failed.why
+        self._counts[function, use, outcome] += 1
+        if outcome == "denied":
+            _log.warning("hook_refused_device", hook=arn, function=function, account=account, why=why)
+        else:
+            _log.warning("hook_failed", hook=arn, function=function, account=account, outcome=outcome, why=why)
 
     def _find(self, account: str, arn: str, use: Use) -> Function:
         """Raises CallFailed. An unknown function, and one of other accounts, have the same error."""
@@ -112,7 +122,7 @@ class FunctionTable:
             if found is None and match is not None:
                 found = self._installed.get(match[1])
         if found is None or (found.accounts is not None and account not in found.accounts):
-            raise CallFailed("not_found", "the settings have no such function for this account")
+            raise _unknown()
         return found
 
     def counts(self) -> Iterator[tuple[Sequence[str], float]]:
@@ -121,7 +131,14 @@ class FunctionTable:
 
     def running(self) -> Iterator[tuple[Sequence[str], float]]:
         """The number of calls that run now, by function."""
-        yield from (((pool.function.name,), pool.running) for pool in self._pools.values())
+        running: Counter[str] = Counter()
+        for pool in self._pools.values():
+            running[pool.function.name] += pool.running
+        yield from (((name,), number) for name, number in running.items())
+
+
+def _unknown() -> CallFailed:
+    return CallFailed("not_found", "the settings have no such function for this account")
 
 
 def _parsed(answer: bytes) -> object:
@@ -129,6 +146,7 @@ def _parsed(answer: bytes) -> object:
     if not answer.strip():
         return None
     try:
+        orjson.loads(answer)  # refuses half of a surrogate pair, which no store takes
         found: object = strict_json.load(answer.decode())
     except ValueError as error:
         raise CallFailed("invalid", f"its answer is not JSON: {type(error).__name__}") from None

@@ -66,8 +66,12 @@ def _overrides(answer: object) -> Mapping[str, str]:
         raise CallFailed("invalid", "its answer has no allowProvisioning, true or false")
     overrides = answer.get("parameterOverrides")
     overrides = {} if overrides is None else overrides
-    if not isinstance(overrides, dict) or not all(isinstance(text, str) for pair in overrides.items() for text in pair):
+    if not isinstance(overrides, dict) or not all(_is_text(text) for pair in overrides.items() for text in pair):
         raise CallFailed("invalid", "its parameterOverrides are not texts")
     if not allowed:
         raise CallFailed("denied", "it does not allow the device")
     return overrides
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value

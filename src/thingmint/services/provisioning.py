@@ -11,7 +11,7 @@ import orjson
 from thingmint.domain.errors import NotFound, ProvisioningRefused
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
 from thingmint.services.functions import is_another_accounts
-from thingmint.services.hooks import ask_hook
+from thingmint.services.hooks import ask_hook, refusal
 from thingmint.services.ownership_tokens import TOKENS, find_current_token
 from thingmint.services.template_execution import AsRole, execute_plan, prepare_plan, provisioning_failures
 from thingmint.services.templates import compile_template, get_template
@@ -73,7 +73,7 @@ async def look_up_thing(tx: Transaction, query: Query, request: ThingRequest) ->
         raise _invalid_token()
     if template.hook_arn is not None and await is_another_accounts(tx, query.account, template.hook_arn):
         # At AWS, the policy of the other account's function would refuse it.
-        raise ProvisioningRefused("invocation", "Access denied while invoking Lambda function")
+        raise refusal(query.environment.functions.refuse(query.account, template.hook_arn, "pre_provisioning"))
     return ThingToRegister(template, version, *found)
 
 

@@ -10,15 +10,22 @@ import hmac
 import json
 import re
 import socket
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.unit.services.test_functions import ACCOUNT, EVENT, call, counted, failure
+from tests.e2e.material import key_pem, new_issuer
+from tests.issuers import pem
+from tests.unit.services.test_functions import ACCOUNT, EVENT, arn, call, counted, failure
+from thingmint.domain.errors import ProvisioningRefused
 from thingmint.services.function_calls import Function
 from thingmint.services.functions import Functions, FunctionTable
+from thingmint.services.hooks import Hook, ask_hook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -121,6 +128,8 @@ async def test_a_replaced_secret_file_signs_the_next_request(receiver: Receiver,
         (answer(b"[" * 60_000), "invalid"),
         (answer(b"9" * 60_000), "invalid"),
         (answer(b"\xff"), "invalid"),
+        (answer(b'{"a": "\\ud800"}'), "invalid"),
+        (answer(b'{"a": NaN}'), "invalid"),
         (answer(gzip.compress(b" " * 50_000_000), b"200 OK", b"content-encoding: gzip"), "invalid"),
         (answer(b"{}", b"200 OK", b"content-encoding: br"), "invalid"),
         (answer(b"x" * 65_537), "too_large"),
@@ -176,3 +185,48 @@ async def test_the_next_address_of_a_host_is_tried(receiver: Receiver, monkeypat
     table = FunctionTable(Functions({"f": Function("f", frozenset({ACCOUNT}), url, secret=SECRET)}))
     assert await call(table, "f") == {}
     assert b"host: hooks.example.org:%d\r\n" % receiver.port in receiver.requests[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "usable"), [({"Site": "x"}, True), ({"Site": "a\0"}, False), ({"a\0": "x"}, False), ("x", False)]
+)
+async def test_overrides_are_texts_that_a_store_takes(receiver: Receiver, overrides: Any, usable: bool) -> None:
+    receiver.answer = receiver.send(
+        answer(json.dumps({"allowProvisioning": True, "parameterOverrides": overrides}).encode())
+    )
+    asked = ask_hook(receiver.table(), ACCOUNT, Hook(arn("remote")), EVENT)
+    if usable:
+        assert await asked == overrides
+    else:
+        with pytest.raises(ProvisioningRefused, match="invalid format"):
+            await asked
+
+
+# -- TLS ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "trusted", "outcome"),
+    [("localhost", True, "ok"), ("127.0.0.1", True, "unreachable"), ("localhost", False, "unreachable")],
+    ids=["verified", "another name", "another CA"],
+)
+async def test_the_certificate_of_a_url_is_verified(
+    receiver: Receiver, tmp_path: Path, host: str, trusted: bool, outcome: str
+) -> None:
+    ca, key = new_issuer(), ec.generate_private_key(ec.SECP256R1())
+    own = ca.sign("hooks", key, extensions=[x509.SubjectAlternativeName([x509.DNSName("localhost")])])
+    (tmp_path / "server.pem").write_text(pem(own) + key_pem(key))
+    (tmp_path / "ca.pem").write_text(ca.pem if trusted else new_issuer().pem)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "server.pem")
+    server = await asyncio.start_server(receiver.serve, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    url = f"https://{host}:{port}/"
+    function = Function("f", frozenset({ACCOUNT}), url, secret=SECRET, ca_file=tmp_path / "ca.pem")
+    table = FunctionTable(Functions({"f": function}))
+    if outcome == "ok":
+        assert await call(table, "f") == {}
+    else:
+        assert await failure(table, "f") == outcome
+        assert receiver.requests == []
+    server.close()

@@ -15,6 +15,7 @@ from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.mqtt.provisioning import CREATE_FROM_CSR, CREATE_KEYS, REGISTER_THING, NewCertificateRequest
 from thingmint.services.certificate_contents import keep_content
 from thingmint.services.certificates import Registration, insert_registration
+from thingmint.services.function_calls import CallFailed
 from thingmint.services.provisioning import EarlierAnswers, ThingRequest
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Provisioning:
         """Replaces FunctionTable.call."""
         assert (account, use) == (OURS.account, "pre_provisioning")
         return await self.ask(arn, event)
+
+    def refuse(self, _account: str, _arn: str, _use: str) -> CallFailed:
+        """Replaces FunctionTable.refuse."""
+        return CallFailed("not_found", "")
 
     async def ask(self, arn: str, question: Mapping[str, object]) -> Mapping[str, str]:
         assert arn == self.expected_hook

@@ -220,6 +220,8 @@ ANSWERS: list[tuple[Any, str, str]] = [
     ({"certificatePem": signed()["certificatePem"] + CA.pem}, "result", INVALID),
     ({"certificatePem": CSR}, "result", INVALID),
     ({"certificatePem": ""}, "result", INVALID),
+    ({"certificatePem": "\ud800"}, "result", INVALID),
+    ({"certificatePem": signed()["certificatePem"].replace("\n", "\0\n")}, "result", INVALID),
     ({"certificatePem": [signed()["certificatePem"]]}, "result", INVALID),
     ({"CertificatePem": signed()["certificatePem"]}, "result", INVALID),
     ({}, "result", INVALID),
@@ -286,4 +288,5 @@ async def test_functions_of_other_accounts_are_not_called(world: World, account:
     else:
         with pytest.raises(ProvisioningRefused, match=NOT_ALLOWED):
             await create_from_csr(world)
+        assert dict(signing.counts()) == {("", "certificate_provider", "not_found"): 1}
     assert bool(signing.asked) is asked
