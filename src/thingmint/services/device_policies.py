@@ -16,7 +16,7 @@ from thingmint.domain.errors import AlreadyExists, Conflict, Disallowed, Invalid
 from thingmint.domain.policies import Kind, compile_policy
 from thingmint.domain.policies.device_keys import unknown_keys
 from thingmint.services.certificates import get_changeable
-from thingmint.services.pages import Page, page_of
+from thingmint.services.pages import Page, page_of, page_of_kept
 from thingmint.services.tags import drop_tags, put_tags
 from thingmint.store.outbox import publish_change
 from thingmint.store.queries import load_queries
@@ -61,11 +61,6 @@ TargetKind = Literal["cert", "thinggroup"]  # as ARNs have them
 
 _TARGET = re.compile(r"arn:aws:iot:([^:/]*):([^:/]*):(?:(cert)/([^/]*)|(thinggroup)/([a-zA-Z0-9:_-]{1,128}))")
 _NOUNS: dict[TargetKind, str] = {"cert": "certificate", "thinggroup": "thing group"}
-_OF_KIND: dict[TargetKind | None, str] = {
-    None: "",
-    "cert": " AND thing_group = ''",
-    "thinggroup": " AND certificate = 0",
-}
 _EXISTS: dict[TargetKind, str] = {
     "cert": f"SELECT 1 FROM registrations WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')}",
     "thinggroup": "SELECT 1 FROM thing_groups WHERE account = $1 AND region = $2 AND name = $3",
@@ -302,7 +297,8 @@ async def list_attached(
 ) -> Page[str]:
     """Return a page of the names of the target's policies by age. Raises NotFound.
 
-    With ``inherited``, the policies of all groups above it are included.
+    With ``inherited``, the policies of all groups above it are included: of a certificate, those of its things, of
+    which 1,000 are looked at.
     """
     listing = f"policies of {target.kind}/{target.name}{' and above' if inherited else ''}"
     statement, given = _QUERIES["inherited" if inherited else "attached"], (*query.scope, *target.key)
@@ -316,8 +312,9 @@ async def list_targets(
 ) -> Page[Target]:
     """Return a page of the policy's targets by the time of attachment; of one kind, or of both. Raises NotFound."""
     listing, order = f"attachments of {name} {kind or ''}", ("attached_at", "thing_group", "certificate")
-    statement = f"SELECT {', '.join(order)}, {fingerprint_of('certificate')} {_OF_POLICY}{_OF_KIND[kind]}"
-    rows = await _page(tx, query, cursor, listing, statement, (*query.scope, name), order, ascending)
+    statement = f"SELECT {', '.join(order)}, {fingerprint_of('certificate')} {_OF_POLICY}"
+    keep = None if kind is None else lambda row: (not row[1]) == (kind == "cert")
+    rows = await _page(tx, query, cursor, listing, statement, (*query.scope, name), order, ascending, keep)
     await DEVICE_POLICIES.get(tx, *query.scope, name)
     targets = [
         Target("thinggroup", group) if group else Target("cert", fingerprint.hex())
@@ -335,10 +332,11 @@ async def _page(
     given: Sequence[Value],
     columns: Sequence[str],
     ascending: bool,
+    keep: Callable[[Row], bool] | None = None,
 ) -> Page[Row]:
     """Return a page in order of ``columns``: a time, then names without slashes or ids of certificates.
 
-    ``statement`` must select these columns first.
+    ``statement`` must select these columns first. ``keep`` selects rows by what no index has.
     """
 
     async def fetch(after: Position | None, limit: int) -> list[Row]:
@@ -349,7 +347,13 @@ async def _page(
         return await fetch_in_order(tx, statement, given, columns, beyond, limit, ascending=ascending)
 
     listing = f"{listing} {'ascending' if ascending else 'descending'}"
-    return await page_of(query, cursor, listing, fetch, lambda row: (row[0], "/".join(map(str, row[1 : len(columns)]))))
+
+    def position(row: Row) -> Position:
+        return row[0], "/".join(map(str, row[1 : len(columns)]))
+
+    if keep is None:
+        return await page_of(query, cursor, listing, fetch, position)
+    return await page_of_kept(query, cursor, listing, fetch, position, keep)
 
 
 async def _update(tx: Transaction, before: DevicePolicy, after: DevicePolicy) -> None:

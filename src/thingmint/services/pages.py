@@ -22,6 +22,7 @@ MAX_SIZE = 1_000_000
 """Characters in the items of a page. A page ends with the item that reaches this size, even below its limit."""
 
 _BATCH = 100  # large rows that one query reads: few, because their size can end the page
+_MAX_READ = 1_000  # rows that are read for a page of a list whose filter has no index
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,35 @@ async def page_of(
     if len(found) == len(items):
         return Page(items, None)
     return Page(items, tokens.seal(listing, scope, position(items[-1])))
+
+
+async def page_of_kept(
+    query: Query,
+    cursor: Cursor,
+    listing: str,
+    fetch: Callable[[Position | None, int], Awaitable[list[T]]],
+    position: Callable[[T], Position],
+    keep: Callable[[T], bool],
+) -> Page[T]:
+    """Return a page of the rows that ``keep`` accepts, for a filter that has no index.
+
+    The page ends after _MAX_READ rows, also with fewer items than its limit; its token continues from there.
+    """
+    tokens, scope = query.environment.page_tokens, query.scope
+    after = None if not cursor.token else tokens.open(listing, scope, cursor.token, cursor.field)
+    items: list[T] = []
+    for _ in range(_MAX_READ // _BATCH):
+        rows = await fetch(after, _BATCH)
+        for row in rows:
+            if keep(row):
+                if len(items) == cursor.limit and after is not None:
+                    return Page(items, tokens.seal(listing, scope, after))
+                items.append(row)
+            after = position(row)
+        if len(rows) < _BATCH or after is None:
+            return Page(items, None)
+    assert after is not None, "rows were read"
+    return Page(items, tokens.seal(listing, scope, after))
 
 
 async def page_by_text(

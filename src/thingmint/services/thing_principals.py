@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from thingmint.domain.arns import Scope, arn_of
 from thingmint.domain.errors import Disallowed, NotFound
 from thingmint.services.certificates import REGISTRATIONS, get_changeable
-from thingmint.services.pages import Page, page_by_text
+from thingmint.services.pages import Page, page_of, page_of_kept
 from thingmint.services.things import THINGS, thing_arn
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import CertificateReference, Table, fingerprint_bytes, id_of, record
 
 if TYPE_CHECKING:
     from thingmint.services.change import Query
+    from thingmint.services.page_tokens import Position
     from thingmint.services.pages import Cursor
     from thingmint.store.engine import Transaction
 
@@ -44,7 +45,7 @@ class Attachment:
 
 ATTACHMENTS = Table(Attachment, "thing_principals", "principal", key=("account", "region", "thing", "fingerprint"))
 
-_PAGE = f"{ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND exclusive IN ($6, $7) "
+_PAGE = f"{ATTACHMENTS.select}WHERE account = $1 AND region = $2 "
 _OF_THING = f"{_PAGE}AND thing = $3 AND certificate > $4 ORDER BY certificate LIMIT $5"
 _OF_CERTIFICATE = f"{_PAGE}AND certificate = {id_of('$3')} AND thing > $4 ORDER BY thing LIMIT $5"
 _ONE_OF_CERTIFICATE = f"{ATTACHMENTS.select}WHERE account = $1 AND region = $2 AND certificate = {id_of('$3')} LIMIT 1"
@@ -54,7 +55,6 @@ _OTHER = (
 )
 _ONE_EXCLUSIVE = _ONE_OF_CERTIFICATE.replace("LIMIT", "AND exclusive = 1 LIMIT")
 _OTHER_EXCLUSIVE = _OTHER.replace("LIMIT", "AND exclusive = 1 LIMIT")
-_EXCLUSIVE = {None: (0, 1), "EXCLUSIVE_THING": (1, 1), "NON_EXCLUSIVE_THING": (0, 0)}
 
 
 async def attach_principal(
@@ -115,13 +115,13 @@ async def has_principals(tx: Transaction, scope: Scope, thing: str) -> bool:
 
 async def certificates_of_thing(tx: Transaction, scope: Scope, thing: str, limit: int) -> list[str]:
     """Return fingerprints of certificates that are attached to the thing; none if there is no such thing."""
-    rows = await tx.fetch_all(_OF_THING, *scope, thing, 0, limit, *_EXCLUSIVE[None])
+    rows = await tx.fetch_all(_OF_THING, *scope, thing, 0, limit)
     return [attachment.fingerprint for attachment in ATTACHMENTS.load_all(rows)]
 
 
 async def things_of_certificate(tx: Transaction, scope: Scope, fingerprint: str, limit: int) -> list[str]:
     """Return names of things that the certificate is attached to."""
-    rows = await tx.fetch_all(_OF_CERTIFICATE, *scope, fingerprint_bytes(fingerprint), "", limit, *_EXCLUSIVE[None])
+    rows = await tx.fetch_all(_OF_CERTIFICATE, *scope, fingerprint_bytes(fingerprint), "", limit)
     return [attachment.thing for attachment in ATTACHMENTS.load_all(rows)]
 
 
@@ -130,13 +130,19 @@ async def list_thing_principals(
 ) -> Page[Attachment]:
     """Return a page of a thing's certificates, the oldest first; with ``type``, only of that type. Raises NotFound."""
 
-    async def fetch(after: str, limit: int) -> list[Attachment]:
-        await THINGS.get(tx, *query.scope, thing)
-        found = await tx.fetch_all(_OF_THING, *query.scope, thing, int(after or 0), limit, *_EXCLUSIVE[type])
+    async def fetch(after: Position | None, limit: int) -> list[Attachment]:
+        found = await tx.fetch_all(_OF_THING, *query.scope, thing, int(after[1]) if after else 0, limit)
         return ATTACHMENTS.load_all(found)
 
+    await THINGS.get(tx, *query.scope, thing)
+
+    def position(found: Attachment) -> Position:
+        return 0, str(found.certificate)
+
     listing = f"thing-principals {thing} {type}"
-    return await page_by_text(query, cursor, listing, fetch, lambda found: str(found.certificate))
+    if type is None:
+        return await page_of(query, cursor, listing, fetch, position)
+    return await page_of_kept(query, cursor, listing, fetch, position, lambda found: found.type == type)
 
 
 async def list_principal_things(
@@ -144,13 +150,16 @@ async def list_principal_things(
 ) -> Page[Attachment]:
     """Return a page of a certificate's things by name; with ``type``, only of that type. Raises NotFound."""
 
-    async def fetch(after: str, limit: int) -> list[Attachment]:
-        await REGISTRATIONS.get(tx, *query.scope, fingerprint)
+    async def fetch(after: Position | None, limit: int) -> list[Attachment]:
         key = fingerprint_bytes(fingerprint)
-        found = await tx.fetch_all(_OF_CERTIFICATE, *query.scope, key, after, limit, *_EXCLUSIVE[type])
-        return ATTACHMENTS.load_all(found)
+        rows = await tx.fetch_all(_OF_CERTIFICATE, *query.scope, key, after[1] if after else "", limit)
+        found = ATTACHMENTS.load_all(rows)
+        # All attachments of a certificate have the same type: an exclusive one is the only one.
+        return found if not found or type in (None, found[0].type) else []
 
-    return await page_by_text(query, cursor, f"principal-things {fingerprint} {type}", fetch, lambda found: found.thing)
+    await REGISTRATIONS.get(tx, *query.scope, fingerprint)
+    listing = f"principal-things {fingerprint} {type}"
+    return await page_of(query, cursor, listing, fetch, lambda found: (0, found.thing))
 
 
 async def _changed(tx: Transaction, scope: Scope, thing: str, fingerprint: str, now: datetime) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import Disallowed, Invalid, NotFound
+from thingmint.services import pages as services_pages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,6 +212,25 @@ async def test_lists_have_every_attachment_once(world: World, limit: int) -> Non
     for type, names in ((None, things), (EXCLUSIVE, []), (SHARED, things)):
         objects = await found("ListPrincipalThingsV2", "principalThingObjects", principal=shared, **of_type(type))
         assert objects == [{"thingName": name, "thingPrincipalType": SHARED} for name in names]
+
+
+async def test_a_page_of_one_type_ends_after_a_bounded_search(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thing can have a million certificates of the other type."""
+    monkeypatch.setattr(services_pages, "_BATCH", 2)
+    monkeypatch.setattr(services_pages, "_MAX_READ", 4)
+    await world.aws("CreateThing", thingName="t")
+    for _ in range(8):
+        await attach(world, "t", await certificate(world))
+    last = await certificate(world)
+    await attach(world, "t", last, EXCLUSIVE)
+    found: list[list[Any]] = []
+    token: str | None = ""
+    while token is not None:
+        page = await world.aws("ListThingPrincipalsV2", thingName="t", nextToken=token, **of_type(EXCLUSIVE))
+        found.append(page["thingPrincipalObjects"])
+        token = page["nextToken"]
+    # On PostgreSQL, certificates are in no order of time.
+    assert sorted(found) == [[], [], [{"principal": last, "thingPrincipalType": EXCLUSIVE}]]
 
 
 async def test_tokens_are_valid_for_their_own_list_only(world: World) -> None:

@@ -21,6 +21,10 @@ DEVIATIONS = {
         "device then costs the others nothing."
     ),
     "AttachPolicy": "A target is a certificate or a thing group. Amazon Cognito identities are not served.",
+    "ListAttachedPolicies": (
+        "With `recursive`, a certificate has the policies of its things' groups, of the first 1,000 things by name: a "
+        "call has a bound."
+    ),
 }
 
 

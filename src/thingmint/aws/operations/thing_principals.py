@@ -25,6 +25,10 @@ DEVIATIONS = {
         "An attached certificate keeps its `thingPrincipalType`: another one is an InvalidRequestException, as "
         "AWS documents nothing. Amazon Cognito identities are not served."
     ),
+    "ListThingPrincipalsV2": (
+        "With `thingPrincipalType`, a page has what is found among 1,000 certificates of the thing. So a page may have "
+        "fewer items and a token."
+    ),
 }
 
 

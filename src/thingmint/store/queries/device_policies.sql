@@ -12,12 +12,18 @@ WHERE a.account = $1 AND a.region = $2
     AND p.account = $1 AND p.region = $2 AND p.name = a.policy
 
 -- name: inherited
--- The same, and policies attached to ancestors: those of a certificate are the groups of its things.
+-- The same, and policies attached to ancestors: those of a certificate are the groups of its things. A certificate can
+-- have a million things, so 1,000 are looked at.
 WITH RECURSIVE lineage (name, parent) AS (
     SELECT g.name, g.parent
-    FROM thing_principals AS p CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
-    WHERE p.account = $1 AND p.region = $2 AND p.certificate = (SELECT id FROM certificates WHERE fingerprint = $3)
-        AND m.account = $1 AND m.region = $2 AND m.thing = p.thing
+    FROM (
+        SELECT thing
+        FROM thing_principals
+        WHERE account = $1 AND region = $2 AND certificate = (SELECT id FROM certificates WHERE fingerprint = $3)
+        ORDER BY thing
+        LIMIT 1000
+    ) AS p CROSS JOIN thing_group_members AS m CROSS JOIN thing_groups AS g
+    WHERE m.account = $1 AND m.region = $2 AND m.thing = p.thing
         AND g.account = $1 AND g.region = $2 AND g.id = m.thing_group
     UNION
     SELECT g.name, g.parent
