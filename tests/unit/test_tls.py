@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 import tempfile
+import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography import x509
@@ -14,7 +16,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.unit import vectors
 from thingmint.domain.certificate_profiles import listener_profile
+from thingmint.server.served_names import ServedNames
 from thingmint.tls import ListenerTLS
+from thingmint.tls import listener as tls_listener
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,6 +153,34 @@ async def test_the_certificate_is_renewed_when_it_is_due(tmp_path: Path, monkeyp
     # Two hours until it is due, slept in pieces, because the clock may be set in the meantime.
     assert max(nap.lengths) <= 3600
     assert sum(nap.lengths[:2]) == pytest.approx(7200, abs=1)
+
+
+async def test_keys_are_made_in_a_thread_while_the_server_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An RSA key takes up to 0.3 seconds, in which the event loop would do nothing else."""
+    threads: list[bool] = []
+
+    def new_keys() -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return made()
+
+    made = tls_listener._new_keys
+    monkeypatch.setattr(tls_listener, "_new_keys", new_keys)
+    listener = Listener(tmp_path)
+    settings = SimpleNamespace(listener_certificate_lifetime=timedelta(days=90), endpoints={})
+    names = ServedNames(cast("Any", Names()), cast("Any", None), listener.tls, cast("Any", settings))
+    monkeypatch.setattr(ServedNames, "write_endpoints", lambda self, ports: None)
+    await names.refresh({})
+    assert listener.served().subject.rfc4514_string() == "CN=localhost"
+    listener.clock.advance(days=89)
+    await keep_renewed(listener, monkeypatch, 1, NAMES)
+    assert threads == [False, False]
+
+
+class Names:
+    """A store with one host name."""
+
+    async def read(self, body: Any) -> Any:
+        return ["localhost"], []
 
 
 async def test_a_changed_system_clock_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,8 @@ class ServedNames:
     async def refresh(self, ports: Mapping[str, int]) -> None:
         """Issues the certificate again and rewrites the client files, after a change of names or settings."""
         self._take(await self.store.read(_stored))
-        self.tls.renew(self.all(), listener_profile(self.settings.listener_certificate_lifetime))
+        profile = listener_profile(self.settings.listener_certificate_lifetime)
+        await self.tls.renew_without_blocking(self.all, profile)
         self.write_endpoints(ports)
 
     def use(self, settings: Settings) -> None:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from thingmint.domain.tls_profiles import TlsProfile
 
 
+_Keys = tuple[ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey]
+
 _LONGEST_SLEEP = 3600.0  # seconds; not longer, as the system clock may be set meanwhile
 _RETRY_AFTER = 30.0  # seconds
 
@@ -76,14 +78,19 @@ class ListenerTLS:
         self._api_names: frozenset[str] = frozenset()
         self._uncovered: dict[str, list[str]] = {}
 
-    def renew(self, hostnames: Sequence[str], profile: Profile | None = None) -> None:
-        """Issues and loads a new key and certificate for ``hostnames``. A ``profile`` replaces the current one."""
+    async def renew_without_blocking(
+        self, hostnames: Callable[[], Sequence[str]], profile: Profile | None = None
+    ) -> None:
+        """Does as ``renew`` does, for the ``hostnames`` at the end. An RSA key takes up to 0.3 s: a thread makes it."""
+        keys = await asyncio.to_thread(_new_keys)
+        self.renew(hostnames(), profile, keys)
+
+    def renew(self, hostnames: Sequence[str], profile: Profile | None = None, keys: _Keys | None = None) -> None:
+        """Issues and loads certificates for ``hostnames`` and new keys. A ``profile`` replaces the current one."""
         if profile is not None:
             self._authority, self._rsa_authority = _authorities(self._authority, profile)
-        key = ec.generate_private_key(ec.SECP256R1())
+        key, rsa_key = keys or _new_keys()
         certificate = self._issue(self._authority, hostnames, key.public_key())
-        # For clients without elliptic curves.
-        rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         rsa_certificate = self._issue(self._rsa_authority, hostnames, rsa_key.public_key())
         own = (_server_certificate(certificate, key), _server_certificate(rsa_certificate, rsa_key))
         self._show(own, hostnames, self._placed)
@@ -184,7 +191,7 @@ class ListenerTLS:
                 await asyncio.sleep(min(wait, _LONGEST_SLEEP))
                 continue
             try:
-                self.renew(hostnames())
+                await self.renew_without_blocking(hostnames)
             except Invalid as error:  # the clock is outside of the root's validity
                 _log.error("listener_certificate_not_renewed", why=str(error), clock=self._clock().isoformat())
                 await asyncio.sleep(_RETRY_AFTER)
@@ -197,6 +204,11 @@ class ListenerTLS:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostnames[0][:64])])
         request = CertificateRequest(subject, key, hostnames)
         return authority.sign(authority.prepare(request, self._clock()))
+
+
+def _new_keys() -> _Keys:
+    """The keys of the own certificates: P-256, and RSA for clients without elliptic curves."""
+    return ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
 def _authorities(authority: CertificateAuthority, profile: Profile) -> tuple[CertificateAuthority, ...]:
