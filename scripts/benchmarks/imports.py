@@ -36,7 +36,7 @@ __all__ = ["IMPORTS_STEPS", "imports"]
 IMPORTS_STEPS = 4
 
 _DEVICES, _QUICK = 10_000, 2_000
-_AT_ONCE = 100  # devices in one transaction
+_AT_ONCE = 75  # devices in one transaction
 _CREATED_AT = "2021-03-04T05:06:07.891Z"
 _ALIASES = 10  # every tenth device has one
 

@@ -282,7 +282,7 @@ def test_an_import_that_waits_can_be_stopped() -> None:
             reading.result(30)
 
 
-@pytest.mark.parametrize(("rate", "most"), [(None, 40), (0, 100), (1, 4), (1000, 100)])
+@pytest.mark.parametrize(("rate", "most"), [(None, 40), (0, 75), (1, 4), (1000, 75)])
 def test_batches_are_small_if_calls_are_slow(rate: float | None, most: int) -> None:
     account = StubAccount(page=250)
     for number in range(200):
