@@ -33,6 +33,9 @@ AWS_ENDPOINT_URL_IOT_DATA_PLANE=
 AWS_ENDPOINT_URL_STS=
 AWS_CA_BUNDLE=
 """
+_OF_IOT = "AWS_ENDPOINT_URL_IOT"
+_ADDED_LATER = ("AWS_ENDPOINT_URL_IOT_DATA_PLANE", "AWS_ENDPOINT_URL_STS")
+"""Variables that the first versions did not write."""
 
 
 _YANDEX_ENV = """\
@@ -66,6 +69,8 @@ def update_endpoints(
 ) -> None:
     """Rewrites the lines with this server's addresses and root certificate. Other lines stay unchanged.
 
+    In aws.env of an earlier version, adds the lines for APIs that were added since, unless a comment names them.
+
     The line with the root certificate stays too if a listener shows a certificate of another CA: only its user knows
     the file with that CA's root.
     """
@@ -76,8 +81,7 @@ def update_endpoints(
         values["THINGMINT_YC_ROOT_CERTIFICATES"] = str(directory.ca)
     if api_port:  # 0 is not known before the server listens
         url = f"https://{authority_of(hostname, api_port)}"
-        names = ("AWS_ENDPOINT_URL_IOT", "AWS_ENDPOINT_URL_IOT_DATA_PLANE", "AWS_ENDPOINT_URL_STS")
-        values |= dict.fromkeys(names, url)
+        values |= dict.fromkeys((_OF_IOT, *_ADDED_LATER), url)
     if grpc_port:
         values["THINGMINT_YC_ENDPOINT"] = authority_of(hostname, grpc_port)
     _rewrite(directory, values)
@@ -85,7 +89,7 @@ def update_endpoints(
 
 def move_endpoints(directory: DataDirectory, hostname: str) -> None:
     """Changes the host name while no server is running. The ports and the root stay: a start sets the root."""
-    ports = {"AWS_ENDPOINT_URL_IOT": 0, "THINGMINT_YC_ENDPOINT": 0}
+    ports = {_OF_IOT: 0, "THINGMINT_YC_ENDPOINT": 0}
     for path in directory.clients.glob("*.env"):
         for name in ports:
             if match := re.search(rf"^{name}=.*:(\d+)'?$", path.read_text(), re.MULTILINE):
@@ -104,9 +108,15 @@ def move_endpoints(directory: DataDirectory, hostname: str) -> None:
 def _rewrite(directory: DataDirectory, values: Mapping[str, str]) -> None:
     for path in directory.clients.glob("*.env"):
         old = path.read_text()
-        new = _with_values(old, values)
+        new = _with_values(_completed(old) if path == directory.aws_env and _OF_IOT in values else old, values)
         if new != old:
             write_private(path, new.encode())
+
+
+def _completed(text: str) -> str:
+    """The text with the lines that were added later, behind that of the first address."""
+    missing = "".join(f"\n{name}=" for name in _ADDED_LATER if re.search(rf"\b{name}\b", text) is None)
+    return re.sub(rf"^{_OF_IOT}=.*$", lambda line: line[0] + missing, text, count=1, flags=re.MULTILINE)
 
 
 def _with_values(text: str, values: Mapping[str, str]) -> str:

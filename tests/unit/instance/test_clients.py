@@ -100,3 +100,33 @@ def test_correct_files_are_not_written_again(directory: DataDirectory) -> None:
     inode = directory.aws_env.stat().st_ino
     update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
     assert directory.aws_env.stat().st_ino == inode
+
+
+def test_lines_of_later_versions_are_added(directory: DataDirectory) -> None:
+    later = ("AWS_ENDPOINT_URL_IOT_DATA_PLANE", "AWS_ENDPOINT_URL_STS")
+    new = directory.aws_env.read_text()
+    update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
+    expected = directory.aws_env.read_text()
+    old = "".join(line for line in new.splitlines(keepends=True) if not line.startswith(later))
+    directory.aws_env.write_text(old)
+    copy = directory.clients / "copy.env"
+    copy.write_text(old)
+    update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
+    assert directory.aws_env.read_text() == expected
+    assert directory.aws_env.stat().st_mode & 0o777 == 0o600
+    assert later[0] not in copy.read_text()
+
+
+def test_lines_that_were_commented_out_are_not_added(directory: DataDirectory) -> None:
+    directory.aws_env.write_text("AWS_ENDPOINT_URL_IOT=old\n# AWS_ENDPOINT_URL_STS=\nMINE=1\n")
+    update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
+    url = "https://localhost:1"
+    assert directory.aws_env.read_text() == (
+        f"AWS_ENDPOINT_URL_IOT={url}\nAWS_ENDPOINT_URL_IOT_DATA_PLANE={url}\n# AWS_ENDPOINT_URL_STS=\nMINE=1\n"
+    )
+
+
+def test_nothing_is_added_to_a_file_without_addresses(directory: DataDirectory) -> None:
+    directory.aws_env.write_text("AWS_REGION=us-east-1\n")
+    update_endpoints(directory, "localhost", api_port=1, grpc_port=2)
+    assert directory.aws_env.read_text() == "AWS_REGION=us-east-1\n"
