@@ -195,3 +195,19 @@ resource "aws_iot_indexing_configuration" "fleet" {
     thing_group_indexing_mode = var.word == "first" ? "ON" : "OFF"
   }
 }
+
+resource "aws_iot_event_configurations" "all" {
+  event_configurations = {
+    "THING"                  = true
+    "THING_GROUP"            = var.word == "first"
+    "THING_TYPE"             = false
+    "THING_GROUP_MEMBERSHIP" = var.word != "first"
+    "THING_GROUP_HIERARCHY"  = true
+    "THING_TYPE_ASSOCIATION" = false
+    "JOB"                    = true
+    "JOB_EXECUTION"          = false
+    "POLICY"                 = false
+    "CERTIFICATE"            = var.word == "first"
+    "CA_CERTIFICATE"         = true
+  }
+}

@@ -17,15 +17,18 @@ from tests.unit.importing.aws.imports import group as group_item
 from tests.unit.importing.aws.imports import thing as thing_item
 from tests.world import OURS, THEIRS
 from thingmint.aws.operations import OPERATIONS
-from thingmint.domain.errors import DomainError
+from thingmint.domain.errors import DomainError, Invalid
 from thingmint.services.event_configurations import EVENT_TYPES
 from thingmint.services.jobs import JobRunner
+from thingmint.services.things import Thing, create_thing
+from thingmint.store.engine import run_part
 from thingmint.store.outbox import published_since
 from thingmint.store.table import DELETED_AT_ONCE, from_micros
 
 if TYPE_CHECKING:
     from tests.world import World
     from thingmint.domain.arns import Scope
+    from thingmint.store.engine import Transaction
 
 ARN = f"arn:aws:iot:{OURS.region}:{OURS.account}:"
 REGISTRY = (
@@ -345,6 +348,29 @@ async def test_a_refused_call_publishes_nothing(world: World) -> None:
             await world.aws(operation, **given)
     await world.aws("CreateThing", thingName="t")  # the same again
     assert await queued(world) == []
+
+
+async def test_a_part_of_a_transaction_that_is_rolled_back_publishes_nothing(world: World) -> None:
+    """As for a line of a bulk registration."""
+    await enable(world, "THING")
+    await world.published()
+    change = world.change()
+
+    def thing(name: str) -> Thing:
+        return Thing.new(OURS, name, id=change.new_id(), type=None, attributes={}, now=world.clock())
+
+    async def body(tx: Transaction) -> None:
+        async def part(tx: Transaction) -> None:
+            await create_thing(tx, change, thing("refused"))
+            raise Invalid("line", "is refused")
+
+        with pytest.raises(Invalid):
+            await run_part(tx, part)
+        await create_thing(tx, change, thing("kept"))
+
+    await world.write(body)
+    assert [event.topic for event in await queued(world)] == ["thing/kept/created"]
+    assert [kind for kind, _ in await world.published()] == ["event"]
 
 
 # -- large groups and imports -------------------------------------------------------------------------------------
