@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -221,12 +222,48 @@ def test_the_facts_need_permissions(site: RunningServer) -> None:
     cli(site, "access", "policy", "attach", "user/reader", "--policy", "thingmint/ProvisioningOnly")
     token = json.loads(cli(site, "access", "token", "create", "user/reader", "--lifetime", "1h"))["token"]
     paths = ["certificate-counts", "certificate-search", "certificate-find?text=x", "sessions", "session?client_id=x"]
-    paths += ["refusals", "refusal-counts"]
+    paths += ["refusals", "refusal-counts", "health"]
     with httpx.Client(base_url=site.http_url, headers={"authorization": f"Bearer {token}"}, timeout=20) as reader:
         for path in paths:
             assert problem_of(reader.get(f"/v1/{path}"))[:2] == (403, "PERMISSION_DENIED"), path
         ended = reader.post("/v1/session/end", json={"client_id": "x"})
         assert problem_of(ended)[:2] == (403, "PERMISSION_DENIED")
+
+
+@pytest.mark.both_engines
+def test_the_health_of_the_server_is_told(site: RunningServer, native: httpx.Client) -> None:
+    health = data_of(native.get("/v1/health"))
+    checks = {each["name"]: each for each in health["checks"]}
+    assert set(checks) == {
+        "audit",
+        "authorities",
+        "backup",
+        "broker",
+        "changes",
+        "disk",
+        "jobs",
+        "listeners",
+        "store",
+    }
+    assert {name for name, each in checks.items() if each["state"] not in ("ok", "unknown")} <= {"disk"}
+    assert set(checks["authorities"]["facts"]) == {"ca.pem", "device-ca.pem"}
+    assert checks["backup"]["state"] == "unknown"
+    (site.data_dir / "last-backup").touch()
+    told = json.loads(cli(site, "status"))
+    assert told["running"] is True
+    backup = next(each for each in told["checks"] if each["name"] == "backup")
+    assert backup["state"] == "ok"
+    os.utime(site.data_dir / "last-backup", (0, 0))
+    assert data_of(native.get("/v1/health"))["state"] in ("warning", "error")
+    (site.data_dir / "last-backup").unlink()
+
+
+def test_without_a_server_the_status_is_3(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    assert in_process("init", "--data-dir", directory).returncode == 0
+    done = in_process("status", "--data-dir", directory)
+    assert done.returncode == 3
+    assert "does not run" in done.stdout
 
 
 def test_the_check_of_the_store_finds_a_wrong_count(tmp_path: Path) -> None:

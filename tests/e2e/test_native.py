@@ -39,6 +39,7 @@ _FLEET = {
     "/v1/certificate-counts",
     "/v1/certificate-find",
     "/v1/certificate-search",
+    "/v1/health",
     "/v1/refusal-counts",
     "/v1/refusals",
     "/v1/session",

@@ -28,6 +28,8 @@ from thingmint.cli.fleet import app as fleet_app
 from thingmint.cli.importing import app as import_app
 from thingmint.cli.refusals import app as refusal_app
 from thingmint.cli.sessions import app as session_app
+from thingmint.cli.status import EXAMPLES as STATUS_EXAMPLES
+from thingmint.cli.status import status
 from thingmint.cli.store import app as store_app
 from thingmint.cli.why import EXAMPLES as WHY_EXAMPLES
 from thingmint.cli.why import why
@@ -108,6 +110,7 @@ app.add_typer(refusal_app, name="refusal")
 app.add_typer(session_app, name="session")
 app.add_typer(store_app, name="store")
 app.command(epilog=_examples("thingmint bundle keys.bundle --data-dir data"))(bundle)
+app.command(epilog=_examples(*STATUS_EXAMPLES))(status)
 app.command(epilog=_examples(*WHY_EXAMPLES))(why)
 app.command("console", epilog=_examples(*CONSOLE_EXAMPLES))(open_console)
 app.command(epilog=_examples("thingmint join keys.bundle --data-dir /var/lib/thingmint"))(join)

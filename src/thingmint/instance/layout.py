@@ -80,6 +80,11 @@ class DataDirectory:
         return self.root / "reserve"
 
     @property
+    def last_backup(self) -> Path:
+        """An empty file, whose time of modification is that of the last backup. The operator's script touches it."""
+        return self.root / "last-backup"
+
+    @property
     def listeners(self) -> Path:
         return self.root / "listeners.json"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from thingmint.domain.errors import Unsupported
 from thingmint.native import fleet_schemas as schemas
-from thingmint.native.declaring import Endpoints
+from thingmint.native.declaring import Endpoint, Endpoints
 from thingmint.services.certificate_counts import count_certificates
 from thingmint.services.certificate_search import find_certificates, search_certificates
 from thingmint.services.pages import Cursor
@@ -98,3 +99,16 @@ async def _list_refusals(tx: Transaction, query: Query, call: Call) -> schemas.R
 async def _count_refusals(tx: Transaction, query: Query, call: Call) -> schemas.RefusalCounts:
     counts = await count_refusals(tx, query.scope, query.now, timedelta(minutes=call.query.minutes))
     return schemas.RefusalCounts(total=sum(counts.values()), by_reason=counts)
+
+
+async def _health(call: Call) -> schemas.Health:
+    call.change.may("thingmint:GetHealth")
+    report = call.change.environment.health
+    if report is None:
+        raise Unsupported("This server does not tell its health")
+    return schemas.Health.of(await report())
+
+
+FLEET.append(
+    Endpoint("GET", "/v1/health", "GetHealth", "Report on the health of the server", _health, result=schemas.Health)
+)

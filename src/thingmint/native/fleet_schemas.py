@@ -13,7 +13,7 @@ from thingmint.services.certificate_search import CertificateFilter
 from thingmint.store.table import from_micros
 
 if TYPE_CHECKING:
-    from thingmint.services import certificate_counts
+    from thingmint.services import certificate_counts, health
     from thingmint.services.certificate_search import FoundCertificate
     from thingmint.services.live_sessions import LiveSession
     from thingmint.services.pages import Page
@@ -277,3 +277,25 @@ class SessionList(BaseModel):
 
 class SessionEnded(BaseModel):
     was_connected: bool
+
+
+class HealthCheck(BaseModel):
+    name: str
+    state: Literal["ok", "unknown", "warning", "error"]
+    message: str
+    facts: dict[str, Time | int | str | None]
+
+
+class Health(BaseModel):
+    """`state` is that of the worst check; checks that are unknown do not count."""
+
+    state: Literal["ok", "unknown", "warning", "error"]
+    version: str
+    checked_at: Time
+    checks: list[HealthCheck]
+
+    @classmethod
+    def of(cls, found: health.Health) -> Health:
+        names = HealthCheck.model_fields
+        checks = [HealthCheck(**{name: getattr(each, name) for name in names}) for each in found.checks]
+        return cls(state=found.state, version=found.version, checked_at=found.checked_at, checks=checks)

@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.exported_messages import Exports
     from thingmint.services.functions import FunctionTable
+    from thingmint.services.health import HealthReport
     from thingmint.services.hostnames import HostNames
     from thingmint.services.keypool import KeyPool
     from thingmint.services.messages import Messages
@@ -163,6 +164,7 @@ def environment_of(
     messages: Messages,
     exports: Exports,
     events: EventSwitches,
+    health: HealthReport,
 ) -> Environment:
     return Environment(
         device_ca=instance.device_authority(DEVICE),
@@ -182,6 +184,7 @@ def environment_of(
         buckets=Buckets(bulk_in_force(settings.bulk).buckets_in_force()),
         report_links=ReportLinks(instance.vault.derive("report links"), bulk_in_force(settings.bulk).report_url),
         reinstate_revoked=settings.reinstate_revoked,
+        health=health,
     )
 
 

@@ -20,6 +20,7 @@ from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import environment_of
 from thingmint.server.bulk import bulk_commands
 from thingmint.server.explaining import why_command
+from thingmint.server.health import ServerHealth
 from thingmint.server.native_commands import native_command
 from thingmint.server.served_names import account_names
 from thingmint.services.certificates import utc_now
@@ -101,7 +102,9 @@ async def without_server(
         await check_keys(instance.store, directory)
         await check_master_key(instance.store, instance.vault)
         await begin_counting(instance.store, settings.quotas_in_force())
-        environment = environment_of(instance, settings, {}, keys, functions, messages, exports, events)
+        environment = environment_of(
+            instance, settings, {}, keys, functions, messages, exports, events, ServerHealth(instance)
+        )
         names = account_names(settings, await instance.store.read(list_account_hostnames))
         why = why_command(instance, settings, names, environment.passwords, clients)
         yield {**local_commands(AuditedStore(instance.store, utc_now), trail, environment), "why": why}

@@ -55,6 +55,7 @@ from thingmint.server.gauges import (
     watch_upstream,
     watch_work,
 )
+from thingmint.server.health import ServerHealth
 from thingmint.server.local_commands import server_commands
 from thingmint.server.processes import DevicePresence, SharedStore
 from thingmint.server.reloading import Reloading, settings_changes, stop_and_reload_signals
@@ -256,7 +257,10 @@ async def serve(
     publisher = EventPublisher(LeasedStore(instance.store, holder, EVENTS_LEASE), messages, utc_now)
     feed.follow(publisher.changed)
     sender = ExportSender(LeasedStore(instance.store, holder, EXPORTS_LEASE), exports)
-    environment = environment_of(instance, settings, names.addresses, keys, functions, messages, exports, events)
+    health = ServerHealth(instance, tls, broker, feed)
+    environment = environment_of(
+        instance, settings, names.addresses, keys, functions, messages, exports, events, health
+    )
     limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
     console = console_of(instance, access, settings, environment, names, tls, broker)
@@ -295,6 +299,7 @@ async def serve(
 
     jobs_store = LeasedStore(store, holder, JOBS_LEASE)
     jobs = JobRunner(jobs_store, utc_now, EVERY_MINUTE)
+    health.jobs = jobs
     stalls = StallWatch(asyncio.get_running_loop())
     watch_store(reports.metrics, instance)
     watch_functions(reports.metrics, functions)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from thingmint.services.bulk_buckets import Buckets
     from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.functions import FunctionTable
+    from thingmint.services.health import HealthReport
     from thingmint.services.keypool import KeyPool
     from thingmint.services.last_messages import LastMessages
     from thingmint.services.messages import MessageExports, Messages
@@ -45,7 +46,8 @@ class Environment:
     ``device_ca`` and ``claim_ca`` sign device certificates and claim certificates; ``own_authorities`` has the keys of
     this server's current and former CAs. ``endpoints`` has the host names that are assigned to an account and region.
     ``certificate_ids`` makes the store's ids of certificates. ``reinstate_revoked`` allows REVOKED certificates to
-    become ACTIVE again. ``searches`` limits searches. ``counts`` are counters for /metrics.
+    become ACTIVE again. ``health`` is None where no health can be told. ``searches`` limits searches. ``counts`` are
+    counters for /metrics.
     """
 
     device_ca: CertificateAuthority
@@ -65,6 +67,7 @@ class Environment:
     buckets: Buckets
     report_links: ReportLinks
     reinstate_revoked: bool = False
+    health: HealthReport | None = None
     searches: SearchTurns = field(default_factory=SearchTurns)
     counts: Counter[str] = field(default_factory=Counter)
 

@@ -1,0 +1,154 @@
+"""Checks the health of the server: its store, broker, audit log, certificates, disk and backups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+
+from thingmint import __version__
+from thingmint.domain.errors import Unavailable
+from thingmint.services.certificates import utc_now
+from thingmint.services.health import Check, Health
+from thingmint.store.audit import STREAMS, unsealed_records
+from thingmint.store.disk_reserve import free_bytes
+from thingmint.store.table import from_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
+    from thingmint.instance.create import Instance
+    from thingmint.mqtt.broker.interface import Broker
+    from thingmint.services.change_feed import ChangeFeed
+    from thingmint.services.health import State
+    from thingmint.services.jobs import JobRunner
+    from thingmint.store.engine import Reader, Transaction
+    from thingmint.tls import ListenerTLS
+
+_MEGABYTE = 1024 * 1024
+_DISK = (100 * _MEGABYTE, 1024 * _MEGABYTE)  # bytes: an error with less, a warning with less
+_SEALED = (timedelta(minutes=10), timedelta(minutes=1))  # not sealed for longer: an error, a warning
+_LISTENERS = (timedelta(days=1), timedelta(days=7))  # less is left
+_AUTHORITIES = (timedelta(days=30), timedelta(days=180))
+_BACKUP = timedelta(days=2)  # a warning if it is older
+
+
+@dataclass(slots=True)
+class ServerHealth:
+    """Makes the report. Parts that are None are not checked: without a server, there is only the store."""
+
+    instance: Instance
+    tls: ListenerTLS | None = None
+    broker: Broker | None = None
+    feed: ChangeFeed | None = None
+    jobs: JobRunner | None = None
+    clock: Callable[[], datetime] = utc_now
+
+    async def __call__(self) -> Health:
+        now = self.clock()
+        checks = [self._store(), await self._audit(now), self._authorities(now), self._disk(), self._backup(now)]
+        if self.broker is not None:
+            trouble = self.broker.trouble
+            problem = f"Devices are refused: the broker cannot be used: {trouble}"
+            ok = Check("broker", "ok", "The broker can be used.")
+            checks.append(ok if trouble is None else _error("broker", problem))
+        if self.feed is not None:
+            problem = "Changes by other processes cannot be followed, so no device can connect, send or receive."
+            ok = Check("changes", "ok", "Changes in the database are followed.")
+            checks.append(_error("changes", problem) if self.feed.stale else ok)
+        if self.tls is not None:
+            checks.append(self._listeners(now, self.tls))
+        if self.jobs is not None:
+            checks.append(_jobs(self.jobs))
+        return Health(now, __version__, checks)
+
+    def _store(self) -> Check:
+        store = self.instance.store
+        if store.ready:
+            return Check("store", "ok", "The database accepts changes.", {"retries": store.retries})
+        return _error("store", f"Changes are refused: {store.trouble}")
+
+    async def _audit(self, now: datetime) -> Check:
+        try:
+            since = await _oldest_unsealed(self.instance.store)
+        except Unavailable as error:
+            return _error("audit", f"The audit log cannot be read: {error}")
+        until = since or now
+        age = now - until
+        state: State = "error" if age > _SEALED[0] else "warning" if age > _SEALED[1] else "ok"
+        return Check("audit", state, f"The audit log is sealed up to {_shown(until)}.", {"sealed_until": until})
+
+    def _authorities(self, now: datetime) -> Check:
+        directory = self.instance.directory
+        return _ends("authorities", "The root", now, _AUTHORITIES, _roots((directory.ca, directory.device_ca)))
+
+    def _listeners(self, now: datetime, tls: ListenerTLS) -> Check:
+        ends = ((f"{listener} ({name})", end) for listener, name, end in tls.ends())
+        return _ends("listeners", "The certificate of the listener", now, _LISTENERS, ends)
+
+    def _disk(self) -> Check:
+        directory = self.instance.directory
+        free = free_bytes(directory.root)
+        state: State = "error" if free < _DISK[0] else "warning" if free < _DISK[1] else "ok"
+        message = f"{free // _MEGABYTE} MiB are free on the disk of the data directory."
+        return Check("disk", state, message, {"free_bytes": free, "reserve_held": int(directory.disk_reserve.exists())})
+
+    def _backup(self, now: datetime) -> Check:
+        """The time of the last backup is that of the file ``last-backup``, which the operator's script touches."""
+        try:
+            made = datetime.fromtimestamp(self.instance.directory.last_backup.stat().st_mtime, UTC)
+        except (OSError, OverflowError, ValueError):
+            return Check("backup", "unknown", "No backup is known: touch last-backup in the data directory after one.")
+        state: State = "warning" if now - made > _BACKUP else "ok"
+        return Check("backup", state, f"The last backup was made at {_shown(made)}.", {"made_at": made})
+
+
+def _jobs(jobs: JobRunner) -> Check:
+    facts = {"waiting": jobs.waiting, "failing": jobs.failing}
+    if not jobs.failing:
+        return Check("jobs", "ok", "No background job has failed.", facts)
+    return Check("jobs", "warning", f"{jobs.failing} background jobs failed at their last run: see the log.", facts)
+
+
+def _error(name: str, message: str) -> Check:
+    return Check(name, "error", message)
+
+
+def _ends(
+    name: str, what: str, now: datetime, limits: tuple[timedelta, timedelta], ends: Iterable[tuple[str, datetime]]
+) -> Check:
+    """The check of certificates; the message is about the one that ends first."""
+    by_end = sorted(ends, key=lambda each: each[1])
+    if not by_end:
+        return Check(name, "unknown", f"{what} cannot be read.")
+    first, end = by_end[0]
+    left = end - now
+    state: State = "error" if left < limits[0] else "warning" if left < limits[1] else "ok"
+    verb = "ended" if left < timedelta() else "ends"
+    return Check(name, state, f"{what} {first} {verb} at {_shown(end)}.", dict(by_end))
+
+
+def _roots(paths: Iterable[Path]) -> Iterator[tuple[str, datetime]]:
+    for path in paths:
+        try:
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        yield path.name, certificate.not_valid_after_utc
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+async def _oldest_unsealed(store: Reader) -> datetime | None:
+    """The time of the oldest audit record that is not sealed; None if all are."""
+
+    async def body(tx: Transaction) -> list[str]:
+        return [row.id for stream in STREAMS for row in await unsealed_records(tx, 1, stream)]
+
+    found = await store.read(body)
+    return min((from_micros(int(id[:16], 16)) for id in found), default=None)  # an id begins with the microsecond
