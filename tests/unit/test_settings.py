@@ -75,6 +75,7 @@ class TestPrecedence:
             "mqtt_proxy_port": None,
             "mqtt_proxy_fingerprints": [],
             "hooks": None,
+            "presence": None,
             "export_hooks": {},
             "endpoints": {},
             "default_account": None,

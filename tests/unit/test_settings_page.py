@@ -18,6 +18,7 @@ from thingmint.settings import LISTENERS, BrokerSettings, ConfigError, Settings,
 from thingmint.settings.bulk import BucketSettings, BulkSettings
 from thingmint.settings.console import ConsoleSettings, OidcSettings
 from thingmint.settings.functions import FunctionSettings
+from thingmint.settings.presence import PresenceSettings
 from thingmint.settings.reference import FORMER_NAMES, GROUPS, RELOADED, default_of, example_of, help_of
 from thingmint.settings.tables import (
     Endpoint,
@@ -41,11 +42,14 @@ TABLES: list[type[BaseModel]] = [
     FunctionSettings,
     ListenerLimits,
     OidcSettings,
+    PresenceSettings,
     QuotaSettings,
     RateSettings,
     ServerCertificateSettings,
     TlsProfileSettings,
 ]
+
+NEED_OTHER_KEYS = (FunctionSettings, PresenceSettings)
 
 
 def flags_of(command: Any) -> set[str]:
@@ -91,6 +95,7 @@ def test_sighup_puts_in_force_what_the_page_marks() -> None:
         ("Your own server certificates", 0, ServerCertificateSettings),
         ("Endpoints", 0, Endpoint),
         ("Hooks", 0, FunctionSettings),
+        ("Presence", 0, PresenceSettings),
         ("Export hooks", 0, ExportHookSettings),
         ("Bulk registration", 0, BucketSettings),
         ("Bulk registration", 1, BulkSettings),
@@ -171,7 +176,7 @@ def test_examples_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> No
         assert json.dumps(tomllib.loads(f"value = {written}")["value"]) == example
 
 
-@pytest.mark.parametrize("model", [each for each in TABLES if each is not FunctionSettings])  # whose keys need others
+@pytest.mark.parametrize("model", [each for each in TABLES if each not in NEED_OTHER_KEYS])
 def test_examples_of_tables_are_accepted(model: type[BaseModel]) -> None:
     required = {
         name: field.examples[0] for name, field in model.model_fields.items() if field.is_required() and field.examples

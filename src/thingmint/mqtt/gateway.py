@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.device_authentication import DeviceAuthenticator
+    from thingmint.services.function_calls import Function
     from thingmint.services.owner_authentication import OwnerAuthenticator
 
 
@@ -124,6 +125,10 @@ class Gateway:
     def throttled(self) -> int:
         """How often a connection was not read for a while, because it exceeded its rates."""
         return self._services.rate_limit.exceeded
+
+    def replace_presence_hook(self, function: Function | None) -> None:
+        if self._services.presence is not None:
+            self._services.presence.hook.replace(function)
 
     def replace_rates(self, rates: Rates) -> None:
         """Sets the rates of new connections."""

@@ -1,4 +1,4 @@
-"""Tells others of connections, of refused ones, and of subscriptions."""
+"""Tells others of connections, of refused ones, and of subscriptions: AWS IoT's events, and the operator's hook."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thingmint.services.client_ids import Claim, ClientIds
     from thingmint.services.leases import LeaseKeeper
     from thingmint.services.messages import DisconnectReason
+    from thingmint.services.presence_hook import PresenceHook
 
 _CHECK_EVERY = 1.0  # seconds
 _MAX_DOUBTFUL = 10_000
@@ -50,9 +51,11 @@ class Presence:
         self,
         events: LifecycleEvents,
         client_ids: ClientIds,
+        hook: PresenceHook,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.events = events
+        self.hook = hook
         self._client_ids = client_ids
         self._monotonic = monotonic
         self._doubtful: list[_Doubtful] = []
@@ -62,13 +65,15 @@ class Presence:
     def connected(self, record: ConnectionRecord) -> None:
         if record.has_events:
             self.events.put("connected", record)
+        self.hook.connected(record)
 
-    def disconnected(self, record: ConnectionRecord, reason: DisconnectReason, expiry: int) -> None:
+    def disconnected(self, record: ConnectionRecord, reason: DisconnectReason, why: str, expiry: int) -> None:
         """``expiry`` is how long the session lasts, in seconds; 0 if it has ended."""
         if record.has_events:
             self.events.put("disconnected", record, reason=reason, kept=expiry or VERSION_KEPT)
         elif record.claim is not None:
             self._client_ids.release(record.claim)
+        self.hook.disconnected(record, reason, why)
 
     def refused(self, peer: Peer, client_id: str, rejected: Rejected) -> None:
         """Only devices of known accounts: a CONNECT with an unknown certificate may come from any address."""
@@ -77,8 +82,11 @@ class Presence:
         record = ConnectionRecord(
             rejected.scope, client_id, str(uuid.uuid4()), peer.fingerprint, peer.address, rejected.thing, True
         )
+        if (bound := rejected.bound_to) is not None:
+            record.cloud, record.owner, record.owner_kind, record.registry = "yandex", *bound[:3]
         if rejected.unauthorized:
             self.events.put("connect_failed", record)
+        self.hook.refused(record, rejected)
 
     def subscriptions(
         self, kind: Literal["subscribed", "unsubscribed"], record: ConnectionRecord, filters: Sequence[str]
@@ -96,6 +104,7 @@ class Presence:
     async def report(self, vanished: Sequence[Vanished]) -> None:
         """Publish the ends of connections whose process has ended."""
         await self.events.report(vanished)
+        self.hook.vanished(vanished)
 
     def restored(self, claims: Sequence[Claim]) -> None:
         """Publish that these connections are open: another process may have reported their ends by mistake."""
@@ -133,9 +142,12 @@ class Presence:
     async def stop(self) -> None:
         try:
             async with asyncio.timeout(_STOP_TIMEOUT):
-                await self.events.drain()
+                await asyncio.gather(self.events.drain(), self.hook.drain())
         except TimeoutError:
-            _log.warning("lifecycle_events_not_published", events=self.events.waiting)
+            if self.events.waiting:
+                _log.warning("lifecycle_events_not_published", events=self.events.waiting)
+            if self.hook.waiting:
+                _log.warning("presence_events_not_sent", events=self.hook.waiting)
 
 
 def record_of(accepted: Accepted | AcceptedOwner, client_id: str, peer: Peer) -> ConnectionRecord:

@@ -311,7 +311,7 @@ class Session(AuthenticatedSession):
         self._ended = True
         services, traffic, record = self._services, self._traffic, self._record
         if traffic is not None and services.presence is not None and record is not None:
-            services.presence.disconnected(record, ending, self._asked[1])  # releases the client id later
+            services.presence.disconnected(record, ending, why, self._asked[1])  # releases the client id later
             self.claim = None
         else:
             self._release_client_id()

@@ -244,7 +244,17 @@ def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker, pr
 
 
 def _watch_events(metrics: Metrics, presence: Presence) -> None:
-    events = presence.events
+    events, hook = presence.events, presence.hook
+    metrics.gauge(
+        "presence_events_waiting", "Events that the presence hook has not accepted yet.", lambda: hook.waiting
+    )
+    metrics.count("presence_events_sent", "Events that the presence hook accepted.", lambda: hook.sent)
+    metrics.count(
+        "presence_events_dropped",
+        "Events for the presence hook that were dropped because too many waited.",
+        lambda: hook.dropped,
+    )
+    metrics.count("presence_hook_failures", "Calls of the presence hook that failed.", lambda: hook.failures)
     metrics.gauge(
         "lifecycle_events_waiting", "Life cycle events that the broker has not accepted yet.", lambda: events.waiting
     )

@@ -28,6 +28,7 @@ from thingmint.services.export_sender import EXPORTS_LEASE
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.services.leases import PROCESS, LeaseKeeper
 from thingmint.services.live_sessions import SharedSessions
+from thingmint.services.presence_hook import PresenceHook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.services.event_configurations import EventSwitches
+    from thingmint.services.function_calls import Function
     from thingmint.services.leases import LeasedStore
     from thingmint.store.engine import Store
 
@@ -83,7 +85,10 @@ class DevicePresence:
     shared: SharedStore | None
 
     @classmethod
-    def of(cls, store: Store, broker: Broker, shared: SharedStore | None, events: EventSwitches) -> DevicePresence:
+    def of(
+        cls, store: Store, broker: Broker, shared: SharedStore | None, events: EventSwitches, function: Function | None
+    ) -> DevicePresence:
+        """``function`` is the hook of the setting presence."""
         if shared is None:
             client_ids = ClientIds(store, secrets.token_hex(8), utc_now, is_shared=False)
         else:
@@ -92,11 +97,12 @@ class DevicePresence:
         async def enabled(scope: Scope) -> bool:
             return "CERTIFICATE" in await events.enabled(scope)
 
-        return cls(client_ids, Presence(LifecycleEvents(broker, client_ids, utc_now, enabled), client_ids), shared)
+        lifecycle_events = LifecycleEvents(broker, client_ids, utc_now, enabled)
+        return cls(client_ids, Presence(lifecycle_events, client_ids, PresenceHook(function, utc_now)), shared)
 
     def chores(self, jobs_store: LeasedStore) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         presence, shared = self.presence, self.shared
-        chores = [self.client_ids.run, presence.events.run]
+        chores = [self.client_ids.run, presence.events.run, presence.hook.run]
         if shared is None:
             return [*chores, presence.report_former]
         return [

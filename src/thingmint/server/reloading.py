@@ -13,6 +13,7 @@ from thingmint.domain.errors import Unavailable
 from thingmint.server.sockets import connection_limits
 from thingmint.settings import ConfigError
 from thingmint.settings.bulk import bulk_in_force
+from thingmint.settings.presence import presence_hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,9 +121,11 @@ def settings_changes(
 
     def files(new: Settings) -> None:
         export_hooks, table = new.export_hooks_in_force(), new.functions_in_force()
+        presence = presence_hook(new.presence)
         prepared = certificates.prepare(new)
         environment.functions.replace(table)
         exports.replace_hooks(export_hooks)
+        gateway.replace_presence_hook(presence)
         certificates.use(prepared)
 
     def connections(new: Settings) -> None:
@@ -132,7 +135,7 @@ def settings_changes(
 
     return {
         # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.
-        ("hooks", "export_hooks", "server_certificate", "server_key", "server_certificates"): files,
+        ("hooks", "presence", "export_hooks", "server_certificate", "server_key", "server_certificates"): files,
         ("endpoints",): lambda new: None,  # the names follow each reload anyway
         ("bulk",): lambda new: environment.buckets.replace(bulk_in_force(new.bulk).buckets_in_force()),
         ("connections",): connections,

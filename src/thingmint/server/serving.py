@@ -85,6 +85,7 @@ from thingmint.services.leases import LeasedStore, SoleHolder
 from thingmint.services.live_sessions import only_here
 from thingmint.services.quotas import begin_counting
 from thingmint.services.topic_aliases import check_old_aliases
+from thingmint.settings.presence import presence_hook
 from thingmint.tls import ListenerTLS, ServerCertificateFiles
 from thingmint.yandex.rest import YandexRest
 
@@ -253,7 +254,7 @@ async def serve(
     feed.follow(exports.changed)
     events = EventSwitches(instance.store, feed)
     feed.follow(events.changed)
-    presence = DevicePresence.of(instance.store, broker, shared, events)
+    presence = DevicePresence.of(instance.store, broker, shared, events, presence_hook(settings.presence))
     publisher = EventPublisher(LeasedStore(instance.store, holder, EVENTS_LEASE), messages, utc_now)
     feed.follow(publisher.changed)
     sender = ExportSender(LeasedStore(instance.store, holder, EXPORTS_LEASE), exports)

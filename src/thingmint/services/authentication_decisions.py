@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from thingmint.domain.messages import UserProperties
     from thingmint.domain.yandex_topics import TopicOwner
     from thingmint.services.accounts import AccountSettings
-    from thingmint.services.device_facts import Dependency, DeviceRegistration
+    from thingmint.services.device_facts import BoundTo, Dependency, DeviceRegistration
     from thingmint.services.device_permissions import DevicePermissions
 
 # Policies substitute the client id in patterns of ARNs and topics. AWS does not substitute a value with one of these
@@ -133,7 +133,8 @@ class Rejected:
 
     ``scope`` is the device's account and region, if they are known. ``unauthorized`` if the device was authenticated,
     and its policies do not allow the connection. ``thing`` is then the thing that has the certificate exclusively.
-    ``action`` and ``resource`` are what was refused, if it was not the connection itself.
+    ``action`` and ``resource`` are what was refused, if it was not the connection itself. ``bound_to`` is the device,
+    registry or broker of Yandex IoT Core that was refused.
     """
 
     reason: RejectionReason
@@ -145,6 +146,7 @@ class Rejected:
     thing: str | None = None
     action: str = "Connect"
     resource: str | None = None
+    bound_to: BoundTo | None = None
 
 
 Decision = Accepted | AcceptedOwner | Rejected

@@ -26,7 +26,7 @@ from thingmint.services.authentication_decisions import (
 )
 from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.compiled_policies import PolicySet, PolicySets, read_documents
-from thingmint.services.device_facts import look_up
+from thingmint.services.device_facts import BoundTo, look_up
 from thingmint.services.device_permissions import DeviceContext, DevicePermissions
 from thingmint.services.owner_authentication import PasswordLogin
 from thingmint.services.thing_types import propagated
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from thingmint.services.authentication_decisions import AuthenticationRequest, Decision
     from thingmint.services.ca_certificates import CaState
     from thingmint.services.compiled_policies import PolicyKey
-    from thingmint.services.device_facts import AttachedThing, BoundTo, Dependency, DeviceFacts, LookUp, NoHostName
+    from thingmint.services.device_facts import AttachedThing, Dependency, DeviceFacts, LookUp, NoHostName
     from thingmint.services.hostnames import HostNames
     from thingmint.services.owner_authentication import OwnerAuthenticator
     from thingmint.store.engine import Store
@@ -180,7 +180,10 @@ class DeviceAuthenticator:
                 return self._unknown(request, found.elsewhere)
             flaw, expires_at = certificate_flaw(device, self._clock())
             if flaw is not None:
-                return Rejected(RejectionReason.NOT_AUTHORIZED, flaw, device.scope, facts=_ca_facts(device))
+                bound_to = device.bound_to if self.may_be_owner(request) else None
+                return Rejected(
+                    RejectionReason.NOT_AUTHORIZED, flaw, device.scope, facts=_ca_facts(device), bound_to=bound_to
+                )
             if device.bound_to is not None and self.may_be_owner(request):
                 return _accept_certificate(device, device.bound_to)
             if is_yandex:
@@ -263,7 +266,8 @@ def _accept_certificate(device: DeviceFacts, bound: BoundTo) -> AcceptedOwner:
 def _accept_password(login: PasswordLogin) -> AcceptedOwner | Rejected:
     owner = login.owner
     if owner.flaw is not None:
-        return Rejected(RejectionReason.NOT_AUTHORIZED, owner.flaw, owner.scope)
+        bound_to = BoundTo(owner.topics.kind, owner.topics.id, owner.topics.registry or None)
+        return Rejected(RejectionReason.NOT_AUTHORIZED, owner.flaw, owner.scope, bound_to=bound_to)
     return AcceptedOwner(owner.scope, owner.topics, None, login.password_id, owner.dependencies)
 
 

@@ -60,7 +60,7 @@ class FunctionSettings(Table):
         if self.entry_point is not None and (secrets or self.ca_file is not None):
             raise ValueError("secret, secret_file and ca_file are for a url only")
         if self.url is not None:
-            _check_url(self.url)
+            check_url(self.url)
             if len(secrets) != 1 or self.secret == SecretStr(""):
                 raise ValueError("a url needs a secret or a secret_file, and not both: it signs the requests")
             if self.ca_file is not None and not self.url.startswith("https:"):
@@ -123,7 +123,7 @@ def _of_target(arn: str, target: str) -> Function:
     return Function(arn, entry_point=rest) if scheme == ENTRY_POINT_SCHEME else Function(arn, url=target)
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
     """Raises ValueError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:

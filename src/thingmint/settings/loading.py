@@ -14,6 +14,7 @@ from pydantic_settings import SettingsConfigDict, SettingsError
 from thingmint.domain.validation import described
 from thingmint.settings.bulk import BulkSettings
 from thingmint.settings.functions import FunctionSettings
+from thingmint.settings.presence import PresenceSettings
 from thingmint.settings.reference import FORMER_NAMES, bounds_of, example_of, field_at, kind_of
 from thingmint.settings.settings import PREFIX, Settings
 from thingmint.settings.tables import (
@@ -110,6 +111,7 @@ _PARTS: dict[str, type[BaseModel]] = {
     "endpoints": Endpoint,
     "hooks": FunctionSettings,
     "mqtt_rates": RateSettings,
+    "presence": PresenceSettings,
     "quotas": QuotaSettings,
     "server_certificates": ServerCertificateSettings,
     "tls_profile": TlsProfileSettings,

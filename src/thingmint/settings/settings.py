@@ -20,6 +20,7 @@ from thingmint.services.quotas import NO_QUOTAS, Quotas
 from thingmint.settings.bulk import BulkSettings
 from thingmint.settings.console import ConsoleSettings
 from thingmint.settings.functions import HookSettings
+from thingmint.settings.presence import PresenceSetting
 from thingmint.settings.tables import (
     BrokerSettings,
     ConnectionSettings,
@@ -190,6 +191,7 @@ class Settings(BaseSettings):
         description="The URLs and Python functions to call in place of Lambda functions.",
         examples=['{functions = {check = {entry_point = "check", accounts = ["123456789012"]}}}'],
     )
+    presence: PresenceSetting = None
     export_hooks: dict[str, ExportHookSettings] = Field(
         {},
         description="HTTP hooks that get the records of data stream exports, by names of your choice.",

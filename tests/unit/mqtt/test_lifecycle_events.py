@@ -21,6 +21,7 @@ from thingmint.mqtt.presence import Presence
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.services.client_ids import Claim, Vanished
 from thingmint.services.presence import ConnectionRecord
+from thingmint.services.presence_hook import PresenceHook
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -85,6 +86,9 @@ class Setting:
         self.events = LifecycleEvents(
             cast("Any", self.broker), cast("Any", self.client_ids), lambda: NOW, self._is_enabled
         )
+
+    def presence(self) -> Presence:
+        return Presence(self.events, cast("Any", self.client_ids), PresenceHook(None, lambda: NOW))
 
     async def _is_enabled(self, scope: Scope) -> bool:
         return self.enabled
@@ -235,7 +239,7 @@ async def test_a_connection_is_reported_by_the_process_that_took_it_over_if_its_
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(presence_module, "_CHECK_EVERY", 0)
-    presence, leases = Presence(setting.events, cast("Any", setting.client_ids)), Leases()
+    presence, leases = setting.presence(), Leases()
     about = setting.record().about()
     for process in ("ended", "runs", "unknown"):
         presence.took_over(Claim(SCOPES[0], f"of {process}", 2, 2, "", process, about))
@@ -251,7 +255,7 @@ async def test_a_connection_is_reported_by_the_process_that_took_it_over_if_its_
 
 async def test_a_session_tells_of_its_life(setting: Setting) -> None:
     world = World()
-    presence = Presence(setting.events, cast("Any", setting.client_ids))
+    presence = setting.presence()
     object.__setattr__(world.session._services, "presence", presence)
     await world.connect()
     world.session.disconnect(Reason.KEEP_ALIVE_TIMEOUT, "no packet came in time", with_will=True)
