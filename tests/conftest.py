@@ -47,10 +47,11 @@ def _use_memory_for_files(folder: str = "/dev/shm") -> None:
 _use_memory_for_files()
 
 
-# `make test-slow` runs these: they kill processes, fill disks, wait for time-outs, or run whole pages.
+# `make test-slow` runs these: they kill processes, fill disks, wait for time-outs, open a browser, or run whole pages.
 SLOW = frozenset(
     {
         "e2e/bulk/test_kills.py",
+        "e2e/console/test_chromium.py",
         "e2e/fleet/test_kills.py",
         "e2e/importing/test_interrupted_imports.py",
         "e2e/mqtt/test_vanished_connections.py",

@@ -14,11 +14,12 @@ from thingmint.services.pages import Page
 from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from thingmint.services.page_tokens import PageTokens
-    from thingmint.store.engine import Reader
+    from thingmint.store.audit import AuditRow
+    from thingmint.store.engine import Reader, Transaction
     from thingmint.store.search_keys import Searched
 
 Record = dict[str, Any]
@@ -130,3 +131,22 @@ class AuditRecords:
                 more = len(rows) > number
                 return Page(found, self._page_tokens.seal(_LISTING, scope, (0, row.id)) if more else None)
         return Page(found, None)
+
+    async def history(self, account: str, arn: str, limit: int) -> Sequence[Record]:
+        """The last records in which a certificate acted, or that changed it, newest first.
+
+        Both are found along an index. Of changes of several resources, that of the first one is found.
+        """
+        kinds: tuple[Searched, ...] = ("principal", "resource")
+
+        async def body(tx: Transaction) -> Sequence[AuditRow]:
+            return [
+                row
+                for kind in kinds
+                for row in await sql.list_records(tx, account=account, before=None, limit=limit, wanted=(kind, arn))
+            ]
+
+        rows = {row.id: row for row in await self._store.read(body) if row.account == account}
+        newest = sorted(rows, reverse=True)[:limit]
+        found = [read_record(rows[id].record) for id in newest]
+        return [each for each in found if arn in (each.get("principal"), *_resources(each))]

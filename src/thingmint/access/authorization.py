@@ -66,6 +66,14 @@ def authorize(
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
 
 
+def is_allowed(context: RequestContext, action: str, resource: str, scope: Scope) -> bool:
+    """True if the caller's policies allow the action. For what to show: it is no refusal, and nothing is recorded."""
+    caller = context.caller
+    assert caller is not None, "callers are authenticated first"
+    known = _global_conditions(context, caller) | {"aws:RequestedRegion": scope.region}
+    return not isinstance(caller.decide([Request(action, resource, known)]), Deny)
+
+
 def _explain(context: RequestContext, caller: Caller, decision: Deny, request: Request) -> None:
     """Logs why the action was refused. The rate is limited, because this costs more than the refusal itself."""
     try:

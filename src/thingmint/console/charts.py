@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _STEPS = (1, 2, 5)
 _LINES = 4  # at most, above the axis
 _DATES = 7  # at most
+_HALF_TICK = 18  # of a date's width
 _LEFT, _BOTTOM, _TOP = 44, 26, 10
 
 
@@ -31,10 +32,10 @@ class Bar:
     kind: str = ""
 
 
-def bars(values: Sequence[Bar], title: str, *, narrow: int) -> Markup:
-    """A bar chart, and another one of the first ``narrow`` bars for narrow pages."""
-    wide = _drawing(values, title, "wide", 760, 268)
-    return wide + _drawing(values[:narrow], title, "narrow", 340, 200)
+def bars(values: Sequence[Bar], title: str, *, narrow: int, id: str = "chart", last: bool = False) -> Markup:
+    """A bar chart, and another one for narrow pages: of the first ``narrow`` bars, or the ``last``."""
+    few = values[-narrow:] if last else values[:narrow]
+    return _drawing(values, title, id, "wide", 760, 300) + _drawing(few, title, id, "narrow", 340, 200)
 
 
 def steps_of(most: int) -> tuple[int, int]:
@@ -45,11 +46,11 @@ def steps_of(most: int) -> tuple[int, int]:
     return step, step * max(1, -(-most // step))
 
 
-def _drawing(values: Sequence[Bar], title: str, kind: str, width: int, height: int) -> Markup:
+def _drawing(values: Sequence[Bar], title: str, id: str, kind: str, width: int, height: int) -> Markup:
     step, peak = steps_of(max((bar.value for bar in values), default=0))
     base, each = height - _BOTTOM, (width - _LEFT) / max(1, len(values))
-    begin = f'<svg class="chart {kind}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="chart-{kind}">'
-    parts = [begin, f'<title id="chart-{kind}">{escape(title)}</title>']
+    head = f'<svg class="chart {kind}" viewBox="0 0 {width} {height}" role="img" aria-labelledby="{id}-{kind}">'
+    parts = [head, f'<title id="{id}-{kind}">{escape(title)}</title>']
     for line in range(0, peak + 1, step):
         y = base - (base - _TOP) * line / peak
         parts.append(
@@ -62,8 +63,9 @@ def _drawing(values: Sequence[Bar], title: str, kind: str, width: int, height: i
         place = f'x="{x + 2:.1f}" y="{base - tall:.1f}" width="{max(1, each - 4):.1f}" height="{tall:.1f}"'
         parts.append(f'<rect class="bar {escape(bar.kind)}" {place} rx="2"><title>{escape(bar.title)}</title></rect>')
         if number % every == 0:
-            parts.append(
-                f'<text class="tick" x="{x + each / 2:.1f}" y="{height - 8}" text-anchor="middle">'
-                f"{escape(bar.tick)}</text>"
-            )
+            middle = x + each / 2
+            is_last = middle > width - _HALF_TICK
+            at, anchor = (float(width), "end") if is_last else (middle, "middle")
+            begin = f'<text class="tick" x="{at:.1f}" y="{height - 8}" text-anchor="{anchor}">'
+            parts.append(f"{begin}{escape(bar.tick)}</text>")
     return Markup("".join(parts) + "</svg>")  # noqa: S704 - every text in it is escaped

@@ -6,18 +6,21 @@ what a form of it does. Both ask ``call.may`` before they read or change anythin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
+from thingmint.access.authorization import is_allowed
 from thingmint.access.operations import write_with_new_ids
 from thingmint.console.answers import ROOT, page_answer, redirect
+from thingmint.console.health import Health
 from thingmint.console.rendering import render
 from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from thingmint.access.audit import AuditedStore
     from thingmint.access.audit_records import AuditRecords
     from thingmint.access.console_sessions import ConsoleSessions
     from thingmint.access.context import Caller, Outcome, RequestContext
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.http.messages import Answer, Header
     from thingmint.services.change import Change, Environment
-    from thingmint.store.engine import Store, Transaction
+    from thingmint.store.engine import Transaction
 
     Handler = Callable[[Any], Awaitable[Answer]]
     """The argument is a Call; for a page that is open, an OpenCall (sign_in)."""
@@ -106,22 +109,19 @@ def _first_part(path: str) -> str:
     return f"/{path.split('/')[1]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What is wrong with this server, in sentences for its operator."""
-
-    troubles: Sequence[str] = ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of the server that pages use beside the services."""
+    """The parts of the server that pages use beside the services.
+
+    ``connected`` returns how many devices of an account in a region are connected to this process.
+    """
 
     environment: Environment
     administration: Administration
     audit: AuditRecords
     sessions: ConsoleSessions
     health: Callable[[], Health]
+    connected: Callable[[Scope], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,10 @@ class Frame:
     is_signed_in: bool = False
     health: Health = field(default_factory=Health)
     said: tuple[str, str] | None = None
+
+    def has(self, path: str) -> bool:
+        """True if a page is declared at the path."""
+        return any(page.path == path for page in PAGES)
 
     @property
     def navigation(self) -> list[tuple[str, list[tuple[str, str, bool]]]]:
@@ -158,7 +162,7 @@ class Call:
     outcome: Outcome
     caller: Caller
     change: Change
-    store: Store
+    store: AuditedStore
     parts: Parts
     frame: Frame
     path: Mapping[str, str]
@@ -174,17 +178,24 @@ class Call:
         """Raises Denied unless the caller's policies allow the action."""
         self.change.may(action, *resources)
 
+    def allows(self, action: str, resource: str = "*") -> bool:
+        """True if ``may`` would not raise. For what to show: it is no refusal."""
+        return is_allowed(self.context, action, resource, self.scope)
+
     async def read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         return await self.store.read(body)
 
-    async def write(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
-        """The body's result. Its transaction also has the audit record of the call."""
+    async def write(self, body: Callable[[Transaction], Awaitable[T]], **parameters: str) -> T:
+        """The body's result. Its transaction also has the audit record of the call, which shows the ``parameters``."""
+        store = self.store
+        if parameters:
+            store = store.of(replace(self.context, parameters=parameters), self.outcome)
 
         async def restarted(tx: Transaction) -> T:
             self.change.ids.restart()
             return await body(tx)
 
-        result: T = await write_with_new_ids(self.store, self.change, restarted)
+        result: T = await write_with_new_ids(store, self.change, restarted)
         return result
 
     def render(self, template: str, *, status: int = 200, headers: Sequence[Header] = (), **values: Any) -> Answer:

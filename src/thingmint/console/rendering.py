@@ -22,6 +22,8 @@ _STATUSES: dict[Status, tuple[str, str]] = {
     Status.PENDING_ACTIVATION: ("warn", "Pending activation"),
     Status.REGISTER_INACTIVE: ("mute", "Register inactive"),
 }
+_SOON = timedelta(days=30)
+_YEAR = 365.25 * 86400
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -40,8 +42,10 @@ def grouped(number: int) -> str:
 
 
 def span(length: timedelta) -> str:
-    """A time span in its largest unit: 3 d, 2 h, 5 min, 12 s."""
+    """A time span in its largest unit: 2 y, 3 d, 2 h, 5 min, 12 s."""
     seconds = int(abs(length).total_seconds())
+    if seconds >= 2 * _YEAR:
+        return f"{int(seconds / _YEAR)} y"
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{seconds // size:,} {unit}"
@@ -72,6 +76,13 @@ def status_words(status: Status) -> tuple[str, str]:
     return _STATUSES[Status(status)]
 
 
+def ending(moment: datetime, now: datetime) -> str:
+    """The class of an end: soon, or passed."""
+    if moment <= now:
+        return "bad-text"
+    return "warn-text" if moment - now < _SOON else ""
+
+
 def query_of(**fields: Any) -> str:
     """A query string without empty fields, with its question mark."""
     kept = {name: value for name, value in fields.items() if value not in (None, "")}
@@ -88,7 +99,13 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {"short": shortened, "number": grouped, "exact": exact, "span": span}
-    made.globals |= {"asset": paths(), "when": when, "status_words": status_words, "query_of": query_of}
+    made.globals |= {
+        "asset": paths(),
+        "when": when,
+        "status_words": status_words,
+        "query_of": query_of,
+        "ending": ending,
+    }
     return made
 
 

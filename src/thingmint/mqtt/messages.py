@@ -160,6 +160,10 @@ class ConnectedClients:
         found = ((name, place) for _, name, place in places if name == client_id or name.startswith(prefix))
         return list(islice(found, limit))
 
+    def count(self, scope: Scope) -> int:
+        """Returns how many connections of the account this process has."""
+        return len(self._scopes.get(scope, ()))
+
     def places(self, scope: Scope, name: str | None = None) -> list[Place]:
         """Returns the account's connections, the oldest first; with ``name``, only that session's."""
         clients = self._scopes.get(scope, {})

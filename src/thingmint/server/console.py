@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.access.audit_records import AuditRecords
 from thingmint.access.console_sessions import LINK_LIFETIME, ConsoleSessions
 from thingmint.console.app import ConsoleApi
+from thingmint.console.health import Checks
 from thingmint.console.hosts import AllowedHosts
 from thingmint.console.oidc import OpenIdConnect
-from thingmint.console.page import Health, Parts, url
+from thingmint.console.page import Parts, url
 from thingmint.console.sign_in import LINK_PATH, SignInPages
 from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.domain.names import authority_of
@@ -21,11 +24,15 @@ from thingmint.services.page_tokens import PageTokens
 from thingmint.settings.console import ConsoleSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from datetime import datetime
+    from pathlib import Path
 
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.messages import ConnectedClients
     from thingmint.server.apis import Access
+    from thingmint.server.reports import Reports
     from thingmint.server.served_names import ServedNames
     from thingmint.services.change import Environment
     from thingmint.settings import Settings
@@ -49,6 +56,8 @@ def console_of(
     names: ServedNames,
     tls: ListenerTLS,
     broker: Broker,
+    clients: ConnectedClients,
+    reports: Reports,
 ) -> ConsoleParts | None:
     """None if the settings turn the console off. Raises ConfigError."""
     given = settings.console or ConsoleSettings()
@@ -62,20 +71,21 @@ def console_of(
     def allowed() -> frozenset[str]:
         return tls.api_names() | further | {name.lower() for name in names.all()}
 
-    def health() -> Health:
-        troubles = []
-        if not instance.store.ready:
-            troubles.append(f"Changes are refused: {instance.store.trouble}")
-        if settings.broker is not None and broker.trouble is not None:
-            troubles.append(f"Devices are refused: the broker cannot be used: {broker.trouble}")
-        return Health(troubles)
-
+    checks = Checks(
+        store=lambda: None if instance.store.ready else instance.store.trouble or "it does not answer",
+        broker=lambda: broker.trouble if settings.broker is not None else None,
+        ends=partial(_ends, environment, tls),
+        free=lambda: _free_part(instance.directory.root),
+        audit_lost=lambda: reports.trail.lost,
+        clock=utc_now,
+    )
     parts = Parts(
         environment=environment,
         administration=access.administration,
         audit=AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
         sessions=sessions,
-        health=health,
+        health=checks.health,
+        connected=clients.count,
     )
     oidc = OpenIdConnect(given.oidc.provider(), utc_now) if given.oidc is not None else None
     pages = SignInPages(sessions, oidc)
@@ -102,6 +112,24 @@ async def console_address(
         with contextlib.suppress(Unavailable):  # a full disk, with which the server starts nevertheless
             return str((await link())["local"])
     return f"http://127.0.0.1:{ports['http']}{url('/')}"
+
+
+def _ends(environment: Environment, tls: ListenerTLS) -> Iterator[tuple[str, datetime]]:
+    """The server's certificates and CAs, with their ends. Its own listener certificate is renewed by itself."""
+    yield "The device CA", environment.device_ca.certificate.not_valid_after_utc
+    if environment.claim_ca.certificate != environment.device_ca.certificate:
+        yield "The CA of claim certificates", environment.claim_ca.certificate.not_valid_after_utc
+    for listener, name, end in tls.ends():
+        if not tls.shows_own(listener, name):
+            yield f"The certificate of {listener} for {'all names' if name == '*' else name}", end
+
+
+def _free_part(folder: Path) -> float:
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return 1.0
+    return usage.free / usage.total if usage.total else 1.0
 
 
 def link_command(console: ConsoleParts | None, names: ServedNames, ports: Mapping[str, int]) -> LinkCommand:

@@ -264,7 +264,7 @@ async def serve(
     )
     limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
-    console = console_of(instance, access, settings, environment, names, tls, broker)
+    console = console_of(instance, access, settings, environment, names, tls, broker, clients, reports)
     console_api = console.api if console is not None else None
     app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports, broker, console_api)
     refusals = reports.connections.refusals

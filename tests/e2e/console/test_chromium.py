@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.e2e.console.conftest import AXE
+from tests.e2e.material import self_signed_pem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from playwright.sync_api import Page
 
-PATHS = ["/"]
+    from thingmint.testing import RunningServer
+
+EVIL = "<script>window.changed = true</script>"
 WIDE, NARROW = {"width": 1360, "height": 900}, {"width": 390, "height": 844}
+# A page of twice the size has half the width.
+ZOOMED = {"width": 680, "height": 450}
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The ids of certificates, the first of which is attached to the thing pump."""
+
+    ids: list[str]
+
+
+@pytest.fixture(scope="module")
+def fleet(iot: Any) -> Fleet:
+    """Certificates with names that are hard to show."""
+    ids = []
+    for number, name in enumerate((EVIL, "x" * 64, "\N{CYRILLIC CAPITAL LETTER ZHE}" * 20, "pump")):
+        made = iot.register_certificate_without_ca(certificatePem=self_signed_pem(common_name=name), status="ACTIVE")
+        ids.append(made["certificateId"])
+        if number == 0:
+            iot.create_thing(thingName="pump", attributePayload={"attributes": {"model": "m" * 200}})
+            iot.attach_thing_principal(thingName="pump", principal=made["certificateArn"])
+    return Fleet(ids)
+
+
+def paths(fleet: Fleet) -> list[str]:
+    one = f"/certificates/{fleet.ids[0]}"
+    return [
+        "/",
+        "/certificates",
+        "/certificates?q=nothing",
+        one,
+        f"{one}/revoke",
+        "/things",
+        "/things/pump",
+        "/devices",
+    ]
 
 
 def violations(page: Page) -> list[tuple[str, str]]:
@@ -24,21 +64,58 @@ def violations(page: Page) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize("viewport", [WIDE, NARROW, ZOOMED], ids=["wide", "narrow", "zoomed"])
 def test_pages_have_no_violation_and_do_not_scroll_sideways(
-    open_console: Callable[..., Page], scheme: str, viewport: dict[str, int]
+    open_console: Callable[..., Page], fleet: Fleet, scheme: str, viewport: dict[str, int]
 ) -> None:
-    page = open_console(color_scheme=scheme, viewport=viewport)
-    for path in PATHS:
+    page = open_console(color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
+    for path in paths(fleet):
         page.goto(f"/console{path}")
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], path
+        assert not page.evaluate("window.changed")
         if AXE.exists():
             assert violations(page) == [], path
     if not AXE.exists():
         pytest.skip("axe-core was not found: make services fetches it")
 
 
-def test_without_javascript(open_console: Callable[..., Page]) -> None:
+@pytest.mark.parametrize("has_script", [True, False], ids=["with JavaScript", "without"])
+def test_certificates_are_deactivated_by_clicks(
+    open_console: Callable[..., Page], fleet: Fleet, iot: Any, has_script: bool
+) -> None:
+    page = open_console("/certificates", java_script_enabled=has_script)
+    page.get_by_label("Search", exact=True).fill("pump")
+    if not has_script:
+        page.get_by_role("button", name="Apply").click()
+    page.wait_for_url("**/certificates?q=pump*")
+    page.locator("#rows tbody tr").nth(1).wait_for()
+    boxes = page.locator("#rows input[name=id]")
+    assert boxes.count() == 2
+    boxes.nth(0).check()
+    boxes.nth(1).check()
+    page.get_by_label("Selected:").select_option("Deactivate")
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_label("Type 2 to confirm").fill("2")
+    page.get_by_role("button", name="Deactivate 2 certificates").click()
+    page.get_by_text("2 certificates deactivated.").wait_for()
+    for id in (fleet.ids[0], fleet.ids[3]):
+        assert iot.describe_certificate(certificateId=id)["certificateDescription"]["status"] == "INACTIVE"
+        iot.update_certificate(certificateId=id, newStatus="ACTIVE")
+
+
+def test_the_overview_follows_by_itself(open_console: Callable[..., Page], fleet: Fleet, iot: Any) -> None:
+    del fleet
+    page = open_console()
+    page.clock.install()
+    page.goto("/console/")
+    before = page.locator("#live .tile").nth(3).locator(".figure").inner_text()
+    iot.create_keys_and_certificate()
+    page.clock.run_for(20_000)
+    after = f"{int(before.replace(',', '')) + 1:,}"
+    page.locator("#live .tile").nth(3).locator(".figure", has_text=after).wait_for()
+
+
+def test_without_javascript_one_can_sign_out(open_console: Callable[..., Page]) -> None:
     page = open_console(java_script_enabled=False)
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url("**/console/sign-in")
@@ -50,3 +127,11 @@ def test_by_keyboard(open_console: Callable[..., Page]) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Skip to content"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_the_menu_has_each_page(open_console: Callable[..., Page], server: RunningServer) -> None:
+    del server
+    page = open_console()
+    for link in page.locator("nav.side a").all():
+        address = link.get_attribute("href")
+        assert page.request.get(address or "").status == 200, address

@@ -16,8 +16,9 @@ from thingmint.access.local_admin import Administration
 from thingmint.access.request_log import RequestLog
 from thingmint.access.throttle import FailureThrottle, Rate, Throttle
 from thingmint.console.app import ConsoleApi
+from thingmint.console.health import Health
 from thingmint.console.hosts import AllowedHosts
-from thingmint.console.page import Health, Parts
+from thingmint.console.page import Parts
 from thingmint.console.sign_in import SignInPages
 from thingmint.http.front import SingleApi
 from thingmint.http.memory import RequestMemory
@@ -26,6 +27,7 @@ from thingmint.services.page_tokens import PageTokens
 
 if TYPE_CHECKING:
     from tests.world import World
+    from thingmint.console.health import Trouble
     from thingmint.console.oidc import OpenIdConnect
 
 IDLE, LIFETIME = timedelta(hours=1), timedelta(hours=12)
@@ -33,11 +35,12 @@ _TOKEN = re.compile(r'name="form_token" value="([0-9a-f]{64})"')
 
 
 class Site:
-    """The console of a world. ``troubles`` is what its health says."""
+    """The console of a world. ``troubles`` is what its health says, ``connected`` how many devices are connected."""
 
     def __init__(self, world: World, *, dev: bool = False, oidc: OpenIdConnect | None = None) -> None:
         self.world = world
-        self.troubles: list[str] = []
+        self.troubles: list[Trouble] = []
+        self.connected = 0
         store = AuditedStore(world.store, world.clock)
         self.sessions = ConsoleSessions(
             world.store, world.directory, world.vault, world.clock, idle=IDLE, lifetime=LIFETIME
@@ -48,6 +51,7 @@ class Site:
             audit=AuditRecords(world.store, PageTokens(b"a" * 32)),
             sessions=self.sessions,
             health=lambda: Health(self.troubles),
+            connected=lambda _scope: self.connected,
         )
         api = ConsoleApi(
             self.sessions,

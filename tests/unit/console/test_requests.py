@@ -12,6 +12,7 @@ import pytest
 from tests.markdown import ROOT
 from tests.unit.console.browser import Site, text_of
 from thingmint.console.assets import Assets, paths
+from thingmint.console.health import Trouble
 from thingmint.console.page import PAGES, Call
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ async def test_a_defect_is_a_page_and_says_nothing_about_it(site: Site) -> None:
 async def test_troubles_of_the_server_are_on_every_page(site: Site) -> None:
     browser = await site.signed_in()
     assert "Healthy" in text_of(await browser.get())
-    site.troubles.append("Changes are refused: <the disk is full>")
+    site.troubles.append(Trouble("bad", "Database", "Changes are refused", "<the disk is full>"))
     answer = await browser.get()
     assert "Needs attention" in text_of(answer)
     assert "&lt;the disk is full&gt;" in answer.text

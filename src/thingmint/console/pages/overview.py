@@ -2,20 +2,77 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 from thingmint.console.answers import redirect
+from thingmint.console.charts import Bar, bars
 from thingmint.console.cookies import REGION
 from thingmint.console.page import action, page, url
+from thingmint.console.rendering import grouped, status_words
+from thingmint.domain.status import Status
+from thingmint.services.certificate_counts import count_certificates
+from thingmint.services.pages import Cursor
+from thingmint.services.refusals import count_refusals, list_refusals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
+    from thingmint.services.certificate_counts import CertificateCounts
+    from thingmint.services.refusals import RefusalGroup
+    from thingmint.store.engine import Transaction
+
+_HOUR = timedelta(hours=1)
+_ROWS = 5
+_NEAR = 5  # weeks that begin within the next 30 days
+_DAYS_OF_MEAN = 7
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """``refused`` is the number of refusals by reason; None if the caller may not see them."""
+
+    counts: CertificateCounts
+    refused: Mapping[str, int] | None
+    groups: Sequence[RefusalGroup]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What needs the operator: a pill, a sentence with a link, and a note."""
+
+    kind: str
+    subject: str
+    title: str
+    note: str
+    address: str = ""
 
 
 @page("/", "ConsoleOverview")
 async def overview(call: Call) -> Answer:
-    return call.render("overview.html")
+    call.may("iot:ListCertificates")
+    may_see_refusals = call.allows("thingmint:ListRefusals")
+    facts = await call.read(lambda tx: _read(tx, call, may_see_refusals=may_see_refusals))
+    added = [sum(origins.values()) for _, origins in facts.counts.added]
+    active = facts.counts.by_status.get(Status.ACTIVE, 0)
+    connected = call.parts.connected(call.scope)
+    return call.render(
+        "overview.html",
+        counts=facts.counts,
+        refused=facts.refused,
+        groups=facts.groups,
+        connected=connected,
+        share=f"{connected / active:.1%} of active" if connected and active else "No device is connected",
+        added_today=added[-1] if added else 0,
+        mean=round(sum(added[-_DAYS_OF_MEAN:]) / _DAYS_OF_MEAN),
+        expiry=bars(_weeks(facts.counts), "Active certificates by week of expiry", narrow=13),
+        daily=bars(_days(facts.counts), "Certificates added by day", narrow=14, id="added", last=True),
+        statuses=[(status, *status_words(Status(status)), n) for status, n in facts.counts.by_status.items()],
+        tasks=_tasks(call, facts),
+    )
 
 
 @action("/region", "ConsoleRegion")
@@ -23,3 +80,65 @@ async def choose_region(call: Call) -> Answer:
     """Shows another region of the account from now on, in this browser."""
     region = call.form.choice("region", call.caller.regions)
     return redirect(url("/"), headers=[call.cookies.set(REGION, region or call.scope.region)])
+
+
+async def _read(tx: Transaction, call: Call, *, may_see_refusals: bool) -> _Facts:
+    now = call.change.now
+    counts = await count_certificates(tx, call.scope, now)
+    if not may_see_refusals:
+        return _Facts(counts, None, ())
+    groups = await list_refusals(tx, call.change, Cursor(_ROWS), since=now - _HOUR)
+    return _Facts(counts, await count_refusals(tx, call.scope, now, _HOUR), groups.items)
+
+
+def _weeks(counts: CertificateCounts) -> list[Bar]:
+    kinds = ["soon", *["near"] * (_NEAR - 1)]
+    return [
+        Bar(
+            week.active,
+            f"{week.begins:%d %b}",
+            f"Week of {week.begins:%d %B %Y}: {week.active:,}",
+            kinds[number] if number < len(kinds) else "",
+        )
+        for number, week in enumerate(counts.weeks)
+    ]
+
+
+def _days(counts: CertificateCounts) -> list[Bar]:
+    amounts = [(day, sum(origins.values())) for day, origins in counts.added]
+    return [Bar(amount, f"{day:%d %b}", f"{day:%d %B %Y}: {amount:,}") for day, amount in amounts]
+
+
+def _tasks(call: Call, facts: _Facts) -> list[_Task]:
+    tasks = [_Task(each.kind, each.subject, each.title, each.note) for each in call.frame.health.troubles]
+    for group in facts.groups[:2]:
+        who = group.client_id or group.certificate[:12] or "Several devices"
+        title = f"{who} may not {_verb(group.action)}"
+        since = group.first_at.astimezone(UTC).strftime("%H:%M")
+        times = "once" if group.count == 1 else f"{group.count:,} times since {since} UTC"
+        where = url(f"/certificates/{group.certificate}") if group.certificate else ""
+        tasks.append(_Task("bad", "Refused", title, f"{group.reason[:1].upper()}{group.reason[1:]}, {times}.", where))
+    counts = facts.counts
+    if counts.expired:
+        title = f"{_certificates(counts.expired)} active, but ended"
+        where = url("/certificates", status=Status.ACTIVE, ends="past")
+        tasks.append(
+            _Task("warn", "Expiry", title, "Devices that were bound by Yandex's rules may use them still.", where)
+        )
+    if soon := counts.expiring.get(7, 0):
+        title = f"{_certificates(soon)} ending in 7 days"
+        where = url("/certificates", status=Status.ACTIVE, ends="7")
+        tasks.append(_Task("warn", "Expiry", title, "Renew them, or their devices cannot connect.", where))
+    if pending := counts.by_status.get(Status.PENDING_ACTIVATION, 0):
+        title = f"{_certificates(pending)} waiting for activation"
+        where = url("/certificates", status=Status.PENDING_ACTIVATION)
+        tasks.append(_Task("warn", "Pending", title, "Their devices were registered just in time.", where))
+    return tasks
+
+
+def _verb(action: str) -> str:
+    return action.rpartition(":")[2].lower()
+
+
+def _certificates(number: int) -> str:
+    return f"{grouped(number)} {'certificate is' if number == 1 else 'certificates are'}"

@@ -1,0 +1,96 @@
+"""The filters of the list of certificates, as fields of its form."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from thingmint.console.rendering import status_words
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.status import Status
+from thingmint.services.certificate_search import CertificateFilter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from thingmint.console.fields import Fields
+    from thingmint.services.certificate_search import FoundCertificate
+
+Choices = list[tuple[str, str]]
+
+STATUSES: Choices = [("", "Any"), *((status.value, status_words(status)[1]) for status in Status)]
+ENDS: Choices = [
+    ("", "Any time"),
+    ("past", "Has ended"),
+    ("7", "In 7 days"),
+    ("30", "In 30 days"),
+    ("90", "In 90 days"),
+    ("later", "Later than 90 days"),
+]
+SEEN: Choices = [
+    ("", "Any time"),
+    ("day", "In the last day"),
+    ("not-7", "Not for 7 days"),
+    ("not-30", "Not for 30 days"),
+    ("not-90", "Not for 90 days"),
+    ("never", "Never"),
+]
+WITHOUT: Choices = [("", "Show all"), ("policy", "Without a policy"), ("thing", "Without a thing")]
+_LATER = 90  # days
+NAMES = ("q", "status", "ends", "seen", "without", "ca")
+
+
+def read_fields(query: Fields) -> dict[str, str]:
+    """The filters as they were sent. Raises Invalid for a value that the form does not have."""
+    fields = {"q": query.text("q")}
+    for name, choices in (("status", STATUSES), ("ends", ENDS), ("seen", SEEN), ("without", WITHOUT)):
+        fields[name] = query.choice(name, [value for value, _ in choices])
+    ca = query.text("ca")
+    fields["ca"] = parse_fingerprint(ca, "ca") if ca else ""
+    return fields
+
+
+def filter_of(fields: Mapping[str, str], now: datetime) -> CertificateFilter:
+    """The filter for the search. The text ``q`` is not part of it.
+
+    All pages of a list need the same ``now``, as the token of the next page belongs to one filter.
+    """
+    wanted: dict[str, Any] = {"ca": fields["ca"] or None}
+    if fields["status"]:
+        wanted["status"] = Status(fields["status"])
+    match fields["ends"]:
+        case "past":
+            wanted["ends_before"] = now
+        case "later":
+            wanted["ends_from"] = now + timedelta(days=_LATER)
+        case "":
+            pass
+        case days:
+            wanted |= {"ends_from": now, "ends_before": now + timedelta(days=int(days))}
+    match fields["seen"].partition("-"):
+        case ("never", _, _):
+            wanted["never_seen"] = True
+        case ("day", _, _):
+            wanted["seen_from"] = now - timedelta(days=1)
+        case ("not", _, days):
+            wanted["seen_before"] = now - timedelta(days=int(days))
+    wanted["without_policy"] = fields["without"] == "policy"
+    wanted["without_thing"] = fields["without"] == "thing"
+    return CertificateFilter(**wanted)
+
+
+def satisfies(found: FoundCertificate, wanted: CertificateFilter, *, has_policy: bool) -> bool:
+    """True if a certificate that was found by its text satisfies the filter, too."""
+    ends, seen = found.certificate.not_after, found.last_seen.seen_at if found.last_seen else None
+    return (
+        wanted.status in (None, found.registration.status)
+        and wanted.ca in (None, found.registration.ca)
+        and (wanted.ends_from is None or ends >= wanted.ends_from)
+        and (wanted.ends_before is None or ends < wanted.ends_before)
+        and not (wanted.never_seen and seen is not None)
+        and (wanted.seen_from is None or (seen is not None and seen >= wanted.seen_from))
+        and (wanted.seen_before is None or (seen is not None and seen < wanted.seen_before))
+        and not (wanted.without_thing and found.thing is not None)
+        and not (wanted.without_policy and has_policy)
+    )

@@ -1,0 +1,233 @@
+"""The list of certificates: search, filters, a file of it, and changes of several at once."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+from thingmint.console import certificate_filters as filters
+from thingmint.console.page import action, checked_count, page, url
+from thingmint.console.rendering import exact, shortened
+from thingmint.domain.arns import arn_of
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.errors import DomainError, Invalid, Unavailable
+from thingmint.domain.status import Status
+from thingmint.services.ca_certificates import list_ca_certificates
+from thingmint.services.certificate_search import find_certificates, search_certificates
+from thingmint.services.certificates import HAS_POLICIES, update_status
+from thingmint.services.pages import Cursor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.console.page import Call
+    from thingmint.http.messages import Answer
+    from thingmint.services.certificate_search import CertificateFilter, FoundCertificate
+    from thingmint.services.pages import Page
+    from thingmint.store.engine import Transaction
+
+_ROWS = 25
+_FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 200
+_FILE_PAGES = 1000  # that are read for a file, most of them empty if few certificates satisfy the filter
+_SEARCHES = 8  # of the store, each of some thousand rows at most, for a page of such a filter
+_MAX_CAS = 50  # in the filter
+_OLDEST_LIST = timedelta(days=1)
+
+CHANGES = {
+    "ACTIVE": ("activate", "Activate", "activated"),
+    "INACTIVE": ("deactivate", "Deactivate", "deactivated"),
+    "REVOKED": ("revoke", "Revoke", "revoked"),
+}
+"""Statuses that a person can set: the verb, the button, and what was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """``next`` is the token of the next page. ``by`` says by what each was found, for a search."""
+
+    found: Sequence[FoundCertificate]
+    by: Sequence[str]
+    next: str | None
+
+
+@page("/certificates", "SearchCertificates")
+async def certificates(call: Call) -> Answer:
+    call.may("iot:ListCertificates")
+    fields, at = filters.read_fields(call.query), _time_of(call)
+    listed = await _listed(call, fields, at, Cursor(_ROWS, call.query.text("page", 2000), "page"))
+    return call.render(
+        "certificates.html",
+        fields=fields,
+        listed=listed,
+        choices=filters,
+        cas=await _cas(call),
+        changes=CHANGES,
+        is_filtered=any(fields.values()),
+        may_change=call.allows("iot:UpdateCertificate", arn_of(call.scope, "*")),
+        first=url("/certificates", **fields) if call.query.text("page", 2000) else None,
+        next=url("/certificates", **fields, at=_written(at), page=listed.next) if listed.next else None,
+        file=url("/certificates.csv", **fields),
+        command=_command(fields),
+    )
+
+
+@page("/certificates.csv", "SearchCertificates", entry="/certificates")
+async def certificates_file(call: Call) -> Answer:
+    """At most 10,000 rows. They are read in pages, so that other requests are served in between."""
+    call.may("iot:ListCertificates")
+    fields, at = filters.read_fields(call.query), call.change.now
+    text, token = io.StringIO(), ""
+    rows = csv.writer(text)
+    rows.writerow(["id", "common name", "serial", "status", "thing", "device", "added", "ends", "last seen"])
+    left = _FILE_ROWS
+    for _ in range(_FILE_PAGES):
+        listed = await _listed(call, fields, at, Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page"))
+        rows.writerows(map(_row, listed.found))
+        left -= len(listed.found)
+        if listed.next is None or left <= 0:
+            break
+        token = listed.next
+    return call.download(text.getvalue(), "certificates.csv", "text/csv; charset=utf-8")
+
+
+@action("/certificates/change", "UpdateCertificate")
+async def confirm_change(call: Call) -> Answer:
+    """Asks for the number of the certificates that were chosen. Nothing is changed yet."""
+    ids, status = _chosen(call)
+    _, button, _ = CHANGES[status]
+    call.may("iot:UpdateCertificate", arn_of(call.scope, ids[0]))
+    noun, back = _counted(len(ids)), url("/certificates")
+    return call.render("certificates_change.html", ids=ids, new=status, button=button, noun=noun, back=back)
+
+
+@action("/certificates/changed", "UpdateCertificate")
+async def change(call: Call) -> Answer:
+    """Changes each certificate in a transaction of its own: one that cannot be changed does not hinder the others."""
+    ids, status = _chosen(call)
+    checked_count(call.form, len(ids))
+    failed: list[str] = []
+    for id in ids:
+        try:
+            call.may("iot:UpdateCertificate", arn_of(call.scope, id))
+            await call.write(partial(_set_status, call, id, Status(status)), certificateId=id, newStatus=status)
+        except Unavailable:
+            raise
+        except DomainError as error:
+            failed.append(f"{shortened(id)}: {getattr(error, 'reason', error)}")
+    said = f"{_counted(len(ids) - len(failed))} {CHANGES[status][2]}."
+    if failed:
+        said += f" {len(failed)} not: {'; '.join(failed[:3])}{' …' if len(failed) > 3 else ''}"
+    return call.done("/certificates", said, "warn" if failed else "ok")
+
+
+async def _set_status(call: Call, id: str, status: Status, tx: Transaction) -> None:
+    await update_status(tx, call.change, id, status)
+
+
+async def _listed(call: Call, fields: dict[str, str], at: datetime, cursor: Cursor) -> _Listed:
+    wanted = filters.filter_of(fields, at)
+    if fields["q"]:
+        return await call.read(lambda tx: _searched(tx, call, fields["q"], wanted))
+    found: list[FoundCertificate] = []
+    for _ in range(_SEARCHES):
+        # Each of these reads a limited number of rows: a page of a filter that few certificates satisfy takes several.
+        some = await call.read(partial(_search, call, cursor, wanted))
+        found += some.items
+        if some.next_token is None or len(some.items) == cursor.limit:
+            return _Listed(found, (), some.next_token)
+        cursor = Cursor(cursor.limit - len(some.items), some.next_token, cursor.field)
+    return _Listed(found, (), cursor.token)
+
+
+async def _search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Transaction) -> Page[FoundCertificate]:
+    return await search_certificates(tx, call.change, cursor, wanted)
+
+
+async def _searched(tx: Transaction, call: Call, text: str, wanted: CertificateFilter) -> _Listed:
+    found = await find_certificates(tx, call.change, text)
+    kept = []
+    for by, each in found:
+        has_policy = wanted.without_policy and await tx.fetch_one(HAS_POLICIES, *each.registration.key) is not None
+        if filters.satisfies(each, wanted, has_policy=has_policy):
+            kept.append((by, each))
+    return _Listed([each for _, each in kept], [by for by, _ in kept], None)
+
+
+async def _cas(call: Call) -> list[tuple[str, str]]:
+    """The registered CAs, for the filter; none if the caller may not list them."""
+    if not call.allows("iot:ListCACertificates"):
+        return []
+    cursor = Cursor(_MAX_CAS)
+    found = await call.read(lambda tx: list_ca_certificates(tx, call.change, cursor, ascending=False, template=None))
+    return [("", "Any issuer"), *((ca.fingerprint, f"CA {shortened(ca.fingerprint)}") for ca in found.items)]
+
+
+def _chosen(call: Call) -> tuple[list[str], str]:
+    """The certificates that were ticked, and the status to set. Raises Invalid."""
+    ids = [parse_fingerprint(id, "id") for id in dict.fromkeys(call.form.all("id"))]
+    if not ids:
+        raise Invalid("id", "is missing: tick at least one certificate")
+    if len(ids) > _ROWS:
+        raise Invalid("id", f"must be at most {_ROWS} certificates")
+    return ids, call.form.choice("status", CHANGES) or "INACTIVE"
+
+
+def _time_of(call: Call) -> datetime:
+    """The time of the list's first page, by which its filters were understood. Raises Invalid."""
+    seconds = call.query.number("at")
+    if seconds is None:
+        return call.change.now
+    if not 0 <= call.change.now.timestamp() - seconds <= _OLDEST_LIST.total_seconds():
+        raise Invalid("at", "is of a list that is too old; begin again at the first page")
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _written(at: datetime) -> int:
+    return int(at.timestamp())
+
+
+def _counted(number: int) -> str:
+    return "1 certificate" if number == 1 else f"{number:,} certificates"
+
+
+def _row(each: FoundCertificate) -> list[str]:
+    owner = f"{each.owner[0]} {each.owner[1]}" if each.owner else ""
+    texts = [
+        each.registration.fingerprint,
+        each.common_name or "",
+        each.serial or "",
+        each.registration.status,
+        each.thing or "",
+        owner,
+        exact(each.registration.created_at),
+        exact(each.certificate.not_after),
+        exact(each.last_seen.seen_at) if each.last_seen else "",
+    ]
+    return [_harmless(text) for text in texts]
+
+
+def _harmless(text: str) -> str:
+    """A text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
+def _command(fields: dict[str, str]) -> str:
+    """The command that lists the same."""
+    if fields["q"]:
+        from shlex import quote
+
+        return f"thingmint certificate find {quote(fields['q'])}"
+    ends = {"past": "--ends-before 0d", "later": "--ends-from 90d", "": ""}.get(
+        fields["ends"], f"--ends-from 0d --ends-before {fields['ends']}d"
+    )
+    days = fields["seen"].removeprefix("not-")
+    seen = {"never": "--never-seen", "day": "--seen-from=-1d", "": ""}.get(fields["seen"], f"--seen-before=-{days}d")
+    without = f"--without-{fields['without']}" if fields["without"] else ""
+    status = f"--status {fields['status']}" if fields["status"] else ""
+    ca = f"--ca {fields['ca']}" if fields["ca"] else ""
+    parts = ["thingmint certificate list", status, ends, seen, without, ca]
+    return " ".join(part for part in parts if part)

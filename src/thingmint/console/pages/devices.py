@@ -1,0 +1,143 @@
+"""Devices, registries and brokers of Yandex IoT Core: the list by registry, and one with its certificates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thingmint.console.events import events_of
+from thingmint.console.page import page, url
+from thingmint.domain.errors import NotFound
+from thingmint.services.bindings import list_bindings
+from thingmint.services.device_activity import NO_ACTIVITY, read_activity
+from thingmint.services.device_registry import (
+    BROKERS,
+    DEVICES,
+    REGISTRIES,
+    Device,
+    list_devices,
+    list_folders,
+    list_of_folder,
+)
+from thingmint.services.owners import Named
+from thingmint.services.pages import Cursor
+from thingmint.services.passwords import list_passwords
+from thingmint.store.table import from_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from thingmint.console.page import Call
+    from thingmint.http.messages import Answer
+    from thingmint.services.device_registry import DeviceRegistry
+    from thingmint.services.owners import Owner
+    from thingmint.store.engine import Transaction
+
+_ROWS = 25
+_MAX_REGISTRIES = 100  # in the menu
+_EVENTS = 15
+_LONGEST_ID = 50
+_SERVICES = {"device": "DeviceService", "registry": "RegistryService", "broker": "BrokerService"}
+
+
+@page("/devices", "DeviceService.List", entry="/things")
+async def devices(call: Call) -> Answer:
+    """The devices of one registry; by default, of the first one."""
+    wanted, token = call.query.text("registry", _LONGEST_ID), call.query.text("page", 2000)
+    registries = await call.read(lambda tx: _registries(tx, call))
+    registry, found = next(iter(registries), None), None
+    if wanted:
+        registry = await call.read(lambda tx: REGISTRIES.find(tx, call.caller.account, wanted))
+        _may(call, "DeviceService.List", *(registry.resources if registry else (f"yandex:registry/{wanted}",)))
+        if registry is None:
+            raise NotFound("registry", wanted)
+    elif registry is None:
+        _may(call, "RegistryService.List")
+    if registry is not None:
+        _may(call, "DeviceService.List", *registry.resources)
+        parent, cursor = Named("registry", registry.id, registry), Cursor(_ROWS, token, "page")
+        found = await call.read(lambda tx: list_devices(tx, call.change, parent, cursor))
+    next_token = found.next_token if found else None
+    of = {"registry": registry.id if registry else None}
+    return call.render(
+        "devices.html",
+        registry=registry,
+        registries=[(each.id, each.name or each.id) for each in registries],
+        devices=found.items if found else [],
+        first=url("/devices", **of) if token else None,
+        next=url("/devices", **of, page=next_token) if next_token else None,
+    )
+
+
+@page("/devices/{id}", "DeviceService.Get", entry="/things")
+async def device(call: Call) -> Answer:
+    """One device, registry or broker."""
+    id = call.path["id"]
+    owner = await call.read(lambda tx: _find(tx, call.caller.account, id))
+    _may(call, f"{_SERVICES[owner.kind] if owner else 'DeviceService'}.Get", *_resources(owner, id))
+    if owner is None:
+        raise NotFound("device", id[:_LONGEST_ID])
+    may_see = {
+        name: _allows(call, f"{_SERVICES[owner.kind]}.List{name}", *owner.resources)
+        for name in ("Certificates", "Passwords")
+    }
+    certificates = await call.read(lambda tx: list_bindings(tx, owner)) if may_see["Certificates"] else []
+    passwords = await call.read(lambda tx: list_passwords(tx, owner.id)) if may_see["Passwords"] else []
+    activity = (await call.read(lambda tx: read_activity(tx, [owner.id]))).get(owner.id, NO_ACTIVITY)
+    records: Sequence[Any] = ()
+    if call.allows("thingmint:ListAudit"):
+        records = await call.parts.audit.history(call.caller.account, owner.resource, _EVENTS)
+    return call.render(
+        "device.html",
+        owner=owner,
+        registry=owner.registry if isinstance(owner, Device) else None,
+        aliases=owner.topic_aliases if isinstance(owner, Device) else {},
+        certificates=certificates,
+        passwords=passwords,
+        may_see=may_see,
+        activity=[
+            ("Authenticated", _moment(activity.auth_at)),
+            ("Published", _moment(activity.pub_at)),
+            ("Subscribed", _moment(activity.sub_at)),
+            ("Last online", _moment(activity.online_at)),
+            ("Disconnected", _moment(activity.disconnected_at)),
+        ],
+        address=activity.auth_address,
+        events=events_of(records),
+    )
+
+
+async def _registries(tx: Transaction, call: Call) -> list[DeviceRegistry]:
+    """The registries of all folders that the caller may list, up to the menu's length."""
+    found: list[DeviceRegistry] = []
+    for folder in await list_folders(tx, call.caller.account):
+        if _allows(call, "RegistryService.List", *folder.resources):
+            named, cursor = Named("folder", folder.id, folder), Cursor(_MAX_REGISTRIES)
+            found += (await list_of_folder(tx, call.change, REGISTRIES, named, cursor)).items
+    return found[:_MAX_REGISTRIES]
+
+
+async def _find(tx: Transaction, account: str, id: str) -> Owner | None:
+    for table in (DEVICES, REGISTRIES, BROKERS):
+        found: Owner | None = await table.find(tx, account, id)
+        if found is not None:
+            return found
+    return None
+
+
+def _resources(owner: Owner | None, id: str) -> tuple[str, ...]:
+    return owner.resources if owner is not None else (f"yandex:device/{id[:_LONGEST_ID]}",)
+
+
+def _may(call: Call, method: str, *resources: str) -> None:
+    """Raises Denied unless the caller may call the method of Yandex's API."""
+    call.may(f"yandex:{method}", *resources, f"yandex:cloud/{call.caller.account}")
+
+
+def _allows(call: Call, method: str, *resources: str) -> bool:
+    cloud = f"yandex:cloud/{call.caller.account}"
+    return any(call.allows(f"yandex:{method}", resource) for resource in (*resources, cloud))
+
+
+def _moment(micros: int) -> datetime | None:
+    return from_micros(micros) if micros else None

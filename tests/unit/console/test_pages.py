@@ -1,0 +1,321 @@
+"""The pages: what they show, whom they ask, and that names from outside stay text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit import vectors
+from tests.unit.console.browser import Site, text_of
+from tests.world import OURS, THEIRS
+from thingmint.console.health import Trouble
+from thingmint.domain.arns import arn_of
+from thingmint.services.certificate_activity import CertificateActivity
+from thingmint.services.refusals import Refusals
+
+if TYPE_CHECKING:
+    from tests.world import World
+
+EVIL = "<script>alert('x')</script>"
+NAMES = [
+    EVIL,
+    '"><img src=x onerror=alert(1)>',
+    "x" * 64,
+    "\N{CYRILLIC CAPITAL LETTER ZHE}" * 20,
+    "{{ 7 * 7 }}",
+    "a & b",
+]
+
+
+def certificate_pem(name: str, days: int = 100) -> str:
+    return vectors.certificate_pem(common_name=name, not_after=vectors.NOW + timedelta(days=days))
+
+
+async def user(world: World, name: str, *statements: dict[str, object]) -> str:
+    """An API token of a new user with a policy of these statements."""
+    await world.admin("user.create", name=name)
+    document = json.dumps({"Version": "2012-10-17", "Statement": list(statements)})
+    await world.admin("policy.put", name=name, document=document)
+    await world.admin("policy.attach", principal=f"user/{name}", policy=name)
+    token: str = (await world.admin("token.create", principal=f"user/{name}"))["token"]
+    return token
+
+
+def allow(*actions: str) -> dict[str, object]:
+    return {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_names_from_outside_stay_text(site: Site, world: World, name: str) -> None:
+    id = await world.certificate(pem=certificate_pem(name))
+    await world.aws("CreateThing", thingName="pump", attributePayload={"attributes": {"a": "b"}})
+    await world.aws("AttachThingPrincipal", thingName="pump", principal=arn_of(OURS, id))
+    registry = await world.registry(name="registry", description=name)
+    device = await world.device(registry, name="device", description=name)
+    refusals = Refusals(world.store, world.clock)
+    refusals.note(OURS, id, name, "iot:Publish", name, name, name, lambda: [name])
+    await refusals.flush()
+    activity = CertificateActivity(world.store, world.clock)
+    activity.connected(OURS, id, name, "192.0.2.7")
+    await activity.flush()
+    site.troubles.append(Trouble("bad", "Disk", name, name))
+    browser = await site.signed_in()
+    pages = [
+        "/",
+        "/certificates",
+        f"/certificates?{'&'.join(['q=pump', 'status=ACTIVE'])}",
+        f"/certificates/{id}",
+        f"/certificates/{id}/revoke",
+        "/things",
+        "/things/pump",
+        "/devices",
+        f"/devices/{device}",
+        f"/devices/{registry}",
+    ]
+    shown = ""
+    for path in pages:
+        answer = await browser.get(path)
+        assert answer.status_code == 200, (path, text_of(answer))
+        shown += text_of(answer)
+        assert "<script>alert" not in answer.text
+        assert "<img src=x" not in answer.text
+        assert not re.search(r"<script(?! src=)|\sstyle=|\son\w+=\"", re.sub(r"&[a-z#0-9]+;", "", answer.text)), path
+    assert name in shown
+    answer = await browser.client.get("/console/certificates", params={"q": name})
+    assert "<script>alert" not in answer.text
+    assert name in text_of(answer)
+
+
+async def test_pages_without_any_row(site: Site) -> None:
+    browser = await site.signed_in()
+    expected = {
+        "/": "There are no certificates yet",
+        "/certificates": "There are no certificates yet",
+        "/things": "There are no things yet",
+        "/devices": "There is no registry",
+        "/certificates?status=REVOKED": "Nothing matches",
+        "/certificates?q=x": "Nothing matches",
+        "/things?q=x": "No thing has such a name",
+        "/things?q=\N{CYRILLIC SMALL LETTER A}": "No thing has such a name",
+    }
+    for path, sentence in expected.items():
+        assert sentence in text_of(await browser.get(path)), path
+
+
+async def test_the_overview(site: Site, world: World) -> None:
+    for days in (3, 20, 60, 60, 400):
+        await world.certificate(pem=certificate_pem(f"pump {days}", days))
+    ended = await world.certificate(pem=certificate_pem("ended", -1))
+    refusals = Refusals(world.store, world.clock)
+    for _ in range(3):
+        refusals.note(OURS, ended, "lamp-7", "iot:Subscribe", "topicfilter/a", "no statement allows it")
+    await refusals.flush()
+    site.connected = 4
+    text = text_of(await (await site.signed_in()).get())
+    for figure in ("6 certificates in us-east-1", "Connected now 4", "Refused, last hour 3", "Ending in 30 days 2"):
+        assert figure in text, text
+    assert "1 in 7 days" in text
+    assert "lamp-7 may not subscribe No statement allows it, 3 times since" in text
+    assert "1 certificate is active, but ended" in text
+    assert "1 certificate is ending in 7 days" in text
+    assert "Active 6" in text
+
+
+async def test_the_list_in_pages(site: Site, world: World) -> None:
+    ids = []
+    for number in range(30):
+        world.clock.advance(seconds=1)
+        ids.append(await world.certificate(pem=certificate_pem(f"pump {number}")))
+    browser = await site.signed_in()
+    first = await browser.get("/certificates")
+    listed = re.findall(r'name="id" value="([0-9a-f]{64})"', first.text)
+    assert listed == ids[:4:-1]
+    link = re.search(r'href="([^"]+)">Next page', first.text)
+    assert link is not None
+    second = await browser.client.get(link[1].replace("&amp;", "&"))
+    assert re.findall(r'name="id" value="([0-9a-f]{64})"', second.text) == ids[4::-1]
+    assert "First page" in second.text
+    assert "Next page" not in second.text
+    assert (await browser.get("/certificates?page=x")).status_code == 400
+    other = await site.signed_in(world.theirs.token)
+    assert (await other.client.get(link[1].replace("&amp;", "&"))).status_code == 400, "the token is of our list"
+
+
+async def test_filters(site: Site, world: World) -> None:
+    soon_id = await world.certificate(pem=certificate_pem("soon", 5))
+    late_id = await world.certificate(pem=certificate_pem("late", 200))
+    await world.aws("UpdateCertificate", certificateId=late_id, newStatus="REVOKED")
+    await world.aws("CreateThing", thingName="pump")
+    await world.aws("AttachThingPrincipal", thingName="pump", principal=arn_of(OURS, soon_id))
+    activity = CertificateActivity(world.store, world.clock)
+    activity.connected(OURS, soon_id, "pump", "192.0.2.7")
+    await activity.flush()
+    browser = await site.signed_in()
+
+    async def found(**fields: str) -> list[str]:
+        answer = await browser.client.get("/console/certificates", params=fields)
+        assert answer.status_code == 200, text_of(answer)
+        return sorted(re.findall(r'class="title wide"><a href="[^"]+">(\w+)</a>', answer.text))
+
+    assert await found() == ["late", "soon"]
+    assert await found(status="REVOKED") == ["late"]
+    assert await found(ends="7") == ["soon"]
+    assert await found(ends="later") == ["late"]
+    assert await found(ends="past") == []
+    assert await found(seen="day") == ["soon"]
+    assert await found(seen="never") == ["late"]
+    assert await found(seen="not-7") == []
+    assert await found(without="thing") == ["late"]
+    assert await found(without="policy") == ["late", "soon"]
+    assert await found(q="soon") == ["soon"]
+    assert await found(q=soon_id[:8]) == ["soon"]
+    assert await found(q="pump") == ["soon"]
+    assert await found(q="pump", status="REVOKED") == []
+    assert await found(q="pump", seen="day", ends="7", without="policy") == ["soon"]
+    for wrong in ({"status": "x"}, {"ends": "8"}, {"seen": "not-x"}, {"without": "x"}, {"ca": "x"}, {"at": "x"}):
+        assert (await browser.client.get("/console/certificates", params=wrong)).status_code == 400, wrong
+
+
+async def test_the_file_of_the_list(site: Site, world: World) -> None:
+    await world.certificate(pem=certificate_pem('=HYPERLINK("https://evil.example")'))
+    await world.certificate(pem=certificate_pem("a, b"))
+    answer = await (await site.signed_in()).get("/certificates.csv")
+    assert answer.headers["content-disposition"] == 'attachment; filename="certificates.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert {row["common name"] for row in rows} == {'\'=HYPERLINK("https://evil.example")', "a, b"}
+    assert all(row["status"] == "ACTIVE" and row["ends"].endswith(" UTC") for row in rows)
+
+
+async def test_many_are_changed_after_their_number_was_typed(site: Site, world: World) -> None:
+    ids = [await world.certificate(pem=certificate_pem(f"pump {number}")) for number in range(3)]
+    await world.aws("UpdateCertificate", certificateId=ids[2], newStatus="REVOKED")
+    browser = await site.signed_in()
+    token = await browser.token("/certificates")
+    asked = await browser.post("/certificates/change", form_token=token, id=ids, status="INACTIVE")
+    assert "Deactivate 3 certificates" in text_of(asked)
+    assert (await statuses(world))[ids[0]] == "ACTIVE"
+    for wrong in ("", "2", "x", "\N{ARABIC-INDIC DIGIT THREE}"):
+        answer = await browser.post("/certificates/changed", form_token=token, id=ids, status="INACTIVE", count=wrong)
+        assert answer.status_code == 400, wrong
+    assert (await statuses(world))[ids[0]] == "ACTIVE"
+    answer = await browser.post("/certificates/changed", form_token=token, id=ids, status="INACTIVE", count="3")
+    assert answer.headers["location"] == "/console/certificates"
+    text = text_of(await browser.get("/certificates"))
+    assert f"2 certificates deactivated. 1 not: {ids[2][:12]}…: Status cannot be changed from REVOKED" in text
+    assert "2 certificates deactivated" not in text_of(await browser.get("/certificates")), "it is said once"
+    assert await statuses(world) == {ids[0]: "INACTIVE", ids[1]: "INACTIVE", ids[2]: "REVOKED"}
+    for form in ({}, {"id": "x"}, {"id": ids, "status": "PENDING_TRANSFER"}, {"id": [f"{n:064x}" for n in range(26)]}):
+        answer = await browser.post("/certificates/change", form_token=token, **form)
+        assert answer.status_code == 400, form
+
+
+async def statuses(world: World) -> dict[str, str]:
+    listed = await world.aws("ListCertificates", pageSize=50)
+    return {each["certificateId"]: each["status"] for each in listed["certificates"]}
+
+
+async def test_one_certificate_and_its_buttons(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump-7"))
+    await world.aws("CreatePolicy", policyName="telemetry", policyDocument=POLICY)
+    browser = await site.signed_in()
+    page = f"/certificates/{id}"
+    text = text_of(await browser.get(page))
+    for fact in ("pump-7", "Active", f"AWS ARN {arn_of(OURS, id)}", f"Yandex fingerprint {id}", "BEGIN CERTIFICATE"):
+        assert fact in text, fact
+    assert (await browser.send(f"{page}/attach-policy", page, policy="telemetry")).status_code == 303
+    assert "Detach" in text_of(await browser.get(page))
+    assert (await browser.send(f"{page}/detach-policy", page, policy="telemetry")).status_code == 303
+    assert (await browser.send(f"{page}/attach-policy", page, policy="other")).status_code == 404
+    assert (await browser.send(f"{page}/deleted", page)).status_code == 409, "it is active"
+    assert (await browser.send(f"{page}/status", page, status="INACTIVE")).status_code == 303
+    text = text_of(await browser.get(page))
+    assert "The certificate is deactivated." in text
+    assert "Set to inactive" in text
+    assert (await browser.get(f"{page}/pem")).text.startswith("-----BEGIN CERTIFICATE-----")
+    assert "cannot be activated again" in text_of(await browser.get(f"{page}/revoke"))
+    assert (await browser.send(f"{page}/deleted", f"{page}/delete")).headers["location"] == "/console/certificates"
+    assert (await browser.get(page)).status_code == 404
+
+
+POLICY = json.dumps({"Version": "2012-10-17", "Statement": [allow("iot:Connect")]})
+
+
+async def test_changes_have_the_records_of_the_api(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump-7"))
+    browser = await site.signed_in()
+    await browser.send(f"/certificates/{id}/status", f"/certificates/{id}", status="INACTIVE")
+    records = [json.loads(text) for (text,) in await world.rows("SELECT record FROM audit_records")]
+    (record,) = [each for each in records if each["event"] == "UpdateCertificate"]
+    assert record["resources"] == [arn_of(OURS, id)]
+    assert record["parameters"] == {"certificateId": id, "newStatus": "INACTIVE"}
+
+
+async def test_addresses_of_other_accounts_lead_nowhere(site: Site, world: World) -> None:
+    id = await world.certificate(THEIRS, certificate_pem("theirs"))
+    await world.aws("CreateThing", THEIRS, thingName="theirs")
+    registry = await world.registry(THEIRS, name="theirs")
+    browser = await site.signed_in()
+    token = await browser.token()
+    for path in (
+        f"/certificates/{id}",
+        f"/certificates/{id}/pem",
+        f"/certificates/{id}/revoke",
+        "/certificates/x",
+        f"/certificates/{'g' * 64}",
+        "/things/theirs",
+        "/things/%00",
+        "/things/%ed%a0%80",
+        f"/devices/{registry}",
+        f"/devices?registry={registry}",
+        "/devices/%00",
+    ):
+        assert (await browser.get(path)).status_code in (400, 404), path
+    for path in (f"/certificates/{id}/status", f"/certificates/{id}/deleted"):
+        assert (await browser.post(path, form_token=token, status="REVOKED")).status_code == 404
+    for path in ("/certificates", "/things", "/devices", "/"):
+        assert "theirs" not in (await browser.get(path)).text
+    changed = await browser.post("/certificates/changed", form_token=token, id=id, status="REVOKED", count=1)
+    assert changed.status_code == 303
+    described = await world.aws("DescribeCertificate", THEIRS, certificateId=id)
+    assert described["certificateDescription"]["status"] == "ACTIVE"
+
+
+async def test_pages_show_what_policies_allow(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump-7"))
+    nothing = await site.signed_in(await user(world, "nothing", allow("iot:DescribeEndpoint")))
+    for path in ("/", "/certificates", "/certificates.csv", f"/certificates/{id}", "/things", "/devices"):
+        answer = await nothing.get(path)
+        assert answer.status_code == 403, path
+        assert "is not authorized to perform" in text_of(answer)
+    reads = await site.signed_in(await user(world, "reads", allow("iot:List*", "iot:Describe*")))
+    text = text_of(await reads.get("/certificates"))
+    assert "pump-7" in text
+    assert "Continue" not in text
+    text = text_of(await reads.get(f"/certificates/{id}"))
+    assert "Deactivate" not in text
+    assert "no record of it that you may see" in text
+    assert "Refused, last hour" not in text_of(await reads.get())
+    token = await reads.token()
+    forms: dict[str, dict[str, Any]] = {
+        f"/certificates/{id}/status": {"status": "REVOKED"},
+        f"/certificates/{id}/deleted": {},
+        f"/certificates/{id}/attach-policy": {"policy": "x"},
+        "/certificates/change": {"id": id, "status": "REVOKED"},
+    }
+    for path, fields in forms.items():
+        assert (await reads.post(path, form_token=token, **fields)).status_code == 403, path
+    answer = await reads.post("/certificates/changed", form_token=token, id=id, status="REVOKED", count=1)
+    assert answer.status_code == 303
+    assert await statuses(world) == {id: "ACTIVE"}
+
+
+async def test_a_narrowed_token_stays_narrowed(site: Site, world: World) -> None:
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]})
+    token = (await world.admin("token.create", principal="user/administrator", policy=policy))["token"]
+    assert (await (await site.signed_in(token)).get("/certificates")).status_code == 403
