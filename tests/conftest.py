@@ -59,6 +59,7 @@ SLOW = frozenset(
         "e2e/test_faults.py",
         "e2e/test_full_disk.py",
         "e2e/test_leases.py",
+        "e2e/test_openapi.py",
         "e2e/test_outage.py",
         "e2e/test_postgres.py",
         "e2e/test_server_certificates.py",

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 import orjson
 import typer
@@ -132,7 +132,7 @@ def _function(command: Command, *, positional: bool) -> Callable[..., None]:
 
 def _parameter(name: str, field: FieldInfo, *, positional: bool, file: bool) -> inspect.Parameter:
     required = field.is_required()
-    if name == "region" and field.annotation == list[str]:
+    if name == "region" and get_origin(field.annotation) is list:
         option = typer.Option(help="Repeatable; the first is the home region.")
         return _keyword(name, Annotated[list[str] | None, option], None)
     if positional and name in _POSITIONAL and required:

@@ -9,7 +9,17 @@ _IPV6_PREFIX = 64  # bits: one site or machine can use all addresses of its /64 
 
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOSTNAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_REGION = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+
+ACCOUNT_ID = r"^[0-9]{12}$"
+NAME = r"[0-9A-Za-z_+=,.@-]{1,64}"
+"""The name of an account, a user, a role or a folder: IAM's rule for user names."""
+PRINCIPAL = rf"^((user|role|service-account)/|arn:aws:iam::[0-9]{{12}}:(user|role|service-account)/)?{NAME}$"
+POLICY_NAME = r"[0-9A-Za-z_+=,.@-]{1,128}"
+NAMED_POLICY = r"^[0-9A-Za-z_+=,.@/-]{1,128}$"
+"""The name of an account's policy, or of a managed one: thingmint/NAME or yandex/ROLE."""
+REGION = r"[a-z0-9]+(-[a-z0-9]+)*"
+
+_REGION = re.compile(REGION)
 
 
 def authority_of(host: str, port: int) -> str:

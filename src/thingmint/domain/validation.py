@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.durations import written
+from thingmint.domain.names import ACCOUNT_ID, NAME, NAMED_POLICY, POLICY_NAME, PRINCIPAL, REGION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,8 +28,17 @@ _FORMS = {
     "time_delta_": _NOT_A_DURATION,
 }
 _PATTERNS = {
+    ACCOUNT_ID: "must be an account's 12 digits",
+    "^([0-9]{12})?$": "must be an account's 12 digits",
+    f"^{NAME}$": "must be 1 to 64 letters, digits or any of +=,.@_-",
+    PRINCIPAL: "must be user/NAME, role/NAME or service-account/NAME, or its ARN",
+    f"^{POLICY_NAME}$": "must be 1 to 128 letters, digits or any of +=,.@_-",
+    NAMED_POLICY: "must be the name of a policy, such as thingmint/ReadOnly",
+    f"^{REGION}$": "must be a region's name such as us-east-1",
+    "^[^\\x00]*$": "must not have the character U+0000",
+    "^AKIA[0-9A-Z]{16}$": "must be AKIA and 16 capital letters or digits, as AWS makes them",
+    "^[0-9A-Za-z/+]{40}$": "must be 40 letters, digits, / or +, as AWS makes them",
     "^([0-9]{12}|none)$": "must be an account's 12 digits, or none",
-    "^[0-9]{12}$": "must be an account's 12 digits",
     "^[0-9a-f]{64}$": "must be a SHA-256 fingerprint in 64 lower-case hexadecimal digits",
 }
 # pydantic reports some bounds by their repr().
@@ -60,7 +70,8 @@ def described(error: Mapping[str, Any]) -> str:
 
 def flaw(error: Mapping[str, Any]) -> str:
     """Return the description as a phrase that fits after the field's name."""
-    return "is missing" if error["type"] == "missing" else f"is not valid: {described(error)}"
+    description = described(error)
+    return description if description.startswith(("is ", "must ")) else f"is not valid: {description}"
 
 
 def _shown(bound: object) -> str:

@@ -27,14 +27,13 @@ from thingmint.access.administration import AdminChange
 from thingmint.access.administration.accounts import new_account
 from thingmint.access.administration.credentials import first_sealed
 from thingmint.access.administration.credentials import reseal as reseal_all
-from thingmint.access.administration.inputs import ACCOUNT_ID
 from thingmint.access.audit import AuditedStore, AuditLog
 from thingmint.access.local_admin import local_request, recorded
 from thingmint.access.vault import MASTER_KEY_BYTES, Vault, VaultError
 from thingmint.domain.errors import Invalid
 from thingmint.domain.issuing_ca import CertificateAuthority, OwnAuthorities, generate_root_key, make_root
 from thingmint.domain.keys import generate_authorized_key
-from thingmint.domain.names import is_region
+from thingmint.domain.names import ACCOUNT_ID, is_region
 from thingmint.instance.audit_key import make_audit_key, read_audit_key
 from thingmint.instance.clients import write_client_files
 from thingmint.instance.key_files import is_encrypted, load_key

@@ -91,6 +91,7 @@ def _host(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 _JSON = (b"content-type", b"application/json")
 _MAX_PARAMETERS = 32
+_READS = ("GET", "HEAD")
 _ISSUE = "CreateKeysAndCertificate"
 
 
@@ -118,24 +119,25 @@ class NativeApi:
         self._administration = administration
         self._audit = audit
         self._openapi = orjson.dumps(document())
-        self._routes = [(Route(e.path, _unused, methods=[e.method]), e) for e in ENDPOINTS]
+        self._routes: dict[str, tuple[Route, dict[str, Endpoint]]] = {}  # by path
+        for endpoint in ENDPOINTS:
+            _, methods = self._routes.setdefault(endpoint.path, (Route(endpoint.path, _unused), {}))
+            methods[endpoint.method] = endpoint
+            if endpoint.method == "GET":
+                methods["HEAD"] = endpoint
 
     def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Found | Answer]:
-        if incoming.raw_path == b"/openapi.json" and incoming.method in ("GET", "HEAD"):
-            return context.of("-", api="native"), Answer(200, [_JSON], self._openapi)
-        allowed: set[str] = set()
-        for route, endpoint in self._routes:
-            match, found = route.matches({"type": "http", "method": incoming.method, "path": incoming.path})
-            if match is Match.FULL:
-                return context.of(endpoint.operation, api="native"), _Found(endpoint, found["path_params"])
-            if match is Match.PARTIAL and not allowed:
-                allowed = route.methods or set()
-        if allowed:
-            problem = Problem(405, "METHOD_NOT_ALLOWED", "This path does not take that method; see /openapi.json")
-            headers = [(b"allow", ", ".join(sorted(allowed)).encode())]
-        else:
-            problem, headers = Problem(404, "NOT_FOUND", "There is nothing at this path; see /openapi.json"), []
-        return context.of("-", api="native"), _answer_of(problem, headers)
+        context = context.of("-", api="native")
+        if incoming.raw_path == b"/openapi.json":
+            return context, Answer(200, [_JSON], self._openapi) if incoming.method in _READS else _not_allowed(_READS)
+        for route, methods in self._routes.values():
+            match, found = route.matches({"type": "http", "method": "GET", "path": incoming.path})
+            if match is Match.NONE:
+                continue
+            if (endpoint := methods.get(incoming.method)) is None:
+                return context, _not_allowed(methods)
+            return context.of(endpoint.operation, api="native"), _Found(endpoint, found["path_params"])
+        return context, _answer_of(Problem(404, "NOT_FOUND", "There is nothing at this path; see /openapi.json"))
 
     async def authenticate(self, context: RequestContext, route: _Found | Answer, incoming: Incoming) -> RequestContext:
         if isinstance(route, Answer) and route.body is self._openapi:
@@ -184,7 +186,14 @@ class NativeApi:
         return _answer_of(problem_of(error), headers, readable_by_aws=readable_by_aws)
 
 
-def _answer_of(problem: Problem, headers: Sequence[tuple[bytes, bytes]], *, readable_by_aws: bool = False) -> Answer:
+def _not_allowed(methods: Iterable[str]) -> Answer:
+    problem = Problem(405, "METHOD_NOT_ALLOWED", "This path does not take that method; see /openapi.json")
+    return _answer_of(problem, [(b"allow", ", ".join(sorted(methods)).encode())])
+
+
+def _answer_of(
+    problem: Problem, headers: Sequence[tuple[bytes, bytes]] = (), *, readable_by_aws: bool = False
+) -> Answer:
     body: dict[str, Any] = {"success": False, "error": {"code": problem.code, "message": problem.message}}
     headers = [_JSON, *headers]
     if readable_by_aws:

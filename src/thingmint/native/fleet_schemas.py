@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from thingmint.domain.status import Status
-from thingmint.native.schemas import CertificateSummary, Input, Time
+from thingmint.native.schemas import NO_NUL, CertificateSummary, GivenTime, Input, Time, marker_of
 from thingmint.services.certificate_search import CertificateFilter
 from thingmint.store.table import from_micros
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 class Paged(Input):
     page_size: int = Field(25, ge=1, le=250)
-    marker: str | None = Field(None, max_length=1024)
+    marker: str | None
 
 
 class CountsQuery(Input):
@@ -67,24 +67,34 @@ class CertificateCounts(BaseModel):
 class SearchQuery(Paged):
     """All that is given must be so. At most one of `id_prefix`, `serial`, `subject`, `thing`, `device` is allowed."""
 
+    marker: str | None = marker_of("search")
     order: Literal["ascending", "descending"] = "descending"
     status: (
         Literal["ACTIVE", "INACTIVE", "REVOKED", "PENDING_TRANSFER", "REGISTER_INACTIVE", "PENDING_ACTIVATION"] | None
     ) = None
     ca: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The id of the CA certificate.")
-    ends_from: AwareDatetime | None = None
-    ends_before: AwareDatetime | None = None
-    seen_from: AwareDatetime | None = None
-    seen_before: AwareDatetime | None = None
+    ends_from: GivenTime | None = None
+    ends_before: GivenTime | None = None
+    seen_from: GivenTime | None = None
+    seen_before: GivenTime | None = None
     never_seen: bool = Field(False, description="No device has connected with it.")
     without_policy: bool = Field(False, description="No device policy is attached to it.")
     without_thing: bool = Field(False, description="It is attached to no thing.")
     id_prefix: str | None = Field(None, pattern="^[0-9A-Fa-f]{4,64}$", description="The first digits of its id.")
-    serial: str | None = Field(None, max_length=64, description="Its serial number in hexadecimal digits.")
-    subject: str | None = Field(None, max_length=256, description="The last common name in its subject.")
-    thing: str | None = Field(None, max_length=128, description="The name of a thing that it is attached to.")
+    serial: str | None = Field(
+        None, max_length=64, pattern=NO_NUL, description="Its serial number in hexadecimal digits."
+    )
+    subject: str | None = Field(
+        None, max_length=256, pattern=NO_NUL, description="The last common name in its subject."
+    )
+    thing: str | None = Field(
+        None, max_length=128, pattern=NO_NUL, description="The name of a thing that it is attached to."
+    )
     device: str | None = Field(
-        None, max_length=50, description="The id of a Yandex device, registry or broker that it is bound to."
+        None,
+        max_length=50,
+        pattern=NO_NUL,
+        description="The id of a Yandex device, registry or broker that it is bound to.",
     )
 
     def filter(self) -> CertificateFilter:
@@ -96,6 +106,7 @@ class FindQuery(Input):
     text: str = Field(
         min_length=1,
         max_length=256,
+        pattern=NO_NUL,
         description="The beginning of an id (four digits or more), a serial number, a subject's common name, the name "
         "of a thing, or the id of a Yandex device, registry or broker.",
     )
@@ -163,9 +174,10 @@ class FoundCertificates(BaseModel):
 
 
 class RefusalsQuery(Paged):
+    marker: str | None = marker_of("refusals")
     certificate: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The id of the device's certificate.")
-    client_id: str | None = Field(None, max_length=256, description="The last MQTT client id.")
-    since: AwareDatetime | None = Field(None, description="Refused at that time or later.")
+    client_id: str | None = Field(None, max_length=256, pattern=NO_NUL, description="The last MQTT client id.")
+    since: GivenTime | None = Field(None, description="Refused at that time or later.")
 
 
 class Refusal(BaseModel):
@@ -209,23 +221,25 @@ class RefusalCounts(BaseModel):
 class SessionsQuery(Paged):
     """All that is given must be so."""
 
+    marker: str | None = marker_of("sessions")
     order: Literal["ascending", "descending"] = Field("descending", description="By the time of connection.")
-    client_id: str | None = Field(None, max_length=256)
-    owner: str | None = Field(None, max_length=50, description="The Yandex device, registry or broker.")
+    client_id: str | None = Field(None, max_length=256, pattern=NO_NUL)
+    owner: str | None = Field(None, max_length=50, pattern=NO_NUL, description="The Yandex device, registry or broker.")
     certificate: str | None = Field(None, pattern="^[0-9a-f]{64}$")
-    thing: str | None = Field(None, max_length=128)
-    address: str | None = Field(None, max_length=64)
+    thing: str | None = Field(None, max_length=128, pattern=NO_NUL)
+    address: str | None = Field(None, max_length=64, pattern=NO_NUL)
     text: str | None = Field(
         None,
         min_length=1,
         max_length=256,
+        pattern=NO_NUL,
         description="Part of the client id, thing, owner or address, or the beginning of the certificate's id.",
     )
 
 
 class SessionName(Input):
-    client_id: str = Field(min_length=1, max_length=256)
-    owner: str | None = Field(None, max_length=50, description="The Yandex device, registry or broker.")
+    client_id: str = Field(min_length=1, max_length=256, pattern=NO_NUL)
+    owner: str | None = Field(None, max_length=50, pattern=NO_NUL, description="The Yandex device, registry or broker.")
 
 
 class EndSession(SessionName):

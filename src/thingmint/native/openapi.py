@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 
 from thingmint import __version__
@@ -17,15 +18,40 @@ if TYPE_CHECKING:
     from thingmint.native.declaring import Endpoint
 
 
-_REF = "#/components/schemas/{model}"
+_REF = "#/components/{kind}/{model}"
+
+_TAGS = {
+    "certificates": "Certificates of devices.",
+    "audit": "The records of what was done and refused.",
+    "access": "Accounts, users, service accounts, roles, their credentials and policies.",
+}
+
+_ERRORS = {
+    "400": ("VALIDATION_ERROR", "A parameter or the body is wrong. The message names it."),
+    "401": ("UNAUTHENTICATED", "There is no token, or the server does not accept it."),
+    "403": ("PERMISSION_DENIED", "No policy allows this to the token's owner."),
+    "404": ("NOT_FOUND", "There is no such resource in this account and region."),
+    "405": ("METHOD_NOT_ALLOWED", "The path does not take that method."),
+    "409": ("CONFLICT", "It exists already, its status or its use does not allow this, or a quota is reached."),
+    "429": (
+        "RATE_LIMITED",
+        "The account makes too many calls. `Retry-After` has the seconds to wait.",
+    ),
+    "500": ("INTERNAL", "The server failed. Its log has the details under the id in the message."),
+    "501": ("NOT_IMPLEMENTED", "The server's configuration does not allow this."),
+    "503": ("UNAVAILABLE", "The store cannot be reached, or cannot write changes now."),
+}
+"""The code and the description of each error by its status."""
+_OF_EVERY_CALL = ("400", "401", "403", "429", "500", "503")
 
 
 def document() -> dict[str, Any]:
+    """Return the document. ``format`` names the rules that JSON Schema cannot express, such as "csr"."""
     results: list[tuple[type[BaseModel], Any]] = [(e.result, "serialization") for e in ENDPOINTS if e.result]
     bodies: list[tuple[type[BaseModel], Any]] = [
         (e.body, "validation") for e in ENDPOINTS if e.body is not schemas.NoBody
     ]
-    refs, definitions = models_json_schema(results + bodies, ref_template=_REF)
+    refs, definitions = models_json_schema(results + bodies, ref_template=_ref("schemas", "{model}"))
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, refs)
@@ -36,43 +62,41 @@ def document() -> dict[str, Any]:
             "version": __version__,
             "description": "X.509 identities for devices. The same server has the APIs of AWS IoT and Yandex IoT Core.",
         },
+        "servers": [{"url": "/", "description": "The server that answered with this document."}],
         "security": [{"token": []}],
+        "tags": [{"name": name, "description": description} for name, description in _TAGS.items()],
         "paths": paths,
         "components": {
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**definitions["$defs"], "Error": _ERROR},
+            "securitySchemes": {
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A token of `thingmint access token create`, or the one in `clients/token`.",
+                }
+            },
+            "responses": {code: _json(text, _error(code)) for code, text in _ERRORS.values()},
+            "schemas": definitions["$defs"],
         },
     }
 
 
-_ERROR = {
-    "type": "object",
-    "required": ["success", "error"],
-    "properties": {
-        "success": {"const": False},
-        "error": {
-            "type": "object",
-            "required": ["code", "message"],
-            "properties": {
-                "code": {
-                    "enum": [
-                        "VALIDATION_ERROR",
-                        "UNAUTHENTICATED",
-                        "PERMISSION_DENIED",
-                        "NOT_FOUND",
-                        "METHOD_NOT_ALLOWED",
-                        "CONFLICT",
-                        "RATE_LIMITED",
-                        "INTERNAL",
-                        "NOT_IMPLEMENTED",
-                        "UNAVAILABLE",
-                    ]
-                },
-                "message": {"type": "string"},
+def _ref(kind: str, model: str) -> str:
+    return _REF.replace("{kind}", kind).replace("{model}", model)
+
+
+def _error(code: str) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["success", "error"],
+        "properties": {
+            "success": {"const": False},
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {"code": {"const": code}, "message": {"type": "string"}},
             },
         },
-    },
-}
+    }
 
 
 def _operation(endpoint: Endpoint, refs: Any) -> dict[str, Any]:
@@ -80,6 +104,7 @@ def _operation(endpoint: Endpoint, refs: Any) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": endpoint.id or endpoint.operation,
         "summary": endpoint.summary,
+        "tags": [_tag(endpoint)],
         "parameters": _parameters(endpoint),
         "responses": {
             "200": _json(
@@ -90,25 +115,59 @@ def _operation(endpoint: Endpoint, refs: Any) -> dict[str, Any]:
                     "properties": {"success": {"const": True}, "data": data},
                 },
             ),
-            "default": _json("Error", {"$ref": _REF.format(model="Error")}),
+            **{status: {"$ref": _ref("responses", _ERRORS[status][0])} for status in _statuses(endpoint)},
         },
     }
     if endpoint.body is not schemas.NoBody:
         operation["requestBody"] = {
-            "required": True,
+            "required": not _takes_nothing(endpoint.body),
             "content": {"application/json": {"schema": refs[endpoint.body, "validation"]}},
         }
     return operation
 
 
+def _takes_nothing(body: type[BaseModel]) -> bool:
+    """True if a request without a body is valid: the server reads it as an empty object."""
+    try:
+        body.model_validate({})
+    except ValidationError:
+        return False
+    return True
+
+
+def _tag(endpoint: Endpoint) -> str:
+    noun = endpoint.path.removeprefix("/v1/").split("/")[0]
+    return noun if noun in _TAGS else "certificates"
+
+
+def _statuses(endpoint: Endpoint) -> list[str]:
+    """The statuses of the errors with which the endpoint can answer."""
+    names_resource = any(parameter["required"] for parameter in _parameters(endpoint)) or (
+        endpoint.body is not schemas.NoBody
+    )
+    more = {"404": names_resource, "409": endpoint.method != "GET", "501": endpoint.method != "GET"}
+    return sorted((*_OF_EVERY_CALL, *(status for status, possible in more.items() if possible)))
+
+
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": schemas.IN_PATH[name]}
         for name in re.findall(r"{(\w+)}", endpoint.path)
     ]
-    properties = endpoint.query.model_json_schema().get("properties", {})
-    in_query = [{"name": name, "in": "query", "schema": schema} for name, schema in properties.items()]
+    schema = endpoint.query.model_json_schema()
+    in_query = [
+        {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": _without_null(given)}
+        for name, given in schema.get("properties", {}).items()
+    ]
     return in_path + in_query
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of an optional parameter: a query has no null, a parameter is absent."""
+    branches: list[dict[str, Any]] = [branch for branch in schema.get("anyOf", ()) if branch != {"type": "null"}]
+    if len(branches) != 1:
+        return schema
+    return {name: value for name, value in schema.items() if name not in ("anyOf", "default")} | branches[0]
 
 
 def _json(description: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import pydantic
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, RootModel
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, RootModel
 
 from thingmint.access.audit_records import UNREADABLE
 from thingmint.domain.errors import Invalid
@@ -26,14 +27,39 @@ def _rfc3339(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def _is_rfc3339(value: object) -> object:
+    """pydantic alone takes Unix times, and dates without a time, which OpenAPI's format date-time does not have."""
+    if isinstance(value, str) and not _RFC3339.fullmatch(value):
+        raise ValueError("must be a time such as 2026-01-31T12:00:00Z")
+    return value
+
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+GivenTime = Annotated[AwareDatetime, BeforeValidator(_is_rfc3339)]
 Time = Annotated[datetime, PlainSerializer(_rfc3339)]
+NO_NUL = r"^[^\x00]*$"  # the engines' text has no U+0000
 SettableStatus = Literal["ACTIVE", "INACTIVE", "REVOKED"]
+
+
+IN_PATH: Mapping[str, Mapping[str, str]] = {
+    "id": {
+        "type": "string",
+        "pattern": "^[0-9A-Fa-f]{64}$",
+        "description": "The certificate's id: the SHA-256 of its DER in hexadecimal digits.",
+    }
+}
+"""The schemas of the parameters in paths."""
 
 
 class Input(BaseModel):
     """The parameters of a query, or a body."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def marker_of(list_name: str) -> Any:
+    description = "`next_marker` of the page before. No other list's marker is accepted."
+    return Field(None, max_length=1024, json_schema_extra={"format": f"marker-of-{list_name}"}, description=description)
 
 
 class NoBody(Input):
@@ -50,7 +76,7 @@ class IssueQuery(Input):
 
 class ListQuery(Input):
     page_size: int = Field(25, ge=1, le=250)
-    marker: str | None = Field(None, max_length=1024)
+    marker: str | None = marker_of("certificates")
     order: Literal["ascending", "descending"] = "descending"
 
 
@@ -58,26 +84,60 @@ class AuditQuery(Input):
     """`since` is inclusive, `until` exclusive."""
 
     page_size: int = Field(25, ge=1, le=250)
-    marker: str | None = Field(None, max_length=1024)
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
-    event: str | None = Field(None, max_length=128)
-    principal: str | None = Field(None, max_length=256, description="An ARN.")
+    marker: str | None = marker_of("audit")
+    since: GivenTime | None = None
+    until: GivenTime | None = None
+    event: str | None = Field(None, max_length=128, pattern=NO_NUL)
+    principal: str | None = Field(None, max_length=256, pattern=NO_NUL, description="An ARN.")
     outcome: Literal["success", "refused"] | None = None
     resource: str | None = Field(
-        None, max_length=2048, description="A resource that was authorized or changed, usually an ARN."
+        None,
+        max_length=2048,
+        pattern=NO_NUL,
+        description="A resource that was authorized or changed, usually an ARN.",
     )
-    client_id: str | None = Field(None, max_length=256, description="The MQTT client id of a device.")
+    client_id: str | None = Field(None, max_length=256, pattern=NO_NUL, description="The MQTT client id of a device.")
     certificate: str | None = Field(
         None, pattern="^[0-9A-Fa-f]{64}$", description="The id of a certificate that acted or was changed."
     )
 
 
+Csr = Annotated[
+    str,
+    Field(min_length=1, max_length=65536, json_schema_extra={"format": "csr"}, description="A PKCS#10 request in PEM."),
+]
+CertificatePem = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=65536, json_schema_extra={"format": "certificate"}, description="A certificate in PEM."
+    ),
+]
+
+
 class NewCertificate(Input):
     """Either `csr`, to issue a certificate, or `certificate_pem`, to register an existing one."""
 
-    csr: str | None = Field(None, min_length=1, max_length=65536, description="A PKCS#10 request in PEM.")
-    certificate_pem: str | None = Field(None, min_length=1, max_length=65536, description="A certificate in PEM.")
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {
+                    "required": ["csr"],
+                    "properties": {
+                        "csr": {"type": "string"},
+                        "certificate_pem": {"type": "null"},
+                        "status": {"enum": ["ACTIVE", "INACTIVE"]},
+                    },
+                },
+                {
+                    "required": ["certificate_pem"],
+                    "properties": {"csr": {"type": "null"}, "certificate_pem": {"type": "string"}},
+                },
+            ]
+        }
+    )
+
+    csr: Csr | None = None
+    certificate_pem: CertificatePem | None = None
     status: SettableStatus = "INACTIVE"
 
     @pydantic.model_validator(mode="after")

@@ -49,7 +49,7 @@ async def test_a_new_account_needs_valid_region_names(world: World) -> None:
     assert regions == ["eu-central-1", "us-east-1"]
     with pytest.raises(Invalid) as refused:
         await world.admin("account.create", name="x", region=["us-east-1", "Frankfurt"])
-    assert refused.value.field == "region"
+    assert refused.value.field == "region.1"
 
 
 async def test_a_new_region_comes_last(world: World) -> None:

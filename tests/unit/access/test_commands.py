@@ -226,7 +226,7 @@ async def test_refused_commands_of_the_local_administrator_are_recorded(world: W
     records = await recorded(world)
     assert {(r["event"], r["error"], r["account"], r["outcome"], r.get("count")) for r in records} == {
         ("DeleteUser", "NotFound", theirs, "refused", None),
-        ("ListAccessKeys", "Invalid", world.ours.account, "refused", None),
+        ("ListAccessKeys", "Invalid", None, "refused", None),
         ("DeleteUser", "NotFound", theirs, "refused", 1),
     }
     # A refused value may be a secret in the wrong field.
@@ -235,30 +235,30 @@ async def test_refused_commands_of_the_local_administrator_are_recorded(world: W
 
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("user.create", {}, "name is missing"),
-    ("user.create", {"name": 1}, "name is not valid: must be text"),
+    ("user.create", {"name": 1}, "name must be text"),
     ("user.create", {"name": "a", "extra": 1}, "extra is not valid: Extra inputs are not permitted"),
-    ("user.create", {"name": "a" * 129}, "name is not valid: must have at most 128 characters"),
+    ("user.create", {"name": "a" * 129}, "name must be 1 to 64 letters"),
     ("user.create", {"name": "a b"}, "name must be 1 to 64 letters"),
-    ("user.create", {"name": "a", "account": "1"}, "account is not valid: must have the form"),
-    ("user.create", {"name": "a", "account": "1" * 12 + "\n"}, "account is not valid"),
-    ("account.create", {"name": "a", "region": []}, "region is not valid"),
-    ("account.create", {"name": "a", "id": "1" * 11}, "id is not valid"),
-    ("account.create", {"name": "a", "id": "1" * 12 + "\n"}, "id is not valid"),
-    ("account.create", {"name": "a", "id": "\u0661" * 12}, "id is not valid"),
-    ("region.add", {"name": "Frankfurt"}, "region must be a region's name"),
-    ("account.set", {"name": "keys", "value": "true"}, "name must be one of check_validity, "),
+    ("user.create", {"name": "a", "account": "1"}, "account must be an account's 12 digits"),
+    ("user.create", {"name": "a", "account": "1" * 12 + "\n"}, "account must be"),
+    ("account.create", {"name": "a", "region": []}, "region must not be empty"),
+    ("account.create", {"name": "a", "id": "1" * 11}, "id must be"),
+    ("account.create", {"name": "a", "id": "1" * 12 + "\n"}, "id must be"),
+    ("account.create", {"name": "a", "id": "\u0661" * 12}, "id must be"),
+    ("region.add", {"name": "Frankfurt"}, "name must be a region's name"),
+    ("account.set", {"name": "keys", "value": "true"}, "name must be check_validity, "),
     ("account.set", {"name": "weak_keys", "value": "yes"}, "value must be true or false"),
     ("role.create", {"name": "a"}, "trust_policy is missing"),
     ("key.create", {"principal": "role/x"}, "principal is a role"),
     ("key.create", {"principal": "group/x"}, "principal must be user/NAME"),
     ("key.create", {"principal": "user/a/b"}, "principal must be user/NAME"),
     ("token.create", {"principal": "service-account/x"}, "principal must be a user"),
-    ("token.create", {"principal": "x", "lifetime": "soon"}, "lifetime is not valid: must be a duration"),
-    ("token.create", {"principal": "x", "lifetime": "-1d"}, "lifetime is not valid: must be a duration"),
+    ("token.create", {"principal": "x", "lifetime": "soon"}, "lifetime must be a duration"),
+    ("token.create", {"principal": "x", "lifetime": "-1d"}, "lifetime must be a duration"),
     ("session.create", {"principal": "x", "duration": "37h"}, "duration must be between"),
     ("session.create", {"principal": "x", "duration": "59s"}, "duration must be between"),
     ("policy.put", {"name": "p", "document": "{"}, ""),
-    ("policy.put", {"name": "p", "document": {}}, "document is not valid: must be text"),
+    ("policy.put", {"name": "p", "document": {}}, "document must be text"),
 ]
 
 
@@ -411,15 +411,6 @@ def test_nouns_are_listed_in_a_fixed_order() -> None:
 def test_all_commands_write_except_show_and_list() -> None:
     reading = {name for name, command in COMMANDS.items() if not command.operation.writes}
     assert {name.partition(".")[2] for name in reading} == {"list", "show", "attached"}
-
-
-def test_the_event_name_does_not_depend_on_a_malformed_principal() -> None:
-    """Authorization needs the event's name, and comes before the check of the principal."""
-    wrong = {"principal": "group/x"}
-    token, key = COMMANDS["token.create"], COMMANDS["key.create"]
-    assert token.event(token.input.model_validate(wrong)) == "CreateApiToken"
-    with pytest.raises(Invalid):
-        key.event(key.input.model_validate(wrong))
 
 
 def test_commands_about_several_accounts_are_instance_wide() -> None:

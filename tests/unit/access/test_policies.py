@@ -118,7 +118,7 @@ async def test_an_unknown_managed_policy_is_not_found(world: World) -> None:
         ("yandex/viewer", "", Invalid),
         ("yandex/viewer", "yandex:folder/*", Invalid),
         ("yandex/viewer", "arn:aws:iot:us-east-1:1:thing/x", Invalid),
-        ("yandex/viewer", f"yandex:cloud/{THEIRS.account}", Invalid),
+        ("yandex/viewer", f"yandex:cloud/{THEIRS.account}", NotFound),
     ],
 )
 async def test_wrong_policies_and_resources_cannot_be_attached(

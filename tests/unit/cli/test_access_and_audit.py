@@ -111,11 +111,11 @@ class TestAccess:
             (
                 ("token", "create", "administrator", "--lifetime", "soon"),
                 1,
-                "lifetime is not valid: must be a duration",
+                "lifetime must be a duration",
             ),
             (("user", "create"), 2, "Missing argument"),
             (("policy", "put", "p", "--document", "missing.json"), 2, "document: missing.json cannot be read"),
-            (("user", "list", "--account", "1"), 1, "account is not valid"),
+            (("user", "list", "--account", "1"), 1, "account must be an account's 12 digits"),
         ],
     )
     def test_mistakes_are_one_line(self, shell: Shell, arguments: tuple[str, ...], status: int, message: str) -> None:
@@ -302,7 +302,7 @@ class TestAudit:
 def test_the_store_is_closed_when_the_server_does_not_start(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     stores: list[Store] = []
 
-    async def refuse(instance: Instance, *_: object) -> None:
+    async def refuse(instance: Instance, *_: object, **_named: object) -> None:
         stores.append(instance.store)
         raise ConfigError("api-port", "cannot be listened on")
 

@@ -98,7 +98,8 @@ async def new_account(
     """
     check_name(name)
     for region in regions:
-        _check_region(region)
+        if not is_region(region):
+            raise Invalid("region", "must be a region's name such as us-east-1")
     id = id or change.once(lambda: f"{secrets.randbelow(9 * 10**11) + 10**11}")
     folder = Folder(change.once(lambda: new_id(FOLDER)), id, "default", change.now)
     user, service_account = (
@@ -160,8 +161,7 @@ async def show_account_settings(tx: Transaction, _change: AdminChange, given: in
 
 @command("region.add", "Add a region to an account", inputs.Region, "EnableRegion")
 async def add_region(tx: Transaction, change: AdminChange, given: inputs.Region) -> Json:
-    """Lets AWS clients sign for the region. No change if the account has it. Raises Invalid and LimitExceeded."""
-    _check_region(given.name)
+    """Lets AWS clients sign for the region. No change if the account has it. Raises LimitExceeded."""
     await check_account(tx, given.account)
     added = await add_regions(tx, given.account, [given.name])
     regions = await list_regions(tx, given.account)
@@ -177,14 +177,8 @@ async def _list_regions(tx: Transaction, _change: AdminChange, given: inputs.InA
     return [{"name": region} for region in await list_regions(tx, given.account)]
 
 
-def _check_region(region: str) -> None:
-    if not is_region(region):
-        raise Invalid("region", "must be a region's name such as us-east-1")
-
-
 @command("folder.create", "Make a folder for registries", inputs.Named, "CreateFolder")
 async def create_folder(tx: Transaction, change: AdminChange, given: inputs.Named) -> Json:
-    check_name(given.name)
     folder = Folder(change.once(lambda: new_id(FOLDER)), given.account, given.name, change.now)
     await check_account(tx, given.account)
     await FOLDERS.insert(tx, folder)

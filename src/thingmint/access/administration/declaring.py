@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from thingmint.access.operations import Operation
 from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.names import NAME
 from thingmint.domain.policies import Kind, compile_policy
 from thingmint.services.change import Ids
 from thingmint.services.quotas import NO_QUOTAS, Quotas
@@ -32,7 +33,7 @@ Json = dict[str, Any]
 Apply = TypeVar("Apply", bound=Callable[..., Awaitable[Any]])
 
 _MAX_POLICY_SIZE = 6144  # characters without white space, IAM's limit
-_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)  # IAM's rule for user names
+_NAME = re.compile(NAME)
 
 # Parts of event names by kind of principal, as CloudTrail and Yandex Audit Trails call them. In AWS STS a session of a
 # role comes from AssumeRole, any other session from GetSessionToken.

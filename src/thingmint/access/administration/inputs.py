@@ -1,21 +1,79 @@
-"""The input models of the administrator's commands."""
+"""The input models of the administrator's commands.
+
+The OpenAPI document of the native API is made from them. So a model has every rule that does not need the store, and a
+rule that no pattern can express has a ``format`` of its own.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from thingmint.domain.durations import parse_duration
-from thingmint.domain.errors import Invalid
+from thingmint.domain.errors import Invalid, NotFound
+from thingmint.domain.names import ACCOUNT_ID, NAME, NAMED_POLICY, POLICY_NAME, PRINCIPAL, REGION
+from thingmint.domain.policies.managed import RESOURCE, ROLES, SERVICE_ACCOUNT_RESOURCE, TOKEN_CREATOR
+from thingmint.services.accounts import SETTINGS
 
-ACCOUNT_ID = r"^[0-9]{12}$"
+if TYPE_CHECKING:
+    from pydantic.config import JsonDict, JsonValue
+
 MAX_REGIONS = 50  # of an account
 
 PrincipalKind = Literal["user", "role", "service-account"]
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
+_ARN = "arn:aws:iam::"
+_NO_NUL = r"^[^\x00]*$"  # the engines' text has no U+0000
+_USER: JsonDict = {"pattern": rf"^(user/|{_ARN}[0-9]{{12}}:user/)?{NAME}$"}
+_NOT_ROLE: JsonDict = {"pattern": rf"^((user|service-account)/|{_ARN}[0-9]{{12}}:(user|service-account)/)?{NAME}$"}
+_AWS_KEY: JsonDict = {
+    "required": ["access_key_id", "secret_access_key"],
+    "properties": {
+        "access_key_id": {"type": "string"},
+        "secret_access_key": {"type": "string"},
+        "principal": _USER,
+    },
+}
+_NEW_KEY: JsonDict = {"properties": {"access_key_id": {"type": "null"}, "secret_access_key": {"type": "null"}}}
+_ON_RESOURCE: list[JsonValue] = [
+    {"properties": {"resource": {"const": "*"}}},
+    {
+        "properties": {
+            "policy": {"enum": [f"yandex/{role}" for role in ROLES if role != TOKEN_CREATOR]},
+            "resource": {"pattern": f"^({RESOURCE})$"},
+        }
+    },
+    {
+        "properties": {
+            "policy": {"const": f"yandex/{TOKEN_CREATOR}"},
+            "resource": {"pattern": f"^({SERVICE_ACCOUNT_RESOURCE})$"},
+        }
+    },
+]
+
+
+def _duration_text(value: object) -> object:
+    if not isinstance(value, str | timedelta):
+        raise ValueError("must be a duration such as 90d, 12h, 30m or 45s, as text")  # noqa: TRY004 - pydantic's way
+    return parse_duration(value)
+
+
+def _between(shortest: str, longest: str) -> WithJsonSchema:
+    return WithJsonSchema(
+        {
+            "type": "string",
+            "format": f"duration-{shortest}-{longest}",
+            "description": f"Seconds, or a number with one of the units s, m, h and d: {shortest} to {longest}.",
+            "examples": [longest],
+        }
+    )
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration_text)]
+SessionPolicy = Annotated[str, Field(max_length=32768, json_schema_extra={"format": "session-policy"})]
+RegionName = Annotated[str, Field(max_length=63, pattern=f"^{REGION}$")]
 
 
 class Input(BaseModel):
@@ -34,26 +92,32 @@ class Input(BaseModel):
 class InAccount(Input):
     """Without ``account``, the API uses the caller's account and the command line the first account."""
 
-    account: str = Field("", pattern=r"^(\d{12})?$")
+    account: str = Field("", pattern=r"^([0-9]{12})?$")
 
 
 class Named(InAccount):
     AUDITED: ClassVar[tuple[str, ...]] = ("name",)
 
-    name: str = Field(max_length=128)
+    name: str = Field(pattern=f"^{NAME}$")
+
+
+class NamedPolicy(InAccount):
+    AUDITED: ClassVar[tuple[str, ...]] = ("name",)
+
+    name: str = Field(pattern=NAMED_POLICY)
 
 
 class AccountSetting(InAccount):
     AUDITED: ClassVar[tuple[str, ...]] = ("name", "value")
 
-    name: str = Field(max_length=64)
-    value: str = Field(max_length=8)
+    name: Literal[*SETTINGS]  # type: ignore[valid-type]
+    value: Literal["true", "false"]
 
 
 class Region(InAccount):
     AUDITED: ClassVar[tuple[str, ...]] = ("name",)
 
-    name: str = Field(max_length=32)
+    name: RegionName
 
 
 class Hostname(Input):
@@ -77,9 +141,9 @@ class NewAccountInput(Input):
 
     AUDITED: ClassVar[tuple[str, ...]] = ("name", "id")
 
-    name: str = Field(max_length=64)
+    name: str = Field(pattern=f"^{NAME}$")
     id: str | None = Field(None, pattern=ACCOUNT_ID)
-    region: list[str] = Field(default_factory=lambda: ["us-east-1"], min_length=1, max_length=MAX_REGIONS)
+    region: list[RegionName] = Field(default_factory=lambda: ["us-east-1"], min_length=1, max_length=MAX_REGIONS)
 
 
 class NoInput(Input):
@@ -87,47 +151,58 @@ class NoInput(Input):
 
 
 class NewRole(Named):
-    trust_policy: str = Field(max_length=32768)
-    max_session_duration: Duration = timedelta(hours=1)
+    trust_policy: str = Field(max_length=32768, json_schema_extra={"format": "trust-policy"})
+    max_session_duration: Annotated[Duration, _between("1h", "12h")] = timedelta(hours=1)
 
 
 class Principal(InAccount):
-    """``principal`` is kind/name, such as user/alice; a bare name is a user's."""
+    """``principal`` is KIND/NAME, such as user/alice, or its ARN; a bare name is a user's."""
 
     AUDITED: ClassVar[tuple[str, ...]] = ("principal",)
 
-    principal: str = Field(max_length=128)
+    principal: str = Field(pattern=PRINCIPAL, examples=["user/alice"])
 
     @property
     def kind(self) -> PrincipalKind:
-        return self.parsed[0]
+        return self._parts[1]
 
     @property
     def parsed(self) -> tuple[PrincipalKind, str]:
-        kind, separator, name = self.principal.rpartition("/")
-        match kind if separator else "user":
+        """Kind and name. Raises NotFound for the ARN of another account's principal."""
+        account, kind, name = self._parts
+        if account not in ("", self.account):
+            raise NotFound(kind, name)
+        return kind, name
+
+    @property
+    def _parts(self) -> tuple[str, PrincipalKind, str]:
+        account, _, short = self.principal.removeprefix(_ARN).rpartition(":")
+        kind, _, name = short.rpartition("/")
+        match kind or "user":
             case "user":
-                return "user", name
+                return account, "user", name
             case "role":
-                return "role", name
+                return account, "role", name
             case "service-account":
-                return "service-account", name
+                return account, "service-account", name
         raise Invalid("principal", "must be user/NAME, role/NAME or service-account/NAME")
 
 
 class NewKey(Principal):
-    """``access_key_id`` and ``secret_access_key`` import an existing access key."""
+    """``access_key_id`` and ``secret_access_key`` import an existing access key of a user."""
 
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_NEW_KEY, _AWS_KEY]})
     AUDITED: ClassVar[tuple[str, ...]] = ("principal", "access_key_id")
 
-    access_key_id: str | None = Field(None, max_length=128)
-    secret_access_key: str | None = Field(None, max_length=256, repr=False)
+    principal: str = Field(pattern=PRINCIPAL, json_schema_extra=_NOT_ROLE, examples=["user/alice"])
+    access_key_id: str | None = Field(None, pattern="^AKIA[0-9A-Z]{16}$")
+    secret_access_key: str | None = Field(None, pattern="^[0-9A-Za-z/+]{40}$", repr=False)
 
 
 class Credential(InAccount):
     AUDITED: ClassVar[tuple[str, ...]] = ("id",)
 
-    id: str = Field(max_length=64)
+    id: str = Field(max_length=64, pattern=_NO_NUL)
 
     @property
     def kind(self) -> PrincipalKind:
@@ -136,24 +211,29 @@ class Credential(InAccount):
 
 
 class NewToken(Principal):
-    policy: str | None = Field(None, max_length=32768)
-    lifetime: Duration | None = None
-    description: str = Field("", max_length=256)
+    principal: str = Field(pattern=PRINCIPAL, json_schema_extra=_USER, examples=["user/alice"])
+    policy: SessionPolicy | None = None
+    lifetime: Annotated[Duration, _between("1s", "3650d")] | None = None
+    description: str = Field("", max_length=256, pattern=_NO_NUL)
 
 
 class NewSessionInput(Principal):
     AUDITED: ClassVar[tuple[str, ...]] = ("principal", "duration")
 
-    duration: Duration = timedelta(hours=1)
-    policy: str | None = Field(None, max_length=32768)
+    duration: Annotated[Duration, _between("1m", "36h")] = timedelta(hours=1)
+    policy: SessionPolicy | None = None
 
 
 class PolicyDocument(Named):
-    document: str = Field(max_length=32768)
+    name: str = Field(pattern=f"^{POLICY_NAME}$")
+    document: str = Field(max_length=32768, json_schema_extra={"format": "identity-policy"})
 
 
 class Attachment(Principal):
+    """Only a policy yandex/ROLE takes a resource."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": _ON_RESOURCE})
     AUDITED: ClassVar[tuple[str, ...]] = ("principal", "policy", "resource")
 
-    policy: str = Field(max_length=128)
-    resource: str = Field("*", max_length=256)
+    policy: str = Field(pattern=NAMED_POLICY)
+    resource: str = Field("*", max_length=256, pattern=_NO_NUL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,7 +24,6 @@ _YANDEX = "yandex/"
 
 MANAGED_POLICIES = (*(f"{_OURS}{name}" for name in DOCUMENTS), *(f"{_YANDEX}{role}" for role in ROLES))
 
-_POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _MAX_ATTACHMENTS = 20
 
 
@@ -94,8 +92,6 @@ async def list_attached(tx: Transaction, principal: str) -> list[Attached]:
 @command("policy.put", "Write a policy", inputs.PolicyDocument, "CreatePolicy")
 async def put_policy(tx: Transaction, change: AdminChange, given: inputs.PolicyDocument) -> Json:
     """Creates the policy, or replaces its document, with immediate effect for all principals that have it."""
-    if not _POLICY_NAME.fullmatch(given.name):
-        raise Invalid("name", "must be 1 to 128 letters, digits or any of +=,.@_-")
     check_document(given.document, Kind.IDENTITY, given.name)
     await check_account(tx, given.account)
     policy = Policy(given.account, given.name, given.document, change.now, change.now)
@@ -106,8 +102,8 @@ async def put_policy(tx: Transaction, change: AdminChange, given: inputs.PolicyD
     return {"name": given.name}
 
 
-@command("policy.show", "Show a policy", inputs.Named, "GetPolicy")
-async def show_policy(tx: Transaction, _change: AdminChange, given: inputs.Named) -> Json:
+@command("policy.show", "Show a policy", inputs.NamedPolicy, "GetPolicy")
+async def show_policy(tx: Transaction, _change: AdminChange, given: inputs.NamedPolicy) -> Json:
     """The document of an account's policy or of a managed policy."""
     if is_managed(given.name):
         document = managed_document(given.name, "*")
@@ -127,8 +123,8 @@ async def list_policies(tx: Transaction, _change: AdminChange, given: inputs.InA
     ]
 
 
-@command("policy.delete", "Delete a policy that is not attached", inputs.Named, "DeletePolicy")
-async def delete_policy(tx: Transaction, _change: AdminChange, given: inputs.Named) -> Json:
+@command("policy.delete", "Delete a policy that is not attached", inputs.NamedPolicy, "DeletePolicy")
+async def delete_policy(tx: Transaction, _change: AdminChange, given: inputs.NamedPolicy) -> Json:
     await POLICIES.get(tx, given.account, given.name)
     if await tx.fetch_one(_IS_ATTACHED, given.account, given.name):
         raise Conflict("policy", given.name, f"Policy {given.name} is attached: detach it first")
@@ -147,7 +143,7 @@ async def attach_policy(tx: Transaction, change: AdminChange, given: inputs.Atta
     if resource != "*" and not policy.startswith(_YANDEX):
         raise Invalid("resource", "can be given for a Yandex role only")
     if resource.startswith("yandex:cloud/") and resource != f"yandex:cloud/{given.account}":
-        raise Invalid("resource", "must be the account's own cloud")
+        raise NotFound("cloud", resource.removeprefix("yandex:cloud/"))
     principal = await get_principal(tx, given.account, kind, name)
     if not is_managed(policy):
         await POLICIES.get(tx, given.account, policy)
@@ -173,5 +169,5 @@ async def show_attached(tx: Transaction, _change: AdminChange, given: inputs.Pri
     return [{"policy": row.policy, "resource": row.resource} for row in await list_attached(tx, principal.id)]
 
 
-def _arn(given: inputs.Named) -> str:
+def _arn(given: inputs.PolicyDocument | inputs.NamedPolicy) -> str:
     return f"arn:aws:iam::{given.account}:policy/{given.name}"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, get_args
 
 from thingmint.access.administration import inputs
-from thingmint.access.administration.declaring import Json, check_account, check_document, check_name, command, shown
+from thingmint.access.administration.declaring import Json, check_account, check_document, command, shown
 from thingmint.access.administration.inputs import PrincipalKind
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import AlreadyExists, Invalid, NotFound
@@ -168,7 +168,6 @@ async def create(tx: Transaction, change: AdminChange, given: inputs.Named, *, k
 async def _create(
     tx: Transaction, change: AdminChange, given: inputs.Named, kind: PrincipalKind, **of_role: Any
 ) -> Json:
-    check_name(given.name)
     check_document(of_role.get("trust_policy"), Kind.TRUST, given.name)
     id = change.once(lambda: new_id(PRINCIPAL))
     new = Principal(id, given.account, kind, given.name, change.now, **of_role)

@@ -70,8 +70,10 @@ MANAGED_POLICIES = {
 }
 """The documents by the name under which they are listed."""
 
-_RESOURCE = re.compile(r"\*|yandex:(folder|registry)/[A-Za-z0-9._-]{1,50}|yandex:cloud/\d{12}", re.ASCII)
-_SERVICE_ACCOUNT = re.compile(r"\*|yandex:service-account/[A-Za-z0-9._-]{1,50}|yandex:cloud/\d{12}", re.ASCII)
+RESOURCE = r"\*|yandex:(folder|registry)/[A-Za-z0-9._-]{1,50}|yandex:cloud/[0-9]{12}"
+"""What a role is granted on; ``SERVICE_ACCOUNT_RESOURCE`` is for TOKEN_CREATOR."""
+SERVICE_ACCOUNT_RESOURCE = r"\*|yandex:service-account/[A-Za-z0-9._-]{1,50}|yandex:cloud/[0-9]{12}"
+_RESOURCE, _SERVICE_ACCOUNT = re.compile(RESOURCE), re.compile(SERVICE_ACCOUNT_RESOURCE)
 
 TOKEN_CREATOR = "iam.serviceAccounts.tokenCreator"  # noqa: S105 - a role
 """The role to act as a service account. Here these belong to an account, not to a folder."""
