@@ -296,8 +296,6 @@ class _Run:
             task = await TASKS.get(tx, *self._task.scope, self._task.id)
             if task.place != known or not task.status.runs:
                 raise LeaseLost(BULK_LEASE)
-            if task.status is TaskStatus.CANCELLING:
-                return task, []
             outcomes: list[_Outcome] = []
             until = time.perf_counter() + self._seconds
             for work in works:

@@ -114,7 +114,7 @@ _NEWEST = f"{TASKS.select}WHERE account = $1 ORDER BY created_at DESC, id DESC L
 _ADD = "INSERT INTO registration_reports (task, kind, file, number, content) VALUES ($1, $2, $3, $4, $5)"
 _FILE = "SELECT content FROM registration_reports WHERE task = $1 AND kind = $2 AND file = $3 ORDER BY number"
 _WITH_REPORTS = (
-    f"{TASKS.select}WHERE account = $1 AND report_bytes > 0 AND runs_for IS NULL ORDER BY created_at LIMIT 1"
+    f"{TASKS.select}WHERE account = $1 AND report_bytes > 0 ORDER BY created_at LIMIT 2"  # of which one may run
 )
 _SPACE = "SELECT sum(report_bytes) FROM registration_tasks WHERE account = $1 AND report_bytes > 0"
 _REPORTS_OF_TASK = BoundedDelete("registration_reports", ("task", "kind", "file", "number"), "task = $1")
@@ -211,10 +211,12 @@ async def make_room(store: Store, account: str, limit: int) -> None:
 
     async def forget_one(tx: Transaction) -> str | None:
         space = await tx.fetch_one(_SPACE, account)
-        row = await tx.fetch_one(_WITH_REPORTS, account) if space is not None and (space[0] or 0) > limit else None
-        if row is None:
+        if space is None or (space[0] or 0) <= limit:
             return None
-        oldest = TASKS.load(row)
+        found = TASKS.load_all(await tx.fetch_all(_WITH_REPORTS, account))
+        oldest = next((task for task in found if not task.status.runs), None)
+        if oldest is None:
+            return None
         await TASKS.update(tx, replace(oldest, reports={}, report_bytes=0))
         return oldest.id
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.both_engines
 _LINES = 1200
 
 
+@pytest.mark.timeout(300)
 def test_a_task_goes_on_after_kills_and_stops(tmp_path: Path, new_store: Callable[[], dict[str, str]]) -> None:
     bucket, data = tmp_path / "bucket", tmp_path / "data"
     bucket.mkdir()
