@@ -311,7 +311,7 @@ async def _read(
         own, certificate = split_content(row)
         registration = REGISTRATIONS.load(own)
         contents[registration.certificate] = registration, certificate
-    last_seen = await read_last_seen(tx, query.scope, [each.fingerprint for each, _ in contents.values()])
+    last_seen = await read_last_seen(tx, query.scope, certificates)
     found = []
     for id in certificates:
         registration, certificate = contents[id]
@@ -320,7 +320,6 @@ async def _read(
         if (wanted.serial and serial != _serial(wanted.serial)) or (wanted.subject and common_name != wanted.subject):
             continue
         thing, kind, owner = links[id]
-        seen = last_seen.get(registration.fingerprint)
         bound = (kind, owner) if owner is not None else None
-        found.append(FoundCertificate(registration, certificate, serial, common_name, thing, bound, seen))
+        found.append(FoundCertificate(registration, certificate, serial, common_name, thing, bound, last_seen.get(id)))
     return found

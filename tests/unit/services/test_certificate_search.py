@@ -209,6 +209,13 @@ async def test_a_token_of_another_search_is_refused(world: World) -> None:
             await world.read(partial(_page, query=world.query(scope), cursor=Cursor(1, page.next_token), wanted=wanted))
 
 
+async def last_seen(world: World, fingerprint: str, scope: Scope = OURS) -> Any:
+    ((certificate,),) = await world.rows(
+        "SELECT id FROM certificates WHERE fingerprint = $1", bytes.fromhex(fingerprint)
+    )
+    return (await world.read(lambda tx: read_last_seen(tx, scope, [certificate]))).get(certificate)
+
+
 async def test_last_seen_is_the_newest_and_ends_with_the_registration(world: World) -> None:
     id = await world.certificate()
     first, second = (CertificateActivity(world.store, world.clock) for _ in range(2))
@@ -219,16 +226,16 @@ async def test_last_seen_is_the_newest_and_ends_with_the_registration(world: Wor
     second.connected(THEIRS, id, "c", "")  # it is not registered there
     await second.flush()
     await first.flush()  # later, with an earlier time
-    seen = (await world.read(lambda tx: read_last_seen(tx, OURS, [id])))[id]
+    seen = await last_seen(world, id)
     connected = begun + timedelta(seconds=5)
     assert seen == LastSeen("b", "192.0.2.2", connected, None, connected)
     world.clock.advance(seconds=5)
     first.disconnected(OURS, id, "a", "192.0.2.1")
     await first.flush()
-    later = (await world.read(lambda tx: read_last_seen(tx, OURS, [id])))[id]
+    later = await last_seen(world, id)
     ended = begun + timedelta(seconds=10)
     assert later == seen._replace(disconnected_at=ended, seen_at=ended)
-    assert await world.read(lambda tx: read_last_seen(tx, THEIRS, [id])) == {}
+    assert await last_seen(world, id, THEIRS) is None
     await world.aws("UpdateCertificate", certificateId=id, newStatus="INACTIVE")
     await world.aws("DeleteCertificate", certificateId=id)
     first.connected(OURS, id, "late", "")
@@ -243,6 +250,46 @@ async def test_open_connections_are_seen_again(world: World) -> None:
     await activity.flush()
     world.clock.advance(seconds=3600)
     await activity.touch()
-    seen = (await world.read(lambda tx: read_last_seen(tx, OURS, [id])))[id]
+    seen = await last_seen(world, id)
     assert (seen.client_id, seen.seen_at, seen.disconnected_at) == ("a", world.clock(), None)
     assert seen.connected_at == world.clock() - timedelta(seconds=3600)
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        ({}, "registrations_by_age (account=? AND region=?)"),
+        ({"never_seen": True}, "registrations_by_age (account=? AND region=?)"),
+        ({"status": Status.REVOKED}, "registrations_by_status (account=? AND region=? AND status=?)"),
+        ({"ca": "ab" * 32}, "registrations_by_ca (ca=? AND account=? AND region=?)"),
+        ({"ends_from": vectors.NOW}, "registrations_by_not_after (account=? AND region=? AND not_after>?)"),
+        ({"seen_before": vectors.NOW}, "certificate_activity_by_time (account=? AND region=? AND seen_at<?)"),
+        ({"thing": "a"}, "thing_principals_by_thing (account=? AND region=? AND thing=?)"),
+        ({"device": "a"}, "bindings_by_owner (owner=?)"),
+        ({"serial": "1"}, "registrations_by_serial_key (serial_key=?)"),
+        ({"subject": "a"}, "registrations_by_subject (subject_key=?)"),
+        ({"id_prefix": "abcd"}, "certificates_by_fingerprint (fingerprint>? AND fingerprint<?)"),
+    ],
+)
+async def test_a_search_goes_along_the_index_of_its_filter(world: World, wanted: dict[str, Any], index: str) -> None:
+    """A plan with an index can still read all rows of an account, so the test names the columns that are used."""
+    await fleet(world, random.Random(1), 3)
+    world.store.statements.clear()
+    await listed(world, CertificateFilter(**wanted), limit=2)
+    first, *further = list((await world.query_plans()).values())
+    assert any(index in line for line in first), first
+    for line in [line for plan in [first[1:], *further] for line in plan]:
+        assert "(account=? AND region=?)" not in line
+        assert "SCAN" not in line
+
+
+@pytest.mark.sqlite
+async def test_what_lists_show_is_read_by_key(world: World) -> None:
+    await fleet(world, random.Random(1), 3)
+    world.store.statements.clear()
+    assert len(await listed(world, CertificateFilter(), limit=5)) == 3
+    plans = list((await world.query_plans()).values())
+    assert len(plans) == 4
+    for line in [line for plan in plans[1:] for line in plan if not line.startswith("CORRELATED")]:
+        assert "PRIMARY KEY" in line or "bindings_1 (certificate=? AND account=?)" in line, line
