@@ -154,27 +154,34 @@ _MANAGED_POLICY = Difference(
     lambda before, now: now if "WritePoliciesOfTemplates" in str(now) else before,
 )
 
-_BILLING = ("iot:DescribeBillingGroup", "iot:ListBillingGroups", "iot:ListThingsInBillingGroup")
+_NEW_READS = [
+    f"iot:{name}"
+    for name in (
+        *("DescribeBillingGroup", "ListBillingGroups", "ListThingsInBillingGroup"),
+        *("DescribeIndex", "GetIndexingConfiguration", "ListIndices", "SearchIndex"),
+    )
+]
 
 
-def _with_billing_groups(before: Pages, now: Pages) -> Pages:
-    """The earlier policy with the actions that read billing groups."""
+def _with_new_reads(before: Pages, now: Pages) -> Pages:
+    """The earlier policy with the actions that read billing groups and indexes."""
     (page,) = before
     document = json.loads(page["body"]["data"]["document"])
     for statement in document["Statement"]:
         if statement["Sid"] == "ReadIoT":
-            statement["Action"] = sorted([*statement["Action"], *_BILLING])
+            new = [name for name in _NEW_READS if name != "iot:SearchIndex" or "AuditOnly" not in str(now)]
+            statement["Action"] = sorted([*statement["Action"], *new])
     text = json.dumps(document, indent=2)
     data = {**page["body"]["data"], "document": text}
-    return [{**page, "body": {**page["body"], "data": data}}] if _BILLING[0] in str(now) else before
+    return [{**page, "body": {**page["body"], "data": data}}] if _NEW_READS[0] in str(now) else before
 
 
-_READS_OF_BILLING_GROUPS = Difference(
-    "The managed policies that read everything of AWS IoT read billing groups too.",
+_NEW_READING = Difference(
+    "The managed policies that read everything of AWS IoT read billing groups and indexes too.",
     "native",
     ".*",
     "POST /v1/access/policy/show",
-    _with_billing_groups,
+    _with_new_reads,
 )
 
 _BY_YANDEX_RULES = [
@@ -254,7 +261,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _CANNOT_CONNECT,
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
-        _READS_OF_BILLING_GROUPS,
+        _NEW_READING,
         _NEW_ROLE,
         _YANDEX_NAME,
         _BOUND,
@@ -298,7 +305,7 @@ DIFFERENCES: dict[str, tuple[Difference, ...]] = {
         _CANNOT_CONNECT,
         _POLICY_NOT_FOUND,
         _MANAGED_POLICY,
-        _READS_OF_BILLING_GROUPS,
+        _NEW_READING,
         _NEW_ROLE,
         _YANDEX_NAME,
         _BOUND,

@@ -74,6 +74,16 @@ async def test_client_ids_are_unique_per_account(both: Processes) -> None:
     assert (await both.a.lost([ours]), await both.b.lost([theirs]), await both.published()) == ([], [], [])
 
 
+async def test_clients_of_all_processes_are_listed(both: Processes) -> None:
+    for name in ("a", "c"):
+        await both.a.claim(OURS, name)
+    await both.b.claim(OURS, "b")
+    await both.b.claim(THEIRS, "d")
+    assert [await both.a.after(OURS, after, 2) for after in ("", "a", "c")] == [["a", "b"], ["b", "c"], []]
+    at = both.world.clock()
+    assert await both.a.connected_elsewhere(OURS, ["a", "b", "c", "d"]) == [("b", at)]
+
+
 async def test_a_late_release_does_not_release_a_later_claim(both: Processes) -> None:
     first = await both.a.claim(OURS, "lamp")
     second = await both.b.claim(OURS, "lamp")

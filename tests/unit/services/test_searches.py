@@ -6,7 +6,7 @@ import asyncio
 import fnmatch
 import re
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 
 from tests.world import ABROAD, OURS, THEIRS, new_world
 from thingmint.domain.errors import Invalid, InvalidQuery, NotFound, Throttled
+from thingmint.mqtt.connection_index import ConnectionIndex
+from thingmint.mqtt.messages import GatewayMessages
 from thingmint.services import searches
+from thingmint.services.client_ids import ClientIds
 from thingmint.services.messages import ConnectionFacts
 from thingmint.store.table import to_micros
 
@@ -251,10 +254,12 @@ EXPECTED = {
 }
 
 
-async def test_things_are_found_by_each_field(world: World) -> None:
+async def test_things_are_found_by_each_field(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(world, FLEET)
     world.clients.add(OURS, "lamp-3#owner", client())  # the client of a Yandex device
-    for limit in (100, 1):
+    for limit, examined in ((100, searches.MAX_COST), (1, searches.MAX_COST), (100, 1)):
+        monkeypatch.setattr(searches, "MAX_COST", examined)
+        monkeypatch.setattr(searches, "FIRST_BATCH", min(examined, searches.FIRST_BATCH))
         assert {query: " ".join(sorted(await found(world, query, limit))) for query in EXPECTED} == EXPECTED
     for scope in (ABROAD, THEIRS):
         assert await found(world, "*", scope=scope) == []
@@ -281,6 +286,19 @@ async def test_a_thing_is_told_with_its_groups_and_connectivity(world: World) ->
     assert await found(world, f"connectivity.timestamp:[{at - 1} TO {at + 1}] -tv") == ["Lamp-2", "lamp-1"]
     await world.aws("DeleteBillingGroup", billingGroupName="Costs")
     assert await found(world, "thingGroupNames:costs") == []
+
+
+async def test_clients_of_other_processes_are_online(world: World) -> None:
+    here, elsewhere = (ClientIds(world.store, process, world.clock) for process in "ab")
+    for name in ("lamp", "lamp#owner", "radio"):
+        await elsewhere.claim(OURS, name)
+    messages = GatewayMessages(world.broker, ConnectionIndex(), world.clients, world.clock, client_ids=here)
+    world.environment = replace(world.environment, messages=messages)
+    await fill(world, [Item("lamp"), Item("radio"), Item("tv", state=True)])
+    await here.claim(OURS, "tv")
+    for limit in (100, 1):
+        assert await found(world, "connectivity.connected:true", limit) == ["lamp", "radio", "tv"]
+        assert await found(world, "connectivity.connected:false", limit) == []
 
 
 async def test_groups_are_found(world: World) -> None:
