@@ -48,8 +48,10 @@ _STORE = (
     f"ON CONFLICT (certificate, account, region) DO UPDATE SET {', '.join(_SETS)}"
 )
 _READ = KeyList(
-    "SELECT certificate, client_id, address, connected_at, disconnected_at, seen_at FROM certificate_activity "
-    f"WHERE certificate IN ({{keys}}) AND account = ${FIRST_FURTHER} AND region = ${FIRST_FURTHER + 1}"
+    # CROSS JOIN: SQLite begins with the certificates. Otherwise it reads all rows of the account.
+    "SELECT c.fingerprint, a.client_id, a.address, a.connected_at, a.disconnected_at, a.seen_at "
+    "FROM certificates AS c CROSS JOIN certificate_activity AS a WHERE a.certificate = c.id "
+    f"AND c.fingerprint IN ({{keys}}) AND a.account = ${FIRST_FURTHER} AND a.region = ${FIRST_FURTHER + 1}"
 )
 _DELETE = f"DELETE FROM certificate_activity WHERE {_THIS} = $3"
 
@@ -83,10 +85,10 @@ class _Activity(NamedTuple):
         return _Activity(last.client_id, last.address, *map(max, self[2:], newer[2:]))
 
 
-async def read_last_seen(fetcher: Fetcher, scope: Scope, certificates: Sequence[int]) -> dict[int, LastSeen]:
-    """Return what is stored, by the store's ids of certificates. Those that never connected are left out."""
-    rows = await _READ.fetch(fetcher, certificates, *scope)
-    return {certificate: _last_seen(_Activity(*values)) for certificate, *values in rows}
+async def read_last_seen(fetcher: Fetcher, scope: Scope, fingerprints: Sequence[str]) -> dict[str, LastSeen]:
+    """Return what is stored, by fingerprint. Certificates that never connected are left out."""
+    keys = [fingerprint_bytes(each) for each in fingerprints]
+    return {row[0].hex(): _last_seen(_Activity(*row[1:])) for row in await _READ.fetch(fetcher, keys, *scope)}
 
 
 def _last_seen(activity: _Activity) -> LastSeen:

@@ -311,7 +311,7 @@ async def _read(
         own, certificate = split_content(row)
         registration = REGISTRATIONS.load(own)
         contents[registration.certificate] = registration, certificate
-    last_seen = await read_last_seen(tx, query.scope, certificates)
+    last_seen = await read_last_seen(tx, query.scope, [each.fingerprint for each, _ in contents.values()])
     found = []
     for id in certificates:
         registration, certificate = contents[id]
@@ -321,5 +321,9 @@ async def _read(
             continue
         thing, kind, owner = links[id]
         bound = (kind, owner) if owner is not None else None
-        found.append(FoundCertificate(registration, certificate, serial, common_name, thing, bound, last_seen.get(id)))
+        found.append(
+            FoundCertificate(
+                registration, certificate, serial, common_name, thing, bound, last_seen.get(registration.fingerprint)
+            )
+        )
     return found

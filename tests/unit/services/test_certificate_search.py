@@ -210,10 +210,7 @@ async def test_a_token_of_another_search_is_refused(world: World) -> None:
 
 
 async def last_seen(world: World, fingerprint: str, scope: Scope = OURS) -> Any:
-    ((certificate,),) = await world.rows(
-        "SELECT id FROM certificates WHERE fingerprint = $1", bytes.fromhex(fingerprint)
-    )
-    return (await world.read(lambda tx: read_last_seen(tx, scope, [certificate]))).get(certificate)
+    return (await world.read(lambda tx: read_last_seen(tx, scope, [fingerprint]))).get(fingerprint)
 
 
 async def test_last_seen_is_the_newest_and_ends_with_the_registration(world: World) -> None:
@@ -292,4 +289,8 @@ async def test_what_lists_show_is_read_by_key(world: World) -> None:
     plans = list((await world.query_plans()).values())
     assert len(plans) == 4
     for line in [line for plan in plans[1:] for line in plan if not line.startswith("CORRELATED")]:
-        assert "PRIMARY KEY" in line or "bindings_1 (certificate=? AND account=?)" in line, line
+        assert (
+            "PRIMARY KEY" in line
+            or "by_fingerprint (fingerprint=?)" in line
+            or "bindings_1 (certificate=? AND account=?)" in line
+        ), line
