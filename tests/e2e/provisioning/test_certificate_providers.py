@@ -445,16 +445,13 @@ def test_a_slow_function_delays_neither_other_functions_nor_other_accounts(site:
     assert site.counted("hook_calls_running", function="slow") == 0
 
 
-@pytest.mark.both_engines
-def test_a_provider_and_its_functions_survive_a_restart(
-    tmp_path: Path, new_store: Callable[[], dict[str, str]]
-) -> None:
-    store, config = new_store(), tmp_path / "settings.toml"
+def test_a_provider_and_its_functions_survive_a_restart(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
     config.write_text("")
     with Receiver().running() as receiver:
         arguments, data = [f"--config={config}"], tmp_path / "data"
         with (
-            running_server(data, arguments=arguments, environment=store) as server,
+            running_server(data, arguments=arguments) as server,
             contextlib.closing(iot_client(server)) as iot,
         ):
             fleet = Fleet.of(server, iot, tmp_path)
@@ -467,7 +464,7 @@ def test_a_provider_and_its_functions_survive_a_restart(
             f'accounts = ["{fleet.account}"]\n'
         )
         with (
-            running_server(data, arguments=arguments, environment=store) as server,
+            running_server(data, arguments=arguments) as server,
             contextlib.closing(iot_client(server)) as iot,
         ):
             described = iot.describe_certificate_provider(certificateProviderName="p")
