@@ -161,23 +161,30 @@ _NEW_READS = [
         *("DescribeIndex", "GetIndexingConfiguration", "ListIndices", "SearchIndex"),
     )
 ]
+_READS_OF_FLEETS = {
+    "Sid": "ReadFleet",
+    "Effect": "Allow",
+    "Action": ["thingmint:GetHealth", "thingmint:ListRefusals", "thingmint:ListSessions"],
+    "Resource": "*",
+}
 
 
 def _with_new_reads(before: Pages, now: Pages) -> Pages:
-    """The earlier policy with the actions that read billing groups and indexes."""
+    """The earlier policy with the actions that read billing groups, indexes, and what is told about a fleet."""
     (page,) = before
     document = json.loads(page["body"]["data"]["document"])
     for statement in document["Statement"]:
         if statement["Sid"] == "ReadIoT":
-            new = [name for name in _NEW_READS if name != "iot:SearchIndex" or "AuditOnly" not in str(now)]
-            statement["Action"] = sorted([*statement["Action"], *new])
+            statement["Action"] = sorted([*statement["Action"], *_NEW_READS])
+            document["Statement"].insert(1, _READS_OF_FLEETS)
+            break
     text = json.dumps(document, indent=2)
     data = {**page["body"]["data"], "document": text}
     return [{**page, "body": {**page["body"], "data": data}}] if _NEW_READS[0] in str(now) else before
 
 
 _NEW_READING = Difference(
-    "The managed policies that read everything of AWS IoT read billing groups and indexes too.",
+    "The managed policies that read everything of AWS IoT read billing groups, indexes, sessions and refusals too.",
     "native",
     ".*",
     "POST /v1/access/policy/show",

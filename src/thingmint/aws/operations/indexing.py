@@ -24,6 +24,18 @@ if TYPE_CHECKING:
     from thingmint.services.thing_search import FoundThing
     from thingmint.store.engine import Store, Transaction
 
+DEVIATIONS = {
+    "SearchIndex": (
+        "Works without a configuration, and finds changes at once, as it reads the registry itself. A wildcard at the "
+        "beginning of a term is refused, because no index helps to find it. A page can end early, so that a search "
+        "leaves time for others. See [search.md](search.md)."
+    ),
+    "DescribeIndex": "Both indexes are always ACTIVE.",
+    "ListIndices": "Lists both indexes, whatever the configuration is.",
+    "GetIndexingConfiguration": "Tells what was given; searches do not depend on it.",
+    "UpdateIndexingConfiguration": "Refuses what this server does not have: shadows, violations and locations.",
+}
+
 _THINGS, _THING_GROUPS = "AWS_Things", "AWS_ThingGroups"
 _SCHEMAS = {_THINGS: "REGISTRY_AND_CONNECTIVITY_STATUS", _THING_GROUPS: "THING_GROUPS"}
 _VERSION = "2017-09-30"

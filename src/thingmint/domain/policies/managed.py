@@ -32,11 +32,7 @@ def _document(statements: Sequence[dict[str, Any]]) -> str:
 _READS = frozenset(f"iot:{name}" for name, access in CONTROL_PLANE_ACTIONS.items() if access in ("Read", "List"))
 
 # Reads with an effect, or that return secrets: with a registration code, a CA's owner proves that it has the CA's key.
-# And reads that tell which devices are connected.
-_BEYOND_AUDIT = {
-    *("iot:GetRegistrationCode", "iot:TestInvokeAuthorizer"),
-    *("iot:GetThingConnectivityData", "iot:SearchIndex"),
-}
+_BEYOND_AUDIT = {"iot:GetRegistrationCode", "iot:TestInvokeAuthorizer", "iot:GetThingConnectivityData"}
 
 # The work of a factory or a provisioning service. It attaches existing policies. It creates a policy only if a
 # provisioning template or a CA certificate's template contains one, as AWS's own fleet template does.
