@@ -62,7 +62,7 @@ BULK_LEASE = "bulk"
 
 _LOOK_EVERY = 1.0  # seconds
 _PREPARED = 16  # lines, which one transaction registers if they are quick
-_SECONDS = 0.008  # after which a transaction takes no further line, if it runs on the event loop
+_SECONDS = 0.004  # after which a transaction takes no further line, if it runs on the event loop
 _SECONDS_SHARED = 0.25  # the same for a database of its own, whose transactions do not block the event loop
 _PAUSE = 0.002  # seconds between two transactions
 _FORGET_EVERY = 600.0

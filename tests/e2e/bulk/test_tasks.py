@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from cryptography import x509
 
@@ -171,3 +173,6 @@ def test_links_are_signed_and_open_no_other_file(bulk: Bulk) -> None:
     for link in forged:
         answer = bulk.get(link)
         assert (answer.status_code, answer.json()["code"]) == (403, "AccessDenied"), link
+    tls = ssl.create_default_context(cafile=bulk.server.ca)
+    for method in ("POST", "PUT", "DELETE"):
+        assert httpx.request(method, results, verify=tls).status_code == 403
