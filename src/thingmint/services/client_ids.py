@@ -193,7 +193,8 @@ class ClientIds:
                 assert found is not None, "the statement returns the row"
                 epoch, version, before, about_before = found
                 taken_from = "" if before == self._process else before
-                claims.append(Claim(scope, client_id, int(epoch), int(version), about, taken_from, about_before))
+                kept = about if self.is_shared else ""  # only for ``restore``: it takes memory for each connection
+                claims.append(Claim(scope, client_id, int(epoch), int(version), kept, taken_from, about_before))
                 if taken_from and self.is_shared:
                     await publish_change(tx, scope, "client", client_id, now)
             return claims
