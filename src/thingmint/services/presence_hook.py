@@ -161,6 +161,8 @@ class PresenceHook:
                 await self._pause(f"it took longer than {self._timeout:g} s")
             except CallFailed as error:
                 await self._pause(error.why)
+            except Exception as error:  # noqa: BLE001 - else the events would be lost
+                await self._pause(f"an error of the server: {type(error).__name__}")
             else:
                 self.sent += len(batch)
                 if self._failed:

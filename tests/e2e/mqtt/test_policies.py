@@ -208,7 +208,7 @@ def test_the_topic_of_a_will_can_be_denied(mine: Devices, version: Any) -> None:
 
 def test_an_allow_with_a_will_topic_needs_that_will(mine: Devices) -> None:
     own = {"ArnEquals": {"iot:LastWillTopic": mine.arn("topic/s/${iot:ClientId}")}}
-    made, name = mine.credential(allow("iot:Connect", Condition=own)), new_name("c")
+    made, name = mine.credential(allow("iot:Connect", Condition=own), allow("iot:Publish")), new_name("c")
     for will in (None, Will("s/another", b"gone")):
         with pytest.raises(Closed):
             mine.connected(made, name, will=will)

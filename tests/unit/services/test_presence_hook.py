@@ -45,6 +45,8 @@ class Caller:
         self.called.append(self.url)
         if self.url == "never":
             await asyncio.Event().wait()
+        if self.url == "broken":
+            raise KeyError("a bug")
         if Caller.failing:
             raise CallFailed("status", "it answered with status 500")
         self.accepted += [(self.url, event) for event in orjson.loads(body)["events"]]
@@ -88,8 +90,9 @@ async def test_a_batch_is_sent_until_it_is_accepted(hook: PresenceHook) -> None:
     assert [line["event"] for line in logs] == ["presence_hook_failing", "presence_hook_works_again"]
 
 
-async def test_a_call_that_hangs_fails(hook: PresenceHook) -> None:
-    hook.replace(function("never"))
+@pytest.mark.parametrize("url", ["never", "broken"])
+async def test_a_call_that_hangs_or_meets_an_error_of_the_server_fails(hook: PresenceHook, url: str) -> None:
+    hook.replace(function(url))
     hook.connected(RECORD)
     while hook.failures < 2:  # noqa: ASYNC110 - the hook has no event for this
         await asyncio.sleep(0.01)
