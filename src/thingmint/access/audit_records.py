@@ -44,12 +44,14 @@ class AuditFilter:
     resource: str | None = None
     client_id: str | None = None
     certificate: str | None = None
+    about: str | None = None
+    """A principal or resource: the records in which it acted, or which changed it."""
 
     @property
     def is_indexed(self) -> bool:
         """True if an index covers the whole filter."""
         further = (self.outcome, self.resource, self.client_id, self.certificate)
-        return not any(further) and not (self.event and self.principal)
+        return not any(further) and sum(map(bool, (self.event, self.principal, self.about))) < 2
 
     @property
     def searched(self) -> tuple[Searched, str] | None:
@@ -63,6 +65,7 @@ class AuditFilter:
             self.event in (None, record.get("event"))
             and self.principal in (None, record.get("principal"))
             and self.outcome in (None, record.get("outcome"))
+            and (self.about is None or self.about in (record.get("principal"), *_resources(record)))
             and (self.resource is None or self.resource in _resources(record))
             and (self.client_id is None or _is_of_client(record, self.client_id))
             and (self.certificate is None or _is_of_certificate(record, self.certificate.lower()))
@@ -117,11 +120,18 @@ class AuditRecords:
         since = first_record_id(wanted.since) if wanted.since else None
         look_at = limit if wanted.is_indexed else _LOOK_AT
         before = min(bounds, default=None)
-        rows = await self._store.read(
-            lambda tx: sql.list_records(
-                tx, account=account, before=before, since=since, limit=look_at + 1, wanted=wanted.searched
+
+        async def body(tx: Transaction) -> Sequence[AuditRow]:
+            limit = look_at + 1
+            if wanted.about:
+                return await sql.list_about(
+                    tx, account=account, about=wanted.about, before=before, since=since, limit=limit
+                )
+            return await sql.list_records(
+                tx, account=account, before=before, since=since, limit=limit, wanted=wanted.searched
             )
-        )
+
+        rows = await self._store.read(body)
         found: list[Record] = []
         for number, row in enumerate(rows[:look_at], start=1):
             record = read_record(row.record)
@@ -135,18 +145,10 @@ class AuditRecords:
     async def history(self, account: str, arn: str, limit: int) -> Sequence[Record]:
         """The last records in which a certificate acted, or that changed it, newest first.
 
-        Both are found along an index. Of changes of several resources, that of the first one is found.
+        Both are found along indexes.
         """
-        kinds: tuple[Searched, ...] = ("principal", "resource")
-
-        async def body(tx: Transaction) -> Sequence[AuditRow]:
-            return [
-                row
-                for kind in kinds
-                for row in await sql.list_records(tx, account=account, before=None, limit=limit, wanted=(kind, arn))
-            ]
-
-        rows = {row.id: row for row in await self._store.read(body) if row.account == account}
-        newest = sorted(rows, reverse=True)[:limit]
-        found = [read_record(rows[id].record) for id in newest]
+        rows = await self._store.read(
+            lambda tx: sql.list_about(tx, account=account, about=arn, before=None, limit=limit)
+        )
+        found = [read_record(row.record) for row in rows if row.account == account]
         return [each for each in found if arn in (each.get("principal"), *_resources(each))]

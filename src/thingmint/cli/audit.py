@@ -52,6 +52,10 @@ class _Filters:
         str | None, typer.Option(metavar="ID", help="Only records in which this certificate acted or was changed.")
     ] = None
     principal: Annotated[str | None, typer.Option(metavar="ARN", help="Only this principal's records.")] = None
+    about: Annotated[
+        str | None,
+        typer.Option(metavar="ARN", help="Only records in which this acted, or which changed it."),
+    ] = None
 
     @property
     def wanted(self) -> AuditFilter:
@@ -242,6 +246,8 @@ async def _page(reader: Reader, account: str | None, before: str | None, wanted:
     searched = wanted.searched if account is not None else None
 
     async def body(tx: Transaction) -> list[AuditRow]:
+        if wanted.about and account is not None:
+            return await sql.list_about(tx, account=account, about=wanted.about, before=before, limit=_PAGE)
         return await sql.list_records(tx, account=account, before=before, limit=_PAGE, wanted=searched)
 
     return await reader.read(body)

@@ -96,6 +96,12 @@ class AuditQuery(Input):
         pattern=NO_NUL,
         description="A resource that was authorized or changed, usually an ARN.",
     )
+    about: str | None = Field(
+        None,
+        max_length=2048,
+        pattern=NO_NUL,
+        description="A principal or resource, usually an ARN: the records in which it acted, or which changed it.",
+    )
     client_id: str | None = Field(None, max_length=256, pattern=NO_NUL, description="The MQTT client id of a device.")
     certificate: str | None = Field(
         None, pattern="^[0-9A-Fa-f]{64}$", description="The id of a certificate that acted or was changed."

@@ -8,11 +8,11 @@ from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from thingmint.store.search_keys import Searched, audit_keys, search_key
+from thingmint.store.search_keys import INSERT_FURTHER, Searched, audit_keys, further_resource_keys, search_key
 from thingmint.store.table import uuid_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from thingmint.store.engine import Row, Transaction, Value
 
@@ -52,6 +52,14 @@ _INSERT = (
     f"INSERT INTO audit_records (id, call, account, record, {CHANGES.keys}) "  # noqa: S608
     "VALUES ($1, $2, $3, $4, $5, $6, $7)"
 )
+_ABOUT: tuple[Searched, ...] = ("principal", "resource")
+_OF_FURTHER = (
+    "SELECT a.id, a.account, a.record, a.sequence, a.hash FROM audit_further_resources AS f "
+    "CROSS JOIN audit_records AS a WHERE a.id = f.id AND f.resource_key = $1 AND f.id >= $2 AND f.id < $3 "
+    "ORDER BY f.id DESC LIMIT $4"
+)
+_OLDEST = "SELECT id, account, record FROM audit_records WHERE sequence <= $1 ORDER BY sequence LIMIT $2"
+_DELETE_FURTHER = "DELETE FROM audit_further_resources WHERE resource_key = $1 AND id = $2"
 _OF_CALL = "SELECT 1 FROM audit_records WHERE call = $1"
 
 
@@ -59,6 +67,19 @@ async def insert_record(tx: Transaction, id: str, account: str | None, record: s
     """Inserts the record of a change. ``call`` is the UUID of its request, which has at most one record."""
     known = (bytes.fromhex(id), uuid_bytes(call) if call is not None else None, account, record)
     await tx.execute(_INSERT, *known, *audit_keys(account, record, CHANGES.searched))
+    await _insert_further(tx, [AuditRow(id, account, record)])
+
+
+async def _insert_further(tx: Transaction, rows: Iterable[AuditRow]) -> None:
+    """Inserts the keys of the resources after the first, by which changes are found too."""
+    if found := list(_further(rows)):
+        await tx.execute_many(INSERT_FURTHER, found)
+
+
+def _further(rows: Iterable[AuditRow]) -> Iterator[tuple[int, str | bytes]]:
+    for row in rows:
+        for key in further_resource_keys(row.account, row.record):
+            yield key, _stored(row.id)
 
 
 async def has_record_of(tx: Transaction, call: str) -> bool:
@@ -67,11 +88,14 @@ async def has_record_of(tx: Transaction, call: str) -> bool:
 
 async def insert_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """Inserts unsealed records that are not there yet. A batch is repeated if its commit was not answered."""
+    rows = list(rows)
     await tx.execute_many(
         f"INSERT INTO {stream.records} (id, account, record, {stream.keys}) "  # noqa: S608
         f"VALUES ({_marks(3, stream)}) ON CONFLICT (id) DO NOTHING",
         [(bytes.fromhex(row.id), *row[1:3], *audit_keys(*row[1:3], stream.searched)) for row in rows],
     )
+    if stream is CHANGES:
+        await _insert_further(tx, rows)
 
 
 async def insert_activity(tx: Transaction, rows: Iterable[AuditRow]) -> None:
@@ -105,11 +129,14 @@ async def seal_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream
 
 async def insert_sealed_records(tx: Transaction, rows: Iterable[AuditRow], stream: Stream = CHANGES) -> None:
     """Inserts sealed records. A record that is there already is an error: its place in the chain would stay empty."""
+    rows = list(rows)
     await tx.execute_many(
         f"INSERT INTO {stream.records} (id, account, record, sequence, hash, {stream.keys}) "  # noqa: S608
         f"VALUES ({_marks(5, stream)})",
         [(bytes.fromhex(row.id), *row[1:5], *audit_keys(*row[1:3], stream.searched)) for row in rows],
     )
+    if stream is CHANGES:
+        await _insert_further(tx, rows)
 
 
 async def sealed_records(tx: Transaction, after: int, limit: int, stream: Stream = CHANGES) -> list[AuditRow]:
@@ -188,6 +215,24 @@ async def list_records(
     return list(islice(heapq.merge(*found, key=attrgetter("id"), reverse=True), limit))
 
 
+async def list_about(
+    tx: Transaction, *, account: str, about: str, before: str | None, limit: int, since: str | None = None
+) -> list[AuditRow]:
+    """The records in which ``about`` acted, or which changed it, newest first. It is an ARN or the like."""
+    found = [
+        await list_records(tx, account=account, before=before, since=since, limit=limit, wanted=(kind, about))
+        for kind in _ABOUT
+    ]
+    key, first, last = search_key(account, "resource", about), _bound(since, "00"), _bound(before, "ff")
+    found.append([_row(row, CHANGES) for row in await tx.fetch_all(_OF_FURTHER, key, first, last, limit)])
+    rows = {row.id: row for rows in found for row in rows}
+    return [rows[id] for id in sorted(rows, reverse=True)[:limit]]
+
+
+def _bound(id: str | None, otherwise: str) -> bytes:
+    return bytes.fromhex(id if id is not None else otherwise * 17)
+
+
 async def insert_checkpoint(tx: Transaction, sequence: int, checkpoint: str, stream: Stream = CHANGES) -> None:
     await tx.execute(
         f"INSERT INTO {stream.checkpoints} (sequence, checkpoint) VALUES ($1, $2) ON CONFLICT DO NOTHING",  # noqa: S608
@@ -222,6 +267,9 @@ async def delete_records(tx: Transaction, through: int, limit: int, stream: Stre
     ``through`` is the sequence number of a checkpoint, which stays as the new beginning of the chain. Up to ``limit``
     earlier checkpoints are deleted too.
     """
+    if stream is CHANGES:
+        oldest = await tx.fetch_all(_OLDEST, through, limit)
+        await tx.execute_many(_DELETE_FURTHER, list(_further(_row((*row, None, None), stream) for row in oldest)))
     for table, bound in ((stream.checkpoints, through - 1), (stream.records, through)):
         deleted = await tx.execute(
             f"DELETE FROM {table} WHERE sequence IN "  # noqa: S608

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Row, Transaction, Value
 
 _ROWS_AT_ONCE = 500
+_MAX_FURTHER = 20
 
 Searched = Literal["event", "principal", "resource"]
 """The parts of an audit record that can be searched."""
@@ -52,6 +53,16 @@ def audit_keys(account: str | None, record: str, kinds: tuple[Searched, ...]) ->
     except (orjson.JSONDecodeError, AttributeError, TypeError):  # inserted by hand
         return [None] * len(kinds)
     return [_audit_key(account or "", kind, text) for kind, text in zip(kinds, texts, strict=True)]
+
+
+def further_resource_keys(account: str | None, record: str) -> set[int]:
+    """The keys of the resources after the first in an audit record, at most _MAX_FURTHER."""
+    try:
+        resources = orjson.loads(record).get("resources")
+    except (orjson.JSONDecodeError, AttributeError, TypeError):  # inserted by hand
+        return set()
+    further = resources[1 : _MAX_FURTHER + 1] if isinstance(resources, list) else []
+    return {search_key(account or "", "resource", each) for each in further if isinstance(each, str)}
 
 
 def _audit_key(account: str, kind: Searched, text: object) -> int | None:
@@ -96,7 +107,24 @@ def _of_audit(table: str, *kinds: Searched) -> Backfill:
     )
 
 
-BACKFILLS: dict[int, tuple[Backfill, ...]] = {
+class FurtherResources:
+    """Fills the table of further resources of existing audit records during a migration."""
+
+    async def run(self, tx: Transaction) -> None:
+        statement, after = "SELECT id, account, record FROM audit_records ORDER BY id LIMIT $1", ()
+        while rows := await tx.fetch_all(statement, _ROWS_AT_ONCE, *after):
+            found = [(key, id) for id, account, record in rows for key in further_resource_keys(account, record)]
+            await tx.execute_many(INSERT_FURTHER, found)
+            statement = "SELECT id, account, record FROM audit_records WHERE id > $2 ORDER BY id LIMIT $1"
+            after = rows[-1][:1]
+
+
+INSERT_FURTHER = (
+    "INSERT INTO audit_further_resources (resource_key, id) VALUES ($1, $2) ON CONFLICT (resource_key, id) DO NOTHING"
+)
+
+BACKFILLS: dict[int, tuple[Backfill | FurtherResources, ...]] = {
+    35: (FurtherResources(),),
     12: (
         Backfill(
             ("r.certificate", "r.account", "r.region"),
@@ -108,7 +136,7 @@ BACKFILLS: dict[int, tuple[Backfill, ...]] = {
         ),
         _of_audit("audit_records", "event", "principal", "resource"),
         _of_audit("audit_activity", "event", "principal"),
-    )
+    ),
 }
 
 

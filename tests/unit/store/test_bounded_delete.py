@@ -32,6 +32,7 @@ async def test_all_old_rows_are_deleted_in_bounded_steps(world: World, old: int)
 _FEW = {
     "account_settings": "one row",
     "aliases": "in the temporary file of an import, not in the store",
+    "audit_further_resources": "one row for each parameter",
     "binding_counts": "one row",
     "ca_certificates": "one row",
     "ca_owners": "one row, or the rows of one key in accounts that have deleted it",

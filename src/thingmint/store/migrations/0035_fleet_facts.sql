@@ -96,3 +96,10 @@ CREATE TABLE session_answers (
 );
 
 CREATE INDEX session_answers_by_age ON session_answers (created_at);
+
+-- Changes that name several resources, by the second and further ones. The first is in the record's own row.
+CREATE TABLE audit_further_resources (
+    resource_key BIGINT NOT NULL,
+    id BYTEA NOT NULL,                  -- the record's
+    PRIMARY KEY (resource_key, id)
+) WITHOUT ROWID;
