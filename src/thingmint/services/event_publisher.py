@@ -35,6 +35,7 @@ EVENTS_LEASE = "events"
 
 _LOOK_EVERY = 1.0  # seconds: for events that were queued when another process, or none, had the lease
 _AT_ONCE = 100
+_STOP_TIMEOUT = 1.0  # seconds
 _TURN = 1000  # events of one account and region; then the others have their turn
 _FIRST_PAUSE = 0.5  # seconds after a failure; it doubles with each further one
 _LONGEST_PAUSE = 60.0
@@ -122,10 +123,14 @@ class EventPublisher:
         return _LOOK_EVERY
 
     async def stop(self) -> None:
-        """Publish nothing any more. Call this before the broker stops: an event would reach no subscriber then."""
+        """Publish nothing any more. Call this before the broker stops: an event would reach no subscriber then.
+
+        Returns after a second at the latest. A broker that has not answered by then accepts no event any more.
+        """
         self._stopped = True
-        async with self._looking:
-            pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT), self._looking:
+                pass
 
     async def look(self) -> None:
         """Publish what is queued, the accounts in turn. Raises LeaseLost and Unavailable."""

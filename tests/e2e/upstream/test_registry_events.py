@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
+import sqlite3
+import time
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e.conftest import iot_client
@@ -88,3 +92,22 @@ def test_events_wait_while_the_broker_is_away(tmp_path: Path) -> None:
             with connected(server, made, "reader") as reader:
                 reader.subscribe(CREATED)
                 assert thing_of(reader) == "t"
+
+
+def test_events_that_a_process_left_over_wait_for_their_subscribers(tmp_path: Path) -> None:
+    """Sessions of the embedded broker ended with the process."""
+    data = tmp_path / "data"
+    with running_server(data) as server:
+        iot = enable(server)
+        made = device(tmp_path, iot)
+        account = iot.create_thing(thingName="before")["thingArn"].split(":")[4]
+    with contextlib.closing(sqlite3.connect(data / "thingmint.db")) as store, store:
+        event = ("$aws/events/thing/t/created", json.dumps({"thingName": "t"}))
+        queued = (account, "us-east-1", time.time_ns() // 1000, secrets.token_bytes(16), *event)
+        store.execute("INSERT INTO queued_events VALUES (?, ?, ?, ?, ?, ?)", queued)
+    with running_server(data) as server:
+        time.sleep(2)  # in which the server looks at least once
+        with connected(server, made, "reader") as reader:
+            reader.subscribe(CREATED)
+            assert thing_of(reader) == "t"
+            assert reader.nothing_comes()

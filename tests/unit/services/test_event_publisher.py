@@ -231,3 +231,28 @@ async def test_nothing_is_published_after_the_stop(publishing: Publishing) -> No
     await publishing.queue("a")
     await publishing.publisher.look()
     assert (publishing.broker.took(), await publishing.left()) == ([], 1)
+
+
+async def test_the_stop_waits_for_events_underway_but_not_for_a_broker_without_answer(
+    publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_STOP_TIMEOUT", 0.01)
+    answer = asyncio.Event()
+
+    async def slow(*_: object) -> bool:
+        publishing.broker.new.set()
+        await answer.wait()
+        return True
+
+    monkeypatch.setattr(publishing.broker, "publish_event", slow)
+    await publishing.queue("a")
+    look = asyncio.create_task(publishing.publisher.look())
+    await publishing.broker.new.wait()
+    await publishing.publisher.stop()
+    assert await publishing.left() == 1, "it is published again after the next start"
+    monkeypatch.setattr(module, "_STOP_TIMEOUT", 30)
+    stop = asyncio.create_task(publishing.publisher.stop())
+    answer.set()
+    await stop
+    assert await publishing.left() == 0
+    await look
