@@ -1,7 +1,7 @@
 """Signing in through an OpenID Connect provider: the authorization code flow with PKCE, state and nonce.
 
-Every answer of the provider is limited in size and time. The ID token's signature, issuer, audience, times and nonce
-are verified (OpenID Connect Core 3.1.3.7).
+The provider's metadata and keys are limited in size, and every answer in time. The ID token's signature, issuer,
+audience, times and nonce are verified (OpenID Connect Core 3.1.3.7).
 """
 
 from __future__ import annotations
