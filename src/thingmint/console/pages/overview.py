@@ -122,9 +122,8 @@ def _tasks(call: Call, facts: _Facts) -> list[_Task]:
     if counts.expired:
         title = f"{_certificates(counts.expired)} active, but ended"
         where = url("/certificates", status=Status.ACTIVE, ends="past")
-        tasks.append(
-            _Task("warn", "Expiry", title, "Devices that were bound by Yandex's rules may use them still.", where)
-        )
+        note = "Deactivate them. Devices that Yandex's rules apply to may still use them."
+        tasks.append(_Task("warn", "Expiry", title, note, where))
     if soon := counts.expiring.get(7, 0):
         title = f"{_certificates(soon)} ending in 7 days"
         where = url("/certificates", status=Status.ACTIVE, ends="7")
