@@ -286,7 +286,7 @@ class GatewayMessages:
         if self._client_ids is not None:
             names = await self._client_ids.after(scope, position, limit)
             return [(name, None if _has_owner(name) else name) for name in names]
-        found = self._clients.after(scope, int(position or 0), limit)
+        found = self._clients.after(scope, int(position) if position.isdigit() else 0, limit)
         return [(str(each.position[0]), each.client_id if each.owner is None else None) for each in found]
 
     def ended_clients(self, scope: Scope) -> list[str]:

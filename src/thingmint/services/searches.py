@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 import orjson
 
+from thingmint.domain.errors import Invalid
 from thingmint.domain.search_conditions import All, Either, Term
 from thingmint.services.pages import MAX_SIZE, Page
 from thingmint.services.search_sources import START
@@ -100,12 +101,19 @@ class _Search(Generic[D]):
         tokens, scope = self._query.environment.page_tokens, self._query.scope
         listing = f"search {self._index.name} {hashlib.sha256(text.encode()).hexdigest()}"
         if self._cursor.token:
-            place = _read(tokens.open(listing, scope, self._cursor.token, self._cursor.field)[1])
+            place = self._place(tokens.open(listing, scope, self._cursor.token, self._cursor.field)[1])
         else:
             place = _Place(await self._best_way(), 0, START)
         found, end = await self._collect(place)
         token = None if end is None else tokens.seal(listing, scope, (0, orjson.dumps(tuple(end)).decode()))
         return Page(found, token)
+
+    def _place(self, text: str) -> _Place:
+        """The place in a token. Raises Invalid for one of an earlier version of this program, which had other ways."""
+        way, source, (label, row) = orjson.loads(text)
+        if way >= len(self._ways) or source >= len(self._ways[way]):
+            raise Invalid(self._cursor.field, "is not one that this list returned")
+        return _Place(way, source, (tuple(label), tuple(row)))
 
     async def _best_way(self) -> int:
         """The way with the fewest candidates, as far as they are counted; of equals, the one of the lowest rank."""
@@ -200,8 +208,3 @@ def ways(index: SearchedIndex[D], condition: Condition) -> list[list[Source[D]]]
 
 def _rank(way: Sequence[Source[D]]) -> int:
     return max(source.rank for source in way)
-
-
-def _read(text: str) -> _Place:
-    way, source, (label, row) = orjson.loads(text)
-    return _Place(way, source, (tuple(label), tuple(row)))

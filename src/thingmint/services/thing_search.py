@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from thingmint.domain.search_conditions import All, Either, Not, Range, Term, fold
+from thingmint.domain.search_conditions import All, Either, Not, Present, Range, Term, fold
 from thingmint.domain.search_query import ATTRIBUTES
 from thingmint.services.search_sources import (
     ConnectedSource,
@@ -137,7 +137,7 @@ class ThingIndex:
             return _by_attribute(matcher, field[len(ATTRIBUTES) :])
         match field:
             case "thingName":
-                return _by_name(matcher)
+                return None if isinstance(matcher, Present) else _by_name(matcher)
             case "thingTypeName":
                 return _by_type(matcher)
             case "thingGroupNames":
