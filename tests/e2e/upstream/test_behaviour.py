@@ -236,6 +236,24 @@ def test_properties_are_delivered_in_mqtt_5(brokered: BrokeredServer, identity: 
     assert received == (properties if brokered.kind in ("embedded", "mosquitto-5") else MessageProperties())
 
 
+def test_attributes_of_a_thing_are_added_on_the_way_to_the_broker(
+    brokered: BrokeredServer, identity: Identity, iot: Any, name: str
+) -> None:
+    """Of a device with MQTT 3.1.1, too: the gateway speaks the version of the setting with the broker."""
+    added = [{"userPropertyKey": "room", "thingAttribute": "room"}]
+    properties = {"mqtt5Configuration": {"propagatingAttributes": added}}
+    iot.create_thing_type(thingTypeName=name, thingTypeProperties=properties)
+    iot.create_thing(thingName=name, thingTypeName=name, attributePayload={"attributes": {"room": "kitchen"}})
+    arn = iot.describe_certificate(certificateId=identity.certificate_id)["certificateDescription"]["certificateArn"]
+    iot.attach_thing_principal(thingName=name, principal=arn)
+    reader, device = brokered.device(identity, f"{name}-reader"), brokered.device(identity, name, version=4)
+    reader.subscribe(f"{name}/a")
+    device.publish(f"{name}/a")
+    expected = (("room", "kitchen"),) if brokered.kind in ("embedded", "mosquitto-5") else ()
+    assert reader.message().properties.user_properties == expected
+    iot.detach_thing_principal(thingName=name, principal=arn)
+
+
 def test_special_characters_of_rabbitmq_are_ordinary(brokered: BrokeredServer, identity: Identity, name: str) -> None:
     """Dot, asterisk and per cent sign have no special meaning in a topic."""
     strange = [
