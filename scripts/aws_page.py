@@ -39,11 +39,14 @@ _NOT_SERVED = (
         "Audit|SecurityProfile|Mitigation|Violation|CustomMetric|Dimension|BehaviorModel|ListMetricValues",
         "It watches devices and accounts. The [audit log](audit.md) and [metrics](metrics.md) are for that here",
     ),
-    ("dynamic thing groups", "DynamicThingGroup", "They need an index of all things. Other thing groups are served"),
-    ("fleet indexing", "Index|Indices|Statistics|Percentiles|Cardinality|Aggregation|FleetMetric", "Not yet"),
+    ("dynamic thing groups", "DynamicThingGroup", "Not yet. [SearchIndex](search.md) finds the things of a query"),
+    (
+        "statistics of the index",
+        "Statistics|Percentiles|Cardinality|Aggregation|FleetMetric",
+        "They count over all things at once, which no index of the registry does. [SearchIndex](search.md) is served",
+    ),
     ("custom authorizers", "Authorizer", "Not yet"),
     ("domain configurations", "DomainConfiguration", "Not yet: the [endpoints](settings.md#endpoints) are settings"),
-    ("certificate providers", "CertificateProvider", "Not yet"),
     ("logging", "Logging", "The [log](log-events.md) is a setting of the server, not of an account"),
     ("encryption", "EncryptionConfiguration", "The store's encryption is the operator's"),
 )
@@ -67,7 +70,9 @@ def not_served() -> dict[str, tuple[list[str], str]]:
         if title is None:
             raise ValueError(f"{name} is not served: say why in {__file__}")
         found[title][0].append(name)
-    return {title: each for title, each in found.items() if each[0]}
+    if served := [title for title, (names, _) in found.items() if not names]:
+        raise ValueError(f"these are served: delete them in {__file__}: {', '.join(served)}")
+    return found
 
 
 def sections() -> list[tuple[str, str, Row, list[Row]]]:
