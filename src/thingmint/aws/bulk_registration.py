@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
-from thingmint.access.audit import add_record
-from thingmint.access.context import Outcome, RequestContext
+from thingmint.access.context import RequestContext
 from thingmint.access.operations import write_with_new_ids
-from thingmint.aws.errors import COMMON_STATUS, AwsError, aws_error_of
-from thingmint.domain.errors import Denied, DomainError, Invalid, NotFound, Unavailable
+from thingmint.aws.errors import COMMON_STATUS, AwsError
+from thingmint.aws.registration_lines import discard_lines, execute_line, prepare_line, records_of
+from thingmint.domain.errors import Denied, Invalid, NotFound, Unavailable
 from thingmint.domain.templates import Kind
 from thingmint.services.bulk_lines import FileChanged, LineReader
 from thingmint.services.change import Change, Ids
@@ -35,26 +35,19 @@ from thingmint.services.registration_tasks import (
     make_room,
     running_tasks,
 )
-from thingmint.services.template_execution import (
-    Executed,
-    discard_plan,
-    execute_plan,
-    prepare_plan,
-    provisioning_failures,
-)
+from thingmint.services.template_execution import Executed
 from thingmint.services.templates import compile_template
-from thingmint.store.engine import run_part
+from thingmint.store.engine import ConstraintViolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from thingmint.access.authorization import Roles
+    from thingmint.aws.registration_lines import LineOutcome, PreparedLine
     from thingmint.services.bulk_lines import Line
     from thingmint.services.change import Environment
     from thingmint.services.leases import LeasedStore
-    from thingmint.services.report_links import ReportKind
-    from thingmint.services.template_execution import PreparedPlan
     from thingmint.store.engine import Transaction
 
 BULK_LEASE = "bulk"
@@ -66,11 +59,10 @@ _SECONDS = 0.004  # after which a transaction takes no further line, if it runs 
 _SECONDS_SHARED = 0.25  # the same for a database of its own, whose transactions do not block the event loop
 _PAUSE = 0.002  # seconds between two transactions
 _FORGET_EVERY = 600.0
-_RETRY_EVERY = 5.0  # seconds, while a bucket cannot be read
+_RETRY_EVERY = 5.0  # seconds, while the bucket or the database cannot be used
+_MOST_VIOLATIONS = 5  # of constraints of the database at one place, by changes of others at the same time
 _RETRY_FOR = 900.0
 _LONGEST = timedelta(days=30)
-
-_Outcome = Executed | AwsError | None
 
 _log = structlog.get_logger("thingmint.bulk")
 
@@ -85,15 +77,6 @@ class _Stopped(Exception):
 
 class _Refused(Exception):
     """Why a certificate that was signed is not registered: another part of its line was refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """A line, and its plan or the error that it has. Both are None if there is nothing to do."""
-
-    line: Line
-    plan: PreparedPlan | None = None
-    error: AwsError | None = None
 
 
 class BulkRegistration:
@@ -123,6 +106,7 @@ class BulkRegistration:
         self.report_bytes = report_bytes
         self.turn = asyncio.Semaphore(1)  # the next one's after each transaction, in order
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._interrupted: dict[str, tuple[int, int]] = {}  # by task: the position, and how often there
 
     async def run(self) -> None:
         """Run the tasks until cancelled. Then the buckets are closed."""
@@ -162,15 +146,27 @@ class BulkRegistration:
 
     async def _run(self, task: RegistrationTask) -> None:
         about = {"task": task.id, "account": task.scope.account, "region": task.scope.region}
+        is_first = task.id not in self._interrupted
         try:
-            _log.info("bulk_registration_runs", line=task.line, **about)
+            if is_first:
+                _log.info("bulk_registration_runs", line=task.line, **about)
             if task.position == 0:
                 await make_room(self.store, task.scope.account, self.report_bytes)
             done = await _Run(self, task).finish()
+            self._interrupted.pop(task.id, None)
             counts = {"succeeded": done.succeeded, "failed": done.failed}
             _log.info("bulk_registration_ended", status=done.status, why=done.message, **counts, **about)
-        except (Unavailable, LeaseLost) as error:  # the next look goes on, from the place that is stored
-            _log.warning("bulk_registration_interrupted", why=str(error), **about)
+        except (Unavailable, LeaseLost, ConstraintViolated) as error:
+            # A later look goes on, from the place that is stored. Two of these errors are not the task's.
+            before, times = self._interrupted.get(task.id, (0, 0))
+            times = times + 1 if before == task.position else 1
+            self._interrupted[task.id] = task.position, times
+            if is_first or times == 1:
+                _log.warning("bulk_registration_interrupted", why=str(error), **about)
+            if isinstance(error, ConstraintViolated) and times >= _MOST_VIOLATIONS:
+                _log.exception("bulk_registration_failed", **about)
+                await self._give_up(task)
+            await asyncio.sleep(_RETRY_EVERY)
         except Exception:  # noqa: BLE001 - the task must not be tried for ever
             _log.exception("bulk_registration_failed", **about)
             await self._give_up(task)
@@ -243,11 +239,13 @@ class _Run:
 
     async def _register(self, lines: Sequence[Line]) -> None:
         """Register the lines in order, in as many transactions as that takes. Raises _Failed."""
+        if (trouble := self._of.store.trouble) is not None:  # sign nothing that cannot be kept
+            raise Unavailable(trouble)
         context, change = await self._as_role()
-        left: list[_Work] = []
+        left: list[PreparedLine] = []
         try:
             for line in lines:
-                left.append(await self._prepare(change, line))
+                left.append(await prepare_line(change, self._template, line, self._task.id))
                 await asyncio.sleep(0)
             while left and self._task.status is TaskStatus.IN_PROGRESS:
                 async with self._of.turn:
@@ -256,9 +254,9 @@ class _Run:
                 self._count(change, left[: len(outcomes)], outcomes)
                 left = left[len(outcomes) :]
         except BaseException as error:
-            self._discard(change, left, error)
+            discard_lines(change, left, error)
             raise
-        self._discard(change, left, _Stopped())
+        discard_lines(change, left, _Stopped())
 
     async def _as_role(self) -> tuple[RequestContext, Change]:
         """Return the context and the change with the permissions that the role has now. Raises _Failed."""
@@ -271,38 +269,22 @@ class _Run:
             raise _Failed(f"The role cannot be assumed: {advice}. {self._so_far()}") from None
         return context.by(caller, task.scope), Change(task.scope, now, self._of.environment, authorize, Ids())
 
-    async def _prepare(self, change: Change, line: Line) -> _Work:
-        if line.given is None:
-            return _Work(line)
-        if isinstance(line.given, Invalid):
-            return _Work(line, error=aws_error_of(line.given, change.scope))
-        try:
-            with provisioning_failures(Denied):
-                return _Work(line, await prepare_plan(change, self._template.resolve(line.given, {})))
-        except Unavailable:
-            raise
-        except DomainError as error:
-            return _Work(line, error=aws_error_of(error, change.scope))
-        except Exception:  # noqa: BLE001 - the other lines go on
-            _log.exception("bulk_line_failed", task=self._task.id, line=line.number)
-            return _Work(line, error=AwsError("InternalFailureException", "The server failed at this line"))
-
-    async def _write(self, context: RequestContext, change: Change, works: Sequence[_Work]) -> list[_Outcome]:
+    async def _write(self, context: RequestContext, change: Change, works: Sequence[PreparedLine]) -> list[LineOutcome]:
         """Return the outcomes of the first works, which are stored with them. Raises LeaseLost and Unavailable."""
         known, now = self._task.place, self._of.clock()
 
-        async def body(tx: Transaction) -> tuple[RegistrationTask, list[_Outcome]]:
+        async def body(tx: Transaction) -> tuple[RegistrationTask, list[LineOutcome]]:
             change.ids.restart()
             task = await TASKS.get(tx, *self._task.scope, self._task.id)
             if task.place != known or not task.status.runs:
                 raise LeaseLost(BULK_LEASE)
-            outcomes: list[_Outcome] = []
+            outcomes: list[LineOutcome] = []
             until = time.perf_counter() + self._seconds
             for work in works:
-                outcomes.append(await _executed(tx, context, change, work, task.id))
+                outcomes.append(await execute_line(tx, context, change, work, task.id))
                 if time.perf_counter() >= until:
                     break
-            task = await add_records(tx, task, self._records(works, outcomes))
+            task = await add_records(tx, task, records_of(works, outcomes, self._of.status))
             place = works[len(outcomes) - 1].line.place
             task = replace(
                 task,
@@ -316,40 +298,16 @@ class _Run:
             await TASKS.update(tx, task)
             return task, outcomes
 
-        stored: tuple[RegistrationTask, list[_Outcome]] = await write_with_new_ids(self._of.store, change, body)
+        stored: tuple[RegistrationTask, list[LineOutcome]] = await write_with_new_ids(self._of.store, change, body)
         self._task, outcomes = stored
         return outcomes
 
-    def _records(
-        self, works: Sequence[_Work], outcomes: Sequence[_Outcome]
-    ) -> Mapping[ReportKind, list[dict[str, Any]]]:
-        records: dict[ReportKind, list[dict[str, Any]]] = {"ERRORS": [], "RESULTS": []}
-        for work, outcome in zip(works, outcomes, strict=False):
-            if isinstance(outcome, AwsError):
-                error = {
-                    "ErrorCode": outcome.code,
-                    "ErrorMessage": outcome.message,
-                    "HttpStatusCode": self._of.status[outcome.code],
-                }
-                records["ERRORS"].append({"offset": work.line.number, "error": error})
-            elif outcome is not None:
-                pem = {"CertificatePem": outcome.certificate.pem} if outcome.certificate is not None else {}
-                response = {**pem, "ResourceArns": dict(outcome.arns)}
-                records["RESULTS"].append({"offset": work.line.number, "response": response})
-        return records
-
-    def _count(self, change: Change, works: Sequence[_Work], outcomes: Sequence[_Outcome]) -> None:
+    def _count(self, change: Change, works: Sequence[PreparedLine], outcomes: Sequence[LineOutcome]) -> None:
         for work, outcome in zip(works, outcomes, strict=True):
             self._of.succeeded += isinstance(outcome, Executed)
             self._of.failed += isinstance(outcome, AwsError)
             if isinstance(outcome, AwsError):
-                self._discard(change, [work], _Refused())
-
-    @staticmethod
-    def _discard(change: Change, works: Sequence[_Work], error: BaseException) -> None:
-        for work in works:
-            if work.plan is not None:
-                discard_plan(change, work.plan, error)
+                discard_lines(change, [work], _Refused())
 
     def _so_far(self) -> str:
         return f"The lines before line {self._task.line} (counted from 0) are done: start a task with the others"
@@ -368,30 +326,3 @@ class _Run:
             return done
 
         self._task = await self._of.store.write(body)
-
-
-async def _executed(
-    tx: Transaction, context: RequestContext, change: Change, work: _Work, task: str
-) -> Executed | AwsError | None:
-    """Execute a line's plan and write its audit record, or return why the line has no effect."""
-    plan = work.plan
-    if plan is None:
-        return work.error
-
-    async def part(tx: Transaction) -> Executed:
-        before = len(tx.audit_resources)
-        with provisioning_failures(Denied):
-            executed = await execute_plan(tx, change, plan)
-        resources = tx.audit_resources[before:]
-        outcome = Outcome(
-            status=200, resource=next(iter(resources), None), details={"task": task, "line": work.line.number}
-        )
-        await add_record(tx, context, outcome, change.now, resources)
-        return executed
-
-    try:
-        return await run_part(tx, part)
-    except Unavailable:
-        raise
-    except DomainError as error:
-        return aws_error_of(error, change.scope)

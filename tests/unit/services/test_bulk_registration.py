@@ -27,7 +27,7 @@ from thingmint.services.registration_tasks import (
     make_room,
     report_file,
 )
-from thingmint.store.engine import KeyTaken, StoreWrapper
+from thingmint.store.engine import KeyTaken, StoreWrapper, UniqueViolated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -146,7 +146,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(world: World, tmp_path: Path) -> Bench:
+async def bench(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr("thingmint.aws.bulk_registration._RETRY_EVERY", 0.01)
     folder = tmp_path / "bucket"
     folder.mkdir()
     world.environment.buckets.replace({"fleet": Bucket((OURS.account,), Folder(folder))})
@@ -268,6 +269,21 @@ async def test_ids_that_are_taken_are_drawn_again(bench: Bench) -> None:
     assert (await bench.ended(id, bench.runner(fault))).succeeded == 1
 
 
+@pytest.mark.parametrize(("times", "status"), [(3, TaskStatus.COMPLETED), (9, TaskStatus.FAILED)])
+async def test_a_violated_constraint_is_tried_again(bench: Bench, times: int, status: TaskStatus) -> None:
+    """Another call may have inserted a row meanwhile that a line would insert."""
+    left = times
+
+    def fault(number: int, made: bool) -> None:
+        nonlocal left
+        if number > 1 and not made and number % 2 == 0 and left:
+            left -= 1
+            raise UniqueViolated("a test")
+
+    id = await bench.start(resources(thing=THING), [thing(1)])
+    assert (await bench.ended(id, bench.runner(fault))).status is status
+
+
 async def test_an_unexpected_error_ends_the_task_and_not_the_others(bench: Bench) -> None:
     def fault(number: int, made: bool) -> None:
         if number == 2 and not made:
@@ -284,7 +300,7 @@ async def test_an_unexpected_error_of_a_line_is_in_the_report(bench: Bench, monk
             raise RuntimeError("a test")
         return await template_execution.prepare_plan(change, plan)
 
-    monkeypatch.setattr("thingmint.aws.bulk_registration.prepare_plan", prepare_plan)
+    monkeypatch.setattr("thingmint.aws.registration_lines.prepare_plan", prepare_plan)
     id = await bench.start(resources(thing=THING), [thing(number) for number in range(3)])
     task = await bench.ended(id)
     assert (task.status, task.succeeded, task.failed) == (TaskStatus.COMPLETED, 2, 1)
