@@ -98,6 +98,20 @@ async def test_a_lease_is_taken_over_one_period_after_its_last_renewal(
     assert logs == [{"event": "lease_taken", "log_level": "info", **taken}]
 
 
+async def test_the_others_are_the_processes_that_renew_their_leases(
+    world: World, processes: tuple[Process, Process]
+) -> None:
+    first, second = processes
+    await let_pass(3, first, second)
+    assert (first.keeper.others("wo"), second.keeper.others("wo")) == ([], ["first"])
+    assert second.keeper.others("other") == []
+    await let_pass(PERIOD - RENEW_EVERY, second)
+    assert second.keeper.others("wo") == ["first"]
+    await first.keeper.release()
+    await let_pass(RENEW_EVERY, second)
+    assert second.keeper.others("wo") == []
+
+
 async def test_a_process_with_a_gap_in_reading_takes_no_lease(world: World, processes: tuple[Process, Process]) -> None:
     """Its read took long, as the holder's renewal did, because the database or the host did not answer."""
     first, second = processes
