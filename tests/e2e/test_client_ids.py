@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
+from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
 from tests.e2e.databases import connected, device, metric, several
 from tests.e2e.mqtt.devices import Closed, Device
@@ -53,6 +55,26 @@ def test_a_client_id_that_connects_elsewhere_ends_its_connection_here(tmp_path: 
                 assert unconcerned.nothing_comes()
                 assert [name for name, _ in rows(url)] == ["lamp", "shade"]
         until(lambda: rows(url) == [], seconds=20, what="no rows of connections that ended")
+
+
+def test_sessions_of_all_processes_are_listed_and_ended(tmp_path: Path, url: str) -> None:
+    with several(tmp_path, url) as (first, second):
+        made = device(tmp_path, iot_client(first))
+
+        def listed(server: RunningServer) -> list[str]:
+            done = in_process("session", "list", "--data-dir", server.data_dir, "--output", "json")
+            assert (done.returncode, done.stderr) == (0, "")
+            return [each["client_id"] for each in json.loads(done.stdout)]
+
+        with connected(first, made, "lamp") as lamp, connected(second, made, "shade") as shade:
+            # Each finds the other's lease within a second.
+            until(lambda: listed(first) == listed(second) == ["shade", "lamp"], seconds=30, what="both are listed")
+            done = in_process("session", "show", "lamp", "--data-dir", second.data_dir)
+            assert done.returncode == 0, done.stderr
+            assert in_process("session", "kick", "lamp", "--data-dir", second.data_dir).returncode == 0
+            assert lamp.until_closed(ALLOWED).reason is Reason.ADMINISTRATIVE_ACTION
+            assert shade.nothing_comes()
+            until(lambda: listed(second) == ["shade"], seconds=20, what="only the other one is left")
 
 
 def connect_often(server: RunningServer, made: Credential, times: int, opened: list[Device]) -> None:
