@@ -86,8 +86,8 @@ def in_a_thread(data: Path, **further: Any) -> Iterator[tuple[RunningServer, Mes
     ports: list[Ready] = []
     is_ready = threading.Event()
 
-    def keep(broker: Any, connections: Any, clients: Any, clock: Any, client_ids: Any) -> GatewayMessages:
-        made.append(GatewayMessages(broker, connections, clients, clock, answer_timeout=2.0, client_ids=client_ids))
+    def keep(broker: Any, connections: Any, clients: Any, clock: Any, **further: Any) -> GatewayMessages:
+        made.append(GatewayMessages(broker, connections, clients, clock, answer_timeout=2.0, **further))
         return made[0]
 
     def events() -> tuple[asyncio.Event, asyncio.Event]:
