@@ -55,8 +55,8 @@ BULK_LEASE = "bulk"
 
 _LOOK_EVERY = 1.0  # seconds
 _PREPARED = 16  # lines, which one transaction registers if they are quick
-_SECONDS = 0.004  # after which a transaction takes no further line, if it runs on the event loop
-_SECONDS_SHARED = 0.25  # the same for a database of its own, whose transactions do not block the event loop
+_SECONDS = 0.004  # of CPU, after which a transaction takes no further line, if it runs on the event loop in one step
+_SECONDS_SHARED = 0.25  # the same in time, for a database whose transactions do not block the event loop
 _PAUSE = 0.002  # seconds between two transactions
 _FORGET_EVERY = 600.0
 _RETRY_EVERY = 5.0  # seconds, while the bucket or the database cannot be used
@@ -193,7 +193,8 @@ class _Run:
         self._task = task
         self._reader = LineReader(of.environment.buckets, task)
         self._template = compile_template(task.template, Kind.BULK)
-        self._seconds = _SECONDS_SHARED if of.store.is_shared else _SECONDS
+        shared = of.store.is_shared
+        self._seconds, self._elapsed = (_SECONDS_SHARED, time.monotonic) if shared else (_SECONDS, time.thread_time)
 
     async def finish(self) -> RegistrationTask:
         """Return the task at its end. Raises Unavailable and LeaseLost."""
@@ -279,10 +280,10 @@ class _Run:
             if task.place != known or not task.status.runs:
                 raise LeaseLost(BULK_LEASE)
             outcomes: list[LineOutcome] = []
-            until = time.perf_counter() + self._seconds
+            until = self._elapsed() + self._seconds
             for work in works:
                 outcomes.append(await execute_line(tx, context, change, work, task.id))
-                if time.perf_counter() >= until:
+                if self._elapsed() >= until:
                     break
             task = await add_records(tx, task, records_of(works, outcomes, self._of.status))
             place = works[len(outcomes) - 1].line.place
