@@ -36,7 +36,7 @@ class Provider:
 
     url: str = ""
     groups: Any = field(default_factory=lambda: ["staff", "operators"])
-    spoil: Callable[[dict[str, Any]], None] = lambda claims: None
+    spoil: Callable[[dict[str, Any]], object] = lambda claims: claims
     published: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "1"}))
     key: ECKey | None = None
     answer: bytes | None = None
@@ -77,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         provider = self.provider
-        answers = {
+        answers: dict[str, Callable[[], dict[str, Any]]] = {
             "/.well-known/openid-configuration": provider.metadata,
             "/keys": lambda: {"keys": [provider.published.as_dict(private=False)]},
         }
@@ -99,12 +99,14 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def playing() -> Iterator[type[Handler]]:
-    handler = type("OfTest", (Handler,), {"provider": Provider()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    class OfTests(Handler):
+        provider = Provider()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OfTests)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    handler.provider.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield handler
+    OfTests.provider.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield OfTests
     server.shutdown()
     thread.join()
     server.server_close()
