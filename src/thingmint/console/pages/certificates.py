@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _ROWS = 25
 _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 200
 _FILE_PAGES = 1000  # that are read for a file, most of them empty if few certificates satisfy the filter
-_SEARCHES = 8  # of the store, each of some thousand rows at most, for a page of such a filter
+_SEARCHES = 3  # of the store, each of a thousand rows at most, for a page of such a filter
 _MAX_CAS = 50  # in the filter
 _OLDEST_LIST = timedelta(days=1)
 
