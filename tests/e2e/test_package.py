@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import importlib.metadata
+import re
 import subprocess
 import sys
 import tarfile
@@ -122,7 +123,7 @@ def test_the_wheel_has_every_file_of_the_package(built: Built) -> None:
         for name in ("LICENSE", "NOTICE"):
             assert wheel.read(f"{METADATA}/licenses/{name}") == (ROOT / name).read_bytes()
     assert {name for name in names if not name.startswith(METADATA)} == sources()
-    for kind in (".sql", ".binpb", "py.typed"):
+    for kind in (".sql", ".binpb", "py.typed", ".html", ".css", ".woff2", "htmx.LICENSE.txt"):
         assert any(name.endswith(kind) for name in names), f"the tests' list of the package's files has no {kind}"
     assert metadata["Version"] == thingmint.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
@@ -157,4 +158,7 @@ def test_the_wheel_serves_with_its_runtime_dependencies_only(environment: Path, 
         assert created["certificateId"] in str(listed)
         token = httpx.post(f"{server.http_url}/iam/v1/tokens", json={"yandexPassportOauthToken": server.token})
         assert token.json()["iamToken"]
+        page = httpx.get(f"{server.http_url}/console/sign-in").text
+        for address in re.findall(r'(?:href|src)="(/console/static/[^"]+)"', page):
+            assert httpx.get(f"{server.http_url}{address}").status_code == 200, address
     assert (tmp_path / "data" / "thingmint.db").exists()
