@@ -41,6 +41,13 @@ class Fields:
             raise Invalid(name, f"must have at most {most} characters")
         return value
 
+    def exact(self, name: str) -> str:
+        """The first value as it was sent, with its white space. Raises Invalid if there is none."""
+        value = next(iter(self.all(name)), "")
+        if not value:
+            raise Invalid(name, "is missing")
+        return value
+
     def all(self, name: str) -> list[str]:
         return [value for known, value in self.pairs if known == name]
 

@@ -52,6 +52,11 @@ def span(length: timedelta) -> str:
     return f"{seconds} s"
 
 
+def seconds(number: float) -> str:
+    """A number of seconds in its largest unit."""
+    return span(timedelta(seconds=number))
+
+
 def relative(moment: datetime, now: datetime) -> str:
     """``2 min ago`` or ``in 3 d``."""
     if abs(moment - now) < timedelta(seconds=1):
@@ -98,7 +103,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         auto_reload=False,
     )
-    made.filters |= {"short": shortened, "number": grouped, "exact": exact, "span": span}
+    made.filters |= {"short": shortened, "number": grouped, "exact": exact, "span": span, "seconds": seconds}
     made.globals |= {
         "asset": paths(),
         "when": when,

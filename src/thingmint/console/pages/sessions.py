@@ -1,0 +1,67 @@
+"""The sessions of connected devices: the list, which follows by itself, and one session with its subscriptions."""
+
+from __future__ import annotations
+
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from thingmint.console.page import action, page, url
+from thingmint.domain.arns import arn
+from thingmint.services.live_sessions import SessionFilter, end_session, get_session, list_sessions
+from thingmint.services.pages import Cursor
+from thingmint.store.table import from_micros
+
+if TYPE_CHECKING:
+    from thingmint.console.page import Call
+    from thingmint.http.messages import Answer
+
+_ROWS = 25
+_LONGEST_ID = 50
+
+
+@page("/sessions", "ListSessions")
+async def sessions(call: Call) -> Answer:
+    call.may("thingmint:ListSessions")
+    text, token = call.query.text("q"), call.query.text("page", 2000)
+    found, missing = await list_sessions(call.change, Cursor(_ROWS, token, "page"), SessionFilter(text=text or None))
+    return call.render(
+        "sessions.html",
+        sessions=found.items,
+        missing=missing,
+        q=text,
+        from_micros=from_micros,
+        here=url("/sessions", q=text, page=token),
+        first=url("/sessions", q=text) if token else None,
+        next=url("/sessions", q=text, page=found.next_token) if found.next_token else None,
+        command=f"thingmint session list{f' --text {quote(text)}' if text else ''}",
+    )
+
+
+@page("/sessions/one", "GetSession")
+async def session(call: Call) -> Answer:
+    """The client id is in the query: in a path, one with a slash or two dots would be another path."""
+    client_id, owner = call.query.exact("client_id"), call.query.text("owner", _LONGEST_ID)
+    resource = arn(call.scope, f"client/{client_id}")
+    for needed in ("iot:GetConnection", "iot:ListSubscriptions"):
+        call.may(needed, resource)
+    found = await get_session(call.change, client_id, owner or None)
+    named = f"{quote(client_id)}{f' --owner {quote(owner)}' if owner else ''}"
+    return call.render(
+        "session.html",
+        session=found,
+        since=from_micros(found.connected_at),
+        may_end=call.allows("iot:DeleteConnection", resource),
+        here=url("/sessions/one", client_id=client_id, owner=owner),
+        simulator=url("/refusals/simulator", device=found.certificate or found.owner, client_id=client_id),
+        command=f"thingmint session show {named}\nthingmint session kick {named}",
+    )
+
+
+@action("/sessions/end", "EndSession")
+async def end(call: Call) -> Answer:
+    client_id, owner = call.form.exact("client_id"), call.form.text("owner", _LONGEST_ID)
+    call.may("iot:DeleteConnection", arn(call.scope, f"client/{client_id}"))
+    discard, with_will = bool(call.form.text("discard")), not call.form.text("without_will")
+    was_connected = await end_session(call.change, client_id, owner or None, with_will=with_will, discard=discard)
+    said = "is disconnected" if was_connected else "was not connected"
+    return call.done("/sessions", f"{client_id[:200]} {said}{', and its session has ended' if discard else ''}.")
