@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.http.messages import Answer, Header
     from thingmint.services.change import Change, Environment
+    from thingmint.services.device_explanations import Asked
     from thingmint.store.engine import Transaction
 
     Handler = Callable[[Any], Awaitable[Answer]]
@@ -113,7 +114,8 @@ def _first_part(path: str) -> str:
 class Parts:
     """The parts of the server that pages use beside the services.
 
-    ``connected`` returns how many devices of an account in a region are connected to this process.
+    ``connected`` returns how many devices of an account in a region are connected to this process. ``explain`` returns
+    the reports of `thingmint why` about devices of one account and region.
     """
 
     environment: Environment
@@ -122,6 +124,7 @@ class Parts:
     sessions: ConsoleSessions
     health: Callable[[], Health]
     connected: Callable[[Scope], int]
+    explain: Callable[[Asked, Scope], Awaitable[list[dict[str, Any]]]]
 
 
 @dataclass(frozen=True, slots=True)

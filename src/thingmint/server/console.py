@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.messages import ConnectedClients
     from thingmint.server.apis import Access
+    from thingmint.server.explaining import Explain
     from thingmint.server.reports import Reports
     from thingmint.server.served_names import ServedNames
     from thingmint.services.change import Environment
@@ -58,6 +59,7 @@ def console_of(
     broker: Broker,
     clients: ConnectedClients,
     reports: Reports,
+    explain: Explain,
 ) -> ConsoleParts | None:
     """None if the settings turn the console off. Raises ConfigError."""
     given = settings.console or ConsoleSettings()
@@ -86,6 +88,7 @@ def console_of(
         sessions=sessions,
         health=checks.health,
         connected=clients.count,
+        explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
     )
     oidc = OpenIdConnect(given.oidc.provider(), utc_now) if given.oidc is not None else None
     pages = SignInPages(sessions, oidc)

@@ -16,7 +16,7 @@ from thingmint.services.password_verification import PasswordVerifier
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from thingmint.instance.create import Instance
     from thingmint.mqtt.messages import ConnectedClients
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from thingmint.services.password_hashing import PasswordHasher
     from thingmint.settings import Settings
     from thingmint.store.engine import Reader, Transaction
+
+    Explain = Callable[..., Awaitable[list[dict[str, Any]]]]
+    """Takes what is asked, the accounts and regions to look in, and ``is_limited``, as Explainer.explain does."""
 
 
 async def default_account(store: Reader, settings: Settings) -> str | None:
@@ -38,14 +41,14 @@ async def default_account(store: Reader, settings: Settings) -> str | None:
     return settings.default_account
 
 
-def why_command(
+def explaining(
     instance: Instance,
     settings: Settings,
     host_names: HostNames,
     passwords: PasswordHasher,
     clients: ConnectedClients,
-) -> Callable[..., Awaitable[list[dict[str, Any]]]]:
-    """The command, which takes an account and region, each may be None, and the fields of ``Asked``."""
+) -> Explain:
+    """Explains what devices may do, as this server decides."""
     store = instance.store
     owners = OwnerAuthenticator(store, PasswordVerifier(store, passwords, lambda: False))
 
@@ -55,15 +58,24 @@ def why_command(
             for name, connected in clients.of_client_id(scope, client_id, limit)
         ]
 
+    async def explain(asked: Asked, scopes: Sequence[Scope], *, is_limited: bool) -> list[dict[str, Any]]:
+        account_of_others = await default_account(store, settings)
+        authenticator = DeviceAuthenticator(store, host_names, utc_now, account_of_others, owners=owners)
+        explainer = Explainer(store, authenticator, owners, utc_now, connections_of)
+        return await explainer.explain(asked, scopes, is_limited=is_limited)
+
+    return explain
+
+
+def why_command(store: Reader, explain: Explain) -> Callable[..., Awaitable[list[dict[str, Any]]]]:
+    """The command, which takes an account and region, each may be None, and the fields of ``Asked``."""
+
     async def why(
         account: str | None, region: str | None, questions: list[tuple[Any, str, bool]], **asked: Any
     ) -> list[dict[str, Any]]:
         scopes = await store.read(lambda tx: _scopes(tx, account, region))
-        account_of_others = await default_account(store, settings)
-        authenticator = DeviceAuthenticator(store, host_names, utc_now, account_of_others, owners=owners)
-        explainer = Explainer(store, authenticator, owners, utc_now, connections_of)
         given = Asked(questions=[Question(*each) for each in questions], **asked)
-        return await explainer.explain(given, scopes, is_limited=account is not None or region is not None)
+        return await explain(given, scopes, is_limited=account is not None or region is not None)
 
     return why
 

@@ -19,7 +19,7 @@ from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import environment_of
 from thingmint.server.bulk import bulk_commands
-from thingmint.server.explaining import why_command
+from thingmint.server.explaining import explaining, why_command
 from thingmint.server.health import ServerHealth
 from thingmint.server.native_commands import native_command
 from thingmint.server.served_names import account_names
@@ -106,7 +106,8 @@ async def without_server(
             instance, settings, {}, keys, functions, messages, exports, events, ServerHealth(instance)
         )
         names = account_names(settings, await instance.store.read(list_account_hostnames))
-        why = why_command(instance, settings, names, environment.passwords, clients)
+        explain = explaining(instance, settings, names, environment.passwords, clients)
+        why = why_command(instance.store, explain)
         yield {**local_commands(AuditedStore(instance.store, utc_now), trail, environment), "why": why}
     finally:
         await exports.close()

@@ -39,7 +39,7 @@ from thingmint.server.bulk import bulk_registration
 from thingmint.server.chores import EVERY_MINUTE, kept_up, note_use
 from thingmint.server.console import console_address, console_of, link_command
 from thingmint.server.device_credentials import credentials_listener, device_credentials
-from thingmint.server.explaining import default_account, why_command
+from thingmint.server.explaining import default_account, explaining, why_command
 from thingmint.server.gauges import (
     watch_audit,
     watch_certificates,
@@ -264,7 +264,8 @@ async def serve(
     )
     limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
-    console = console_of(instance, access, settings, environment, names, tls, broker, clients, reports)
+    explain = explaining(instance, settings, names.host_names, environment.passwords, clients)
+    console = console_of(instance, access, settings, environment, names, tls, broker, clients, reports, explain)
     console_api = console.api if console is not None else None
     app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports, broker, console_api)
     refusals = reports.connections.refusals
@@ -333,7 +334,7 @@ async def serve(
             {
                 **server_commands(access, reports.trail, environment, names, ports),
                 "console.link": link,
-                "why": why_command(instance, settings, names.host_names, environment.passwords, clients),
+                "why": why_command(instance.store, explain),
             },
         ),
         directory=access.directory,

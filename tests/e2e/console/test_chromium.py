@@ -54,6 +54,9 @@ def paths(fleet: Fleet) -> list[str]:
         "/things",
         "/things/pump",
         "/devices",
+        "/sessions",
+        "/refusals",
+        f"/refusals/simulator?device={fleet.ids[0]}&client_id=pump&action=publish&name=a",
     ]
 
 

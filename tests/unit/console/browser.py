@@ -23,7 +23,12 @@ from thingmint.console.sign_in import SignInPages
 from thingmint.http.front import SingleApi
 from thingmint.http.memory import RequestMemory
 from thingmint.metrics import Metrics
+from thingmint.services.device_authentication import DeviceAuthenticator
+from thingmint.services.device_explanations import Explainer
+from thingmint.services.hostnames import HostNames
+from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.services.page_tokens import PageTokens
+from thingmint.services.password_verification import PasswordVerifier
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -42,6 +47,10 @@ class Site:
         self.troubles: list[Trouble] = []
         self.connected = 0
         store = AuditedStore(world.store, world.clock)
+        passwords = PasswordVerifier(world.store, world.environment.passwords, lambda: False)
+        owners = OwnerAuthenticator(world.store, passwords)
+        authenticator = DeviceAuthenticator(world.store, HostNames({}), world.clock, owners=owners)
+        explainer = Explainer(world.store, authenticator, owners, world.clock)
         self.sessions = ConsoleSessions(
             world.store, world.directory, world.vault, world.clock, idle=IDLE, lifetime=LIFETIME
         )
@@ -52,6 +61,7 @@ class Site:
             sessions=self.sessions,
             health=lambda: Health(self.troubles),
             connected=lambda _scope: self.connected,
+            explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
         )
         api = ConsoleApi(
             self.sessions,

@@ -61,6 +61,7 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
     refusals = Refusals(world.store, world.clock)
     refusals.note(OURS, id, name, "iot:Publish", name, name, name, lambda: [name])
     await refusals.flush()
+    ((group,),) = await world.rows("SELECT key FROM refusals")
     activity = CertificateActivity(world.store, world.clock)
     activity.connected(OURS, id, name, "192.0.2.7")
     await activity.flush()
@@ -77,6 +78,10 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
         "/devices",
         f"/devices/{device}",
         f"/devices/{registry}",
+        "/sessions",
+        "/refusals",
+        f"/refusals/{group}",
+        f"/refusals/simulator?device={id}",
     ]
     shown = ""
     for path in pages:
@@ -99,6 +104,11 @@ async def test_pages_without_any_row(site: Site) -> None:
         "/certificates": "There are no certificates yet",
         "/things": "There are no things yet",
         "/devices": "There is no registry",
+        "/sessions": "No device is connected",
+        "/sessions?q=x": "No session matches",
+        "/refusals": "No device was refused",
+        "/refusals?client_id=x": "Nothing matches",
+        "/refusals/simulator": "Simulate a device",
         "/certificates?status=REVOKED": "Nothing matches",
         "/certificates?q=x": "Nothing matches",
         "/things?q=x": "No thing has such a name",

@@ -37,24 +37,24 @@ _ROWS = 25
 _MAX_REGISTRIES = 100  # in the menu
 _EVENTS = 15
 _LONGEST_ID = 50
-_SERVICES = {"device": "DeviceService", "registry": "RegistryService", "broker": "BrokerService"}
+SERVICES = {"device": "DeviceService", "registry": "RegistryService", "broker": "BrokerService"}
 
 
 @page("/devices", "DeviceService.List", entry="/things")
 async def devices(call: Call) -> Answer:
     """The devices of one registry; by default, of the first one."""
     wanted, token = call.query.text("registry", _LONGEST_ID), call.query.text("page", 2000)
-    registries = await call.read(lambda tx: _registries(tx, call))
+    registries = await call.read(lambda tx: registries_of(tx, call))
     registry, found = next(iter(registries), None), None
     if wanted:
         registry = await call.read(lambda tx: REGISTRIES.find(tx, call.caller.account, wanted))
-        _may(call, "DeviceService.List", *(registry.resources if registry else (f"yandex:registry/{wanted}",)))
+        may_yandex(call, "DeviceService.List", *(registry.resources if registry else (f"yandex:registry/{wanted}",)))
         if registry is None:
             raise NotFound("registry", wanted)
     elif registry is None:
-        _may(call, "RegistryService.List")
+        may_yandex(call, "RegistryService.List")
     if registry is not None:
-        _may(call, "DeviceService.List", *registry.resources)
+        may_yandex(call, "DeviceService.List", *registry.resources)
         parent, cursor = Named("registry", registry.id, registry), Cursor(_ROWS, token, "page")
         found = await call.read(lambda tx: list_devices(tx, call.change, parent, cursor))
     next_token = found.next_token if found else None
@@ -73,12 +73,12 @@ async def devices(call: Call) -> Answer:
 async def device(call: Call) -> Answer:
     """One device, registry or broker."""
     id = call.path["id"]
-    owner = await call.read(lambda tx: _find(tx, call.caller.account, id))
-    _may(call, f"{_SERVICES[owner.kind] if owner else 'DeviceService'}.Get", *_resources(owner, id))
+    owner = await call.read(lambda tx: find_owner(tx, call.caller.account, id))
+    may_yandex(call, f"{SERVICES[owner.kind] if owner else 'DeviceService'}.Get", *_resources(owner, id))
     if owner is None:
         raise NotFound("device", id[:_LONGEST_ID])
     may_see = {
-        name: _allows(call, f"{_SERVICES[owner.kind]}.List{name}", *owner.resources)
+        name: allows_yandex(call, f"{SERVICES[owner.kind]}.List{name}", *owner.resources)
         for name in ("Certificates", "Passwords")
     }
     certificates = await call.read(lambda tx: list_bindings(tx, owner)) if may_see["Certificates"] else []
@@ -107,17 +107,17 @@ async def device(call: Call) -> Answer:
     )
 
 
-async def _registries(tx: Transaction, call: Call) -> list[DeviceRegistry]:
+async def registries_of(tx: Transaction, call: Call) -> list[DeviceRegistry]:
     """The registries of all folders that the caller may list, up to the menu's length."""
     found: list[DeviceRegistry] = []
     for folder in await list_folders(tx, call.caller.account):
-        if _allows(call, "RegistryService.List", *folder.resources):
+        if allows_yandex(call, "RegistryService.List", *folder.resources):
             named, cursor = Named("folder", folder.id, folder), Cursor(_MAX_REGISTRIES)
             found += (await list_of_folder(tx, call.change, REGISTRIES, named, cursor)).items
     return found[:_MAX_REGISTRIES]
 
 
-async def _find(tx: Transaction, account: str, id: str) -> Owner | None:
+async def find_owner(tx: Transaction, account: str, id: str) -> Owner | None:
     for table in (DEVICES, REGISTRIES, BROKERS):
         found: Owner | None = await table.find(tx, account, id)
         if found is not None:
@@ -129,12 +129,12 @@ def _resources(owner: Owner | None, id: str) -> tuple[str, ...]:
     return owner.resources if owner is not None else (f"yandex:device/{id[:_LONGEST_ID]}",)
 
 
-def _may(call: Call, method: str, *resources: str) -> None:
+def may_yandex(call: Call, method: str, *resources: str) -> None:
     """Raises Denied unless the caller may call the method of Yandex's API."""
     call.may(f"yandex:{method}", *resources, f"yandex:cloud/{call.caller.account}")
 
 
-def _allows(call: Call, method: str, *resources: str) -> bool:
+def allows_yandex(call: Call, method: str, *resources: str) -> bool:
     cloud = f"yandex:cloud/{call.caller.account}"
     return any(call.allows(f"yandex:{method}", resource) for resource in (*resources, cloud))
 

@@ -116,7 +116,7 @@ def _tasks(call: Call, facts: _Facts) -> list[_Task]:
         title = f"{who} may not {_verb(group.action)}"
         since = group.first_at.astimezone(UTC).strftime("%H:%M")
         times = "once" if group.count == 1 else f"{group.count:,} times since {since} UTC"
-        where = url(f"/certificates/{group.certificate}") if group.certificate else ""
+        where = url(f"/refusals/{group.id}")
         tasks.append(_Task("bad", "Refused", title, f"{group.reason[:1].upper()}{group.reason[1:]}, {times}.", where))
     counts = facts.counts
     if counts.expired:

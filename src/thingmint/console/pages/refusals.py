@@ -1,0 +1,272 @@
+"""What devices were refused, in groups; and one group: why, what would cure it, and whether it would be refused now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from thingmint.console.explanations import Explanation, asked_of, explained, verb
+from thingmint.console.page import action, page, url
+from thingmint.console.pages.devices import SERVICES, allows_yandex, find_owner, may_yandex, registries_of
+from thingmint.domain.arns import arn, arn_of
+from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.errors import Denied, DomainError, Invalid, NotFound, Unavailable
+from thingmint.domain.status import Status
+from thingmint.services.bindings import BINDINGS, bind, parse_submitted
+from thingmint.services.certificates import REGISTRATIONS, update_status
+from thingmint.services.device_decisions import Question, policies_of_certificate
+from thingmint.services.device_explanations import Asked
+from thingmint.services.device_policies import Target, attach_policy, list_policies
+from thingmint.services.device_registry import list_devices
+from thingmint.services.owners import Named
+from thingmint.services.pages import Cursor
+from thingmint.services.refusals import count_refusals, find_refusal, list_refusals
+from thingmint.services.transfers import get_visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from thingmint.console.page import Call
+    from thingmint.http.messages import Answer
+    from thingmint.services.device_registry import Device
+    from thingmint.services.refusals import RefusalGroup
+    from thingmint.store.engine import Transaction
+
+_ROWS = 25
+_MAX_CHOICES = 100  # policies or devices in a menu
+_MAX_ID = 2**63
+_SINCE = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
+_CAN_ACTIVATE = frozenset({Status.INACTIVE, Status.PENDING_ACTIVATION, Status.REGISTER_INACTIVE})
+_SIMULATED = {
+    "connect": "Connect",
+    "publish": "Publish",
+    "retain": "Publish a retained message",
+    "subscribe": "Subscribe",
+    "receive": "Receive",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Cures:
+    """What one click can change: each is empty or False if it would not help, or the caller may not do it."""
+
+    activate: bool = False
+    policies: Sequence[str] = ()
+    devices: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Why:
+    """``trouble`` is why there is no explanation."""
+
+    explanations: Sequence[Explanation] = ()
+    trouble: str = ""
+    cures: _Cures = field(default_factory=_Cures)
+
+
+@page("/refusals", "ListRefusals")
+async def refusals(call: Call) -> Answer:
+    call.may("thingmint:ListRefusals")
+    certificate, client_id = call.query.text("certificate"), call.query.text("client_id", 512)
+    since, token = call.query.choice("since", _SINCE), call.query.text("page", 2000)
+    fields = {"certificate": certificate, "client_id": client_id, "since": since}
+    # The list continues from the time of its first page: an age that is counted from now is another one on each page.
+    at = call.query.number("at") or int(call.change.now.timestamp())
+    beginning = None
+    if since:
+        if abs(call.change.now.timestamp() - at) > timedelta(days=1).total_seconds():
+            raise Invalid("at", "is of a list that is too old; begin again at the first page")
+        beginning = call.change.now.fromtimestamp(at, call.change.now.tzinfo) - _SINCE[since]
+    found = await call.read(
+        lambda tx: list_refusals(
+            tx,
+            call.change,
+            Cursor(_ROWS, token, "page"),
+            certificate=parse_fingerprint(certificate, "certificate") if certificate else None,
+            client_id=client_id or None,
+            since=beginning,
+        )
+    )
+    counts = await call.read(lambda tx: count_refusals(tx, call.scope, call.change.now))
+    options = [f" --{name.replace('_', '-')} {quote(value)}" for name, value in list(fields.items())[:2] if value]
+    return call.render(
+        "refusals.html",
+        groups=found.items,
+        counts=counts,
+        fields=fields,
+        verb=verb,
+        spans=[("", "Last 7 days"), ("day", "Last day"), ("hour", "Last hour")],
+        is_filtered=any(fields.values()),
+        first=url("/refusals", **fields) if token else None,
+        next=url("/refusals", **fields, at=at, page=found.next_token) if found.next_token else None,
+        command=f"thingmint refusal list{''.join(options)}\nthingmint refusal counts",
+    )
+
+
+@page("/refusals/simulator", "TestAuthorization")
+async def simulator(call: Call) -> Answer:
+    """Answers whether a device might do something. Nothing happens."""
+    call.may("thingmint:ListRefusals")
+    device, client_id = call.query.text("device", 512), next(iter(call.query.all("client_id")), "")
+    asked_for = call.query.choice("action", _SIMULATED, "connect")
+    name = next(iter(call.query.all("name")), "")
+    why = None
+    if device:
+        why = await _simulated(call, device, client_id, asked_for, name)
+    return call.render(
+        "simulator.html",
+        why=why,
+        fields={"device": device, "client_id": client_id, "action": asked_for, "name": name},
+        actions=list(_SIMULATED.items()),
+        command=_command(device or "DEVICE", client_id, asked_for, name),
+    )
+
+
+async def _simulated(call: Call, device: str, client_id: str, asked_for: str, name: str) -> _Why:
+    questions: list[Question] = []
+    if asked_for != "connect":
+        if not name:
+            return _Why(trouble="Write the topic, or the topic filter, that you ask for.")
+        action_name = "Publish" if asked_for == "retain" else asked_for.capitalize()
+        questions = [Question(action_name, name, asked_for == "retain")]  # type: ignore[arg-type]
+    try:
+        return _Why(await explained(call, Asked(subject=device, questions=questions, client_id=client_id or None)))
+    except Invalid as error:
+        return _Why(trouble=f"{error.field} {error.reason}.")
+
+
+@page("/refusals/{id}", "ListRefusals")
+async def refusal(call: Call) -> Answer:
+    call.may("thingmint:ListRefusals")
+    group = await _group(call)
+    asked = asked_of(group, arn(call.scope, ""))
+    why = await _why(call, group, asked)
+    question = next(iter(asked.questions), None) if asked else None
+    asked_for = "connect" if question is None else "retain" if question.retain else question.action.lower()
+    name = question.name if question else ""
+    subject = asked.subject if asked else ""
+    return call.render(
+        "refusal.html",
+        group=group,
+        verb=verb(group.action),
+        why=why,
+        base=url(f"/refusals/{group.id}"),
+        simulator=url("/refusals/simulator", device=subject, client_id=group.client_id, action=asked_for, name=name),
+        command=_command(subject or "DEVICE", group.client_id, asked_for, name),
+    )
+
+
+@action("/refusals/{id}/activate", "UpdateCertificate")
+async def activate(call: Call) -> Answer:
+    group, id = await _certificate(call)
+    call.may("iot:UpdateCertificate", arn_of(call.scope, id))
+    await call.write(lambda tx: update_status(tx, call.change, id, Status.ACTIVE), certificateId=id, newStatus="ACTIVE")
+    return call.done(f"/refusals/{group.id}", "The certificate is activated.")
+
+
+@action("/refusals/{id}/attach", "AttachPolicy")
+async def attach(call: Call) -> Answer:
+    group, id = await _certificate(call)
+    call.may("iot:AttachPolicy", arn_of(call.scope, id))
+    name, now, target = call.form.text("policy"), call.change.now, Target("cert", id)
+    given = {"policyName": name, "target": arn_of(call.scope, id)}
+    await call.write(lambda tx: attach_policy(tx, call.scope, name, target, now), **given)
+    return call.done(f"/refusals/{group.id}", f"The policy {name} is attached.")
+
+
+@action("/refusals/{id}/bind", "DeviceService.AddCertificate")
+async def bind_to_device(call: Call) -> Answer:
+    group, id = await _certificate(call)
+    wanted = call.form.text("device", 50)
+    owner = await call.read(lambda tx: find_owner(tx, call.scope.account, wanted))
+    resources = owner.resources if owner is not None else (f"yandex:device/{wanted}",)
+    may_yandex(call, f"{SERVICES[owner.kind] if owner else 'DeviceService'}.AddCertificate", *resources)
+    if owner is None:
+        raise NotFound("device", wanted)
+    _, content = await call.read(lambda tx: get_visible(tx, call.scope, id))
+    submitted = parse_submitted(call.change, content.pem, "certificate_data")
+
+    async def bound(tx: Transaction) -> None:
+        tx.audit_resources.append(owner.resource)
+        await bind(tx, call.change, owner, submitted)
+
+    await call.write(bound, deviceId=wanted, certificateId=id)
+    return call.done(f"/refusals/{group.id}", f"The certificate is bound to {owner.kind} {owner.name or owner.id}.")
+
+
+async def _group(call: Call) -> RefusalGroup:
+    """The group of the path. Raises NotFound."""
+    text = call.path["id"]
+    digits = text.removeprefix("-")
+    if digits.isascii() and digits.isdigit() and len(text) < 21 and abs(int(text)) < _MAX_ID:
+        found = await call.read(lambda tx: find_refusal(tx, call.scope, int(text)))
+        if found is not None:
+            return found
+    raise NotFound("group of refusals", text[:80])
+
+
+async def _certificate(call: Call) -> tuple[RefusalGroup, str]:
+    """The group, and its certificate, which the account must have. Raises Denied and NotFound."""
+    call.may("thingmint:ListRefusals")
+    group = await _group(call)
+    if not group.certificate:
+        raise NotFound("certificate of these refusals", str(group.id))
+    return group, group.certificate
+
+
+async def _why(call: Call, group: RefusalGroup, asked: Asked | None) -> _Why:
+    if asked is None:
+        return _Why(trouble="These are refusals of several devices, or of one that is not known.")
+    try:
+        explanations = await explained(call, asked)
+    except Unavailable:
+        raise
+    except Denied:
+        return _Why(trouble="You may see the refusals, but not what the device may do: that needs TestAuthorization.")
+    except DomainError:
+        return _Why(trouble="The device is not known any more: its certificate, thing or device was deleted.")
+    cures = _Cures()
+    if group.certificate and not all(each.allowed for each in explanations):
+        cures = await _cures(call, group.certificate, explanations[0])
+    return _Why(explanations, "", cures)
+
+
+async def _cures(call: Call, id: str, why: Explanation) -> _Cures:
+    resource, is_aws = arn_of(call.scope, id), why.report["rules"] == "aws"
+    registration = await call.read(lambda tx: REGISTRATIONS.find(tx, *call.scope, id))
+    if registration is None:
+        return _Cures()
+    attachable: list[str] = []
+    if is_aws and call.allows("iot:AttachPolicy", resource) and call.allows("iot:ListPolicies"):
+        attached = await call.read(lambda tx: policies_of_certificate(tx, call.scope, id))
+        cursor = Cursor(_MAX_CHOICES)
+        names = (await call.read(lambda tx: list_policies(tx, call.change, cursor, ascending=True))).items
+        attachable = [name for name in names if name not in attached]
+    devices: list[tuple[str, str]] = []
+    if is_aws and await call.read(lambda tx: BINDINGS.find(tx, call.scope.account, id)) is None:
+        devices = [
+            (each.id, each.name or each.id)
+            for each in await call.read(lambda tx: _devices(tx, call))
+            if allows_yandex(call, "DeviceService.AddCertificate", *each.resources)
+        ]
+    may_activate = registration.status in _CAN_ACTIVATE and call.allows("iot:UpdateCertificate", resource)
+    return _Cures(may_activate, attachable, devices)
+
+
+async def _devices(tx: Transaction, call: Call) -> list[Device]:
+    """The first devices of the registries that the caller may list, up to the menu's length."""
+    found: list[Device] = []
+    for registry in await registries_of(tx, call):
+        if len(found) < _MAX_CHOICES and allows_yandex(call, "DeviceService.List", *registry.resources):
+            parent, cursor = Named("registry", registry.id, registry), Cursor(_MAX_CHOICES - len(found))
+            found += (await list_devices(tx, call.change, parent, cursor)).items
+    return found
+
+
+def _command(subject: str, client_id: str, asked_for: str, name: str) -> str:
+    """The command that tells the same."""
+    client = f" --client-id {quote(client_id)}" if client_id and client_id != subject else ""
+    option = {"connect": "", "retain": " --retain --publish"}.get(asked_for, f" --{asked_for}")
+    return f"thingmint why {quote(subject)}{client}{f'{option} {quote(name)}' if option else ''}"
