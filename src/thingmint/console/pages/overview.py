@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
     from thingmint.services.certificate_counts import CertificateCounts
+    from thingmint.services.health import Check
     from thingmint.services.refusals import RefusalGroup
     from thingmint.store.engine import Transaction
 
@@ -29,6 +30,7 @@ _HOUR = timedelta(hours=1)
 _ROWS = 5
 _NEAR = 5  # weeks that begin within the next 30 days
 _DAYS_OF_MEAN = 7
+_PILLS = {"ok": "ok", "unknown": "mute", "warning": "warn", "error": "bad"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ async def overview(call: Call) -> Answer:
     call.may("iot:ListCertificates")
     may_see_refusals = call.allows("thingmint:ListRefusals")
     facts = await call.read(lambda tx: _read(tx, call, may_see_refusals=may_see_refusals))
+    checks = await _checks(call)
     added = [sum(origins.values()) for _, origins in facts.counts.added]
     active = facts.counts.by_status.get(Status.ACTIVE, 0)
     connected = call.parts.connected(call.scope)
@@ -71,7 +74,8 @@ async def overview(call: Call) -> Answer:
         expiry=bars(_weeks(facts.counts), "Active certificates by week of expiry", narrow=13),
         daily=bars(_days(facts.counts), "Certificates added by day", narrow=14, id="added", last=True),
         statuses=[(status, *status_words(Status(status)), n) for status, n in facts.counts.by_status.items()],
-        tasks=_tasks(call, facts),
+        tasks=_tasks(call, facts, checks),
+        checks=[(each.name.capitalize(), _PILLS[each.state], each.state, each.message) for each in checks],
     )
 
 
@@ -109,8 +113,22 @@ def _days(counts: CertificateCounts) -> list[Bar]:
     return [Bar(amount, f"{day:%d %b}", f"{day:%d %B %Y}: {amount:,}") for day, amount in amounts]
 
 
-def _tasks(call: Call, facts: _Facts) -> list[_Task]:
+async def _checks(call: Call) -> Sequence[Check]:
+    """The checks of the server's health; none if the caller may not see them."""
+    report = call.change.environment.health
+    if report is None or not call.allows("thingmint:GetHealth"):
+        return ()
+    return (await report()).checks
+
+
+def _tasks(call: Call, facts: _Facts, checks: Sequence[Check]) -> list[_Task]:
     tasks = [_Task(each.kind, each.subject, each.title, each.note) for each in call.frame.health.troubles]
+    if checks:
+        tasks = [
+            _Task(_PILLS[each.state], each.name.capitalize(), each.message, "")
+            for each in checks
+            if each.state in ("error", "warning")
+        ]
     for group in facts.groups[:2]:
         who = group.client_id or group.certificate[:12] or "Several devices"
         title = f"{who} may not {_verb(group.action)}"
