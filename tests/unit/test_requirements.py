@@ -122,7 +122,7 @@ def test_what_is_imported_is_a_direct_dependency(folder: str) -> None:
         canonicalize_name(requirement.name) for requirement in ASKED["runtime.txt" if folder == "src" else "dev.txt"]
     }
     owners = importlib.metadata.packages_distributions()
-    own = {"thingmint", "tests", *(path.name for path in (ROOT / "scripts").iterdir() if path.is_dir())}
+    own = {"thingmint", "tests", *(path.stem for path in (ROOT / "scripts").iterdir())}
     missing = {
         package: file
         for package, file in imported(folder)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import arn
 from thingmint.native import fleet_schemas as schemas
 from thingmint.native.declaring import Endpoint
-from thingmint.services.live_sessions import SessionFilter, end_session, get_session, list_sessions
+from thingmint.services.live_sessions import SessionFilter
 from thingmint.services.pages import Cursor
+from thingmint.services.sessions import end_session, get_session, list_sessions
 
 if TYPE_CHECKING:
     from thingmint.native.declaring import Call

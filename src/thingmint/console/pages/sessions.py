@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from thingmint.console.page import action, page, url
 from thingmint.domain.arns import arn
-from thingmint.services.live_sessions import SessionFilter, end_session, get_session, list_sessions
+from thingmint.services.live_sessions import SessionFilter
 from thingmint.services.pages import Cursor
+from thingmint.services.sessions import end_session, get_session, list_sessions
 from thingmint.store.table import from_micros
 
 if TYPE_CHECKING:
