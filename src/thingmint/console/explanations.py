@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from thingmint.console.pages.devices import SERVICES, find_owner, may_yandex
 from thingmint.console.rendering import exact
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.errors import NotFound
-from thingmint.services.device_decisions import Question
+from thingmint.domain.policies import Allow
+from thingmint.services.device_decisions import Question, answer, compiled, find_device, find_documents
 from thingmint.services.device_explanations import Asked
+from thingmint.services.device_permissions import DeviceContext, DevicePermissions
 from thingmint.services.device_policies import DEVICE_POLICIES, get_version
 
 if TYPE_CHECKING:
@@ -116,6 +119,28 @@ async def explained(call: Call, asked: Asked) -> list[Explanation]:
     return found
 
 
+async def policies_that_help(call: Call, asked: Asked, names: Sequence[str]) -> list[str]:
+    """Those of the policies that would make the answer yes if one were attached to the certificate ``asked.subject``.
+
+    It is decided as TestAuthorization does with policyNamesToAdd.
+    """
+    questions = [Question("Connect", asked.client_id), *asked.questions] if asked.client_id else [*asked.questions]
+    device = await call.read(
+        lambda tx: find_device(tx, call.scope, asked.subject, asked.client_id, call.change.now),
+    )
+    der = device.certificate.der if device.certificate is not None else None
+    context = DeviceContext(device.thing, asked.client_id, der)
+    helping = []
+    for name in names:
+        documents = await call.read(partial(find_documents, device=device, added=[name]))
+        policies = await compiled(call.scope, documents)
+        permissions = DevicePermissions(policies, context.variables(policies.mentions), lambda: call.change.now)
+        if all(isinstance(answer(permissions, each, context).decision, Allow) for each in questions):
+            helping.append(name)
+        await asyncio.sleep(0)  # each may take milliseconds
+    return helping
+
+
 async def _explanation(call: Call, report: Mapping[str, Any]) -> Explanation:
     answers = report["answers"]
     checks = [*_checks(call, report)]
@@ -156,12 +181,12 @@ def _checks(call: Call, report: Mapping[str, Any]) -> list[Check]:
     return checks
 
 
-def _check_of(answer: Mapping[str, Any]) -> Check:
-    allowed = answer["decision"] == "ALLOWED"
-    name = answer["resource"].split(":", 5)[-1].partition("/")[2] if "resource" in answer else answer["name"]
-    action = verb(answer["action"])
+def _check_of(given: Mapping[str, Any]) -> Check:
+    allowed = given["decision"] == "ALLOWED"
+    name = given["resource"].split(":", 5)[-1].partition("/")[2] if "resource" in given else given["name"]
+    action = verb(given["action"])
     title = f"It may connect as {name}" if action == "connect" else f"It may {action} to {name}"
-    note = "a policy allows it" if answer["why"] == "allowed" else answer["why"]
+    note = "a policy allows it" if given["why"] == "allowed" else given["why"]
     return Check(allowed, title.replace("receive to", "receive from"), note)
 
 

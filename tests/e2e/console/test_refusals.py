@@ -99,6 +99,10 @@ def answer_to(browser: Browser, path: str, **fields: str) -> httpx.Response:
 def test_a_refused_device_is_explained_and_cured(
     server: RunningServer, browser: Browser, outsider: Browser, iot: Any, made: Credential, policy: str
 ) -> None:
+    iot.create_policy(
+        policyName=f"z-{made.fingerprint[:8]}",
+        policyDocument=document(allow("iot:Connect", ["arn:aws:iot:*:*:client/z"])),
+    )
     iot.update_certificate(certificateId=made.fingerprint, newStatus="INACTIVE")
     client_id = f"{EVIL}&"
     assert not connects(server, made, client_id)
@@ -107,6 +111,7 @@ def test_a_refused_device_is_explained_and_cured(
     assert f"{client_id} may not connect the certificate is INACTIVE" in text_of(listed)
     assert "No The certificate is active its status is INACTIVE" in text_of(shown)
     assert "It would be refused now." in text_of(shown)
+    assert re.search(rf'label="These allow it">.*<option>{policy}</option>.*label="Others">', shown.text, re.DOTALL)
     for page in (listed, shown):
         assert EVIL not in page.text
     for answer in (outsider.get(path), outsider.post(f"{path}/activate"), outsider.post(f"{path}/attach", policy="x")):
@@ -120,6 +125,23 @@ def test_a_refused_device_is_explained_and_cured(
     text = text_of(answer_to(browser, f"{path}/attach", policy=policy))
     assert "It is allowed now." in text
     assert connects(server, made, client_id)
+
+
+def test_readers_see_why_and_cannot_cure(server: RunningServer, browser: Browser, made: Credential) -> None:
+    def cli(*arguments: str) -> str:
+        return in_process("access", *arguments, "--data-dir", server.data_dir, "--output", "json").stdout
+
+    assert not connects(server, made, "read")
+    path = group_of(browser, made)
+    cli("user", "create", "refusal-reader")
+    cli("policy", "attach", "user/refusal-reader", "--policy", "thingmint/ReadOnly")
+    token = json.loads(cli("token", "create", "user/refusal-reader", "--lifetime", "1h"))["token"]
+    with signed_in(server, token) as reader:
+        page = reader.get(path)
+        assert "read may not connect" in text_of(page)
+        assert not re.search(rf'action="/console{path}/', page.text)
+        for action in ("activate", "attach", "bind"):
+            assert reader.post(f"{path}/{action}", policy="x", device="x").status_code == 403, action
 
 
 @pytest.mark.both_engines

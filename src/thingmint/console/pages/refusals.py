@@ -7,7 +7,7 @@ from datetime import timedelta
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from thingmint.console.explanations import Explanation, asked_of, explained, verb
+from thingmint.console.explanations import Explanation, asked_of, explained, policies_that_help, verb
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.devices import SERVICES, allows_yandex, find_owner, may_yandex, registries_of
 from thingmint.domain.arns import arn, arn_of
@@ -36,9 +36,11 @@ if TYPE_CHECKING:
 
 _ROWS = 25
 _MAX_CHOICES = 100  # policies or devices in a menu
+_MAX_TRIED = 20  # policies of the menu for which the page says that they would help
 _MAX_ID = 2**63
 _SINCE = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 _CAN_ACTIVATE = frozenset({Status.INACTIVE, Status.PENDING_ACTIVATION, Status.REGISTER_INACTIVE})
+_MAY_NOT = "You may see the refusals, but not what the device may do: that needs iot:TestAuthorization."
 _SIMULATED = {
     "connect": "Connect",
     "publish": "Publish",
@@ -50,9 +52,13 @@ _SIMULATED = {
 
 @dataclass(frozen=True, slots=True)
 class _Cures:
-    """What one click can change: each is empty or False if it would not help, or the caller may not do it."""
+    """What one click can change: each is empty or False if it would not help, or the caller may not do it.
+
+    ``helping`` are policies that allow what was refused, ``policies`` the others.
+    """
 
     activate: bool = False
+    helping: Sequence[str] = ()
     policies: Sequence[str] = ()
     devices: Sequence[tuple[str, str]] = ()
 
@@ -219,31 +225,36 @@ async def _certificate(call: Call) -> tuple[RefusalGroup, str]:
 async def _why(call: Call, group: RefusalGroup, asked: Asked | None) -> _Why:
     if asked is None:
         return _Why(trouble="These are refusals of several devices, or of one that is not known.")
+    if group.certificate and not call.allows("iot:TestAuthorization", arn_of(call.scope, group.certificate)):
+        return _Why(trouble=_MAY_NOT)
     try:
         explanations = await explained(call, asked)
     except Unavailable:
         raise
     except Denied:
-        return _Why(trouble="You may see the refusals, but not what the device may do: that needs TestAuthorization.")
+        return _Why(trouble=_MAY_NOT)
     except DomainError:
         return _Why(trouble="The device is not known any more: its certificate, thing or device was deleted.")
     cures = _Cures()
     if group.certificate and not all(each.allowed for each in explanations):
-        cures = await _cures(call, group.certificate, explanations[0])
+        cures = await _cures(call, asked, explanations[0])
     return _Why(explanations, "", cures)
 
 
-async def _cures(call: Call, id: str, why: Explanation) -> _Cures:
-    resource, is_aws = arn_of(call.scope, id), why.report["rules"] == "aws"
+async def _cures(call: Call, asked: Asked, why: Explanation) -> _Cures:
+    id, is_aws = asked.subject, why.report["rules"] == "aws"
+    resource = arn_of(call.scope, id)
     registration = await call.read(lambda tx: REGISTRATIONS.find(tx, *call.scope, id))
     if registration is None:
         return _Cures()
     attachable: list[str] = []
+    helping: list[str] = []
     if is_aws and call.allows("iot:AttachPolicy", resource) and call.allows("iot:ListPolicies"):
         attached = await call.read(lambda tx: policies_of_certificate(tx, call.scope, id))
         cursor = Cursor(_MAX_CHOICES)
         names = (await call.read(lambda tx: list_policies(tx, call.change, cursor, ascending=True))).items
         attachable = [name for name in names if name not in attached]
+        helping = await policies_that_help(call, asked, attachable[:_MAX_TRIED])
     devices: list[tuple[str, str]] = []
     if is_aws and await call.read(lambda tx: BINDINGS.find(tx, call.scope.account, id)) is None:
         devices = [
@@ -252,7 +263,7 @@ async def _cures(call: Call, id: str, why: Explanation) -> _Cures:
             if allows_yandex(call, "DeviceService.AddCertificate", *each.resources)
         ]
     may_activate = registration.status in _CAN_ACTIVATE and call.allows("iot:UpdateCertificate", resource)
-    return _Cures(may_activate, attachable, devices)
+    return _Cures(may_activate, helping, [name for name in attachable if name not in helping], devices)
 
 
 async def _devices(tx: Transaction, call: Call) -> list[Device]:
