@@ -29,8 +29,9 @@ from thingmint.domain.issuing_ca import OwnAuthorities
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.domain.status import Status
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
+from thingmint.mqtt.connected_clients import ConnectedClients
 from thingmint.mqtt.connection_index import ConnectionIndex
-from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
+from thingmint.mqtt.messages import GatewayMessages
 from thingmint.services.bulk_buckets import Buckets
 from thingmint.services.certificates import Registration, register
 from thingmint.services.change import Change, Environment, Query

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.mqtt.connection import Connection
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.device_monitor import DeviceMonitor
     from thingmint.mqtt.kept_messages import KeptMessages
-    from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.presence import Presence
     from thingmint.mqtt.protocol.limits import Limits

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from thingmint.domain.server_certificates import ShownCertificates
     from thingmint.domain.tls_profiles import TlsProfile
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.mqtt.connection import Connection
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.mqtt.device_monitor import DeviceMonitor
     from thingmint.mqtt.kept_messages import KeptMessages
     from thingmint.mqtt.listener import MqttListener
-    from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.presence import Presence
     from thingmint.mqtt.provisioning import ProvisioningTopics

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.mqtt.messages import ConnectedClients, Place
+    from thingmint.mqtt.connected_clients import ConnectedClients, Place
     from thingmint.services.live_sessions import SessionFilter, SessionQuestion
 
 _AT_ONCE = 200  # sessions that are looked at before others get their turn: about a millisecond

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import Unavailable
 from thingmint.mqtt.broker.interface import Opening
+from thingmint.mqtt.connected_clients import ConnectionUsage
 from thingmint.mqtt.connection import Connection
 from thingmint.mqtt.connection_log import device_caller
 from thingmint.mqtt.connection_services import new_traffic, take
 from thingmint.mqtt.endings import ending_of
-from thingmint.mqtt.messages import ConnectionUsage
 from thingmint.mqtt.owner_traffic import OwnerTraffic
 from thingmint.mqtt.presence import record_of
 from thingmint.mqtt.protocol.connection import ServerConnection

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.mqtt.presence import Presence
     from thingmint.services.client_ids import Claim, ClientIds
     from thingmint.services.leases import LeasedStore, LeaseKeeper

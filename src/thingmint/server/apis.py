@@ -66,9 +66,9 @@ if TYPE_CHECKING:
     from thingmint.http.connection_limits import AddressLimits
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
+    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.mqtt.connection_index import ConnectionIndex
     from thingmint.mqtt.connection_log import ConnectionLog
-    from thingmint.mqtt.messages import ConnectedClients
     from thingmint.mqtt.presence import Presence
     from thingmint.mqtt.takeovers import Takeovers
     from thingmint.server.reports import Reports

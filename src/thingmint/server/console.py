@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.server.apis import Access
     from thingmint.server.explaining import Explain
     from thingmint.server.reports import Reports

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from thingmint.instance.create import Instance
-    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.services.hostnames import HostNames
     from thingmint.services.password_hashing import PasswordHasher
     from thingmint.settings import Settings

@@ -14,8 +14,9 @@ from thingmint.fleet.production import Production
 from thingmint.importing.importer import Importer
 from thingmint.instance.create import Instance, check_keys, check_master_key
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
+from thingmint.mqtt.connected_clients import ConnectedClients
 from thingmint.mqtt.connection_index import ConnectionIndex
-from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
+from thingmint.mqtt.messages import GatewayMessages
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import environment_of
 from thingmint.server.bulk import bulk_commands

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.function_calls import Function
     from thingmint.services.leases import LeasedStore

@@ -18,7 +18,7 @@ from thingmint.services.refusals import Refusals
 
 if TYPE_CHECKING:
     from thingmint.instance.create import Instance
-    from thingmint.mqtt.messages import ConnectedClients
+    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.services.leases import Holder
     from thingmint.settings import Settings
 

@@ -22,8 +22,9 @@ from thingmint.instance.create import check_keys, check_master_key
 from thingmint.instance.layout import write_private
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
+from thingmint.mqtt.connected_clients import ConnectedClients
 from thingmint.mqtt.connection_index import ConnectionIndex
-from thingmint.mqtt.messages import ConnectedClients, GatewayMessages
+from thingmint.mqtt.messages import GatewayMessages
 from thingmint.mqtt.session_list import LocalSessionList
 from thingmint.mqtt.slices import Slices
 from thingmint.server.apis import (

@@ -11,9 +11,9 @@ import pytest
 
 from tests.unit.mqtt.test_sessions import Transport
 from tests.world import OURS
+from thingmint.mqtt.connected_clients import ConnectedClients
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.connection_services import Services
-from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS

@@ -19,8 +19,9 @@ from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.interface import Opening, Subscription, log_refusal
 from thingmint.mqtt.broker.limits import Bound, EmbeddedLimits
 from thingmint.mqtt.broker.upstream import Target, Upstream, UpstreamBroker
+from thingmint.mqtt.connected_clients import ConnectedClients, ConnectionUsage
 from thingmint.mqtt.connection_index import ConnectionIndex
-from thingmint.mqtt.messages import ConnectedClients, ConnectionUsage, GatewayMessages
+from thingmint.mqtt.messages import GatewayMessages
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.reasons import Reason
 from thingmint.services.messages import ConnectionFacts

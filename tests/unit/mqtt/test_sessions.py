@@ -12,9 +12,9 @@ from tests.unit.vectors import NOW
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Throttled, Unavailable
 from thingmint.mqtt import session_authentication as module
+from thingmint.mqtt.connected_clients import ConnectedClients
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.connection_services import Services
-from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.decoder import Decoder
 from thingmint.mqtt.protocol.encoder import encode

@@ -29,10 +29,10 @@ from thingmint.access.audit import AuditedStore
 from thingmint.access.authorization import Roles
 from thingmint.domain.certificates import fingerprint_of
 from thingmint.domain.errors import AlreadyExists, InvalidCertificate
+from thingmint.mqtt.connected_clients import ConnectedClients
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.connection_services import Services
 from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
-from thingmint.mqtt.messages import ConnectedClients
 from thingmint.mqtt.peer import Peer
 from thingmint.mqtt.protocol.encoder import encode
 from thingmint.mqtt.protocol.limits import AWS_LIMITS

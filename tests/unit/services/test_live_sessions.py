@@ -10,7 +10,7 @@ import pytest
 
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import Unavailable
-from thingmint.mqtt.messages import ConnectedClients, ConnectionUsage
+from thingmint.mqtt.connected_clients import ConnectedClients, ConnectionUsage
 from thingmint.mqtt.session_list import LocalSessionList
 from thingmint.services.authentication_decisions import session_name
 from thingmint.services.live_sessions import (
