@@ -129,6 +129,15 @@ def test_the_list_follows_by_itself(open_console: Callable[..., Page], device: D
     page.clock.run_for(6_000)
     page.get_by_role("link", name="following").wait_for()
     page.get_by_role("link", name="following").click()
+    page.get_by_text("Connected", exact=True).wait_for()
+    device.disconnect()
+    page.clock.run_for(6_000)
+    page.get_by_text("The device is not connected any more.").wait_for()
+
+
+def test_a_session_is_ended_by_clicks(open_console: Callable[..., Page], device: Device) -> None:
+    device.connect("clicked")
+    page = open_console("/sessions", java_script_enabled=False)
+    page.get_by_role("link", name="clicked").click()
     page.get_by_role("button", name="Disconnect").click()
-    page.get_by_text("following is disconnected.").wait_for()
-    assert not page.evaluate("window.changed")
+    page.get_by_text("clicked is disconnected.").wait_for()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.console.page import action, page, url
 from thingmint.domain.arns import arn
+from thingmint.domain.errors import NotFound
 from thingmint.services.live_sessions import SessionFilter
 from thingmint.services.pages import Cursor
 from thingmint.services.sessions import end_session, get_session, list_sessions
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _ROWS = 25
 _LONGEST_ID = 50
+_STOP = 286  # of htmx: shows the answer, and does not ask again
 
 
 @page("/sessions", "ListSessions")
@@ -40,19 +42,27 @@ async def sessions(call: Call) -> Answer:
 
 @page("/sessions/one", "GetSession")
 async def session(call: Call) -> Answer:
-    """The client id is in the query: in a path, one with a slash or two dots would be another path."""
+    """The client id is in the query: in a path, one with a slash or two dots would be another path.
+
+    A page that updates itself sends ``update``, and gets an answer that it can show if the session has ended.
+    """
     client_id, owner = call.query.exact("client_id"), call.query.text("owner", _LONGEST_ID)
     resource = arn(call.scope, f"client/{client_id}")
     for needed in ("iot:GetConnection", "iot:ListSubscriptions"):
         call.may(needed, resource)
-    found = await get_session(call.change, client_id, owner or None)
+    try:
+        found = await get_session(call.change, client_id, owner or None)
+    except NotFound:
+        if not call.query.text("update"):
+            raise
+        return call.render("session_ended.html", status=_STOP, client_id=client_id)
     named = f"{quote(client_id)}{f' --owner {quote(owner)}' if owner else ''}"
     return call.render(
         "session.html",
         session=found,
         since=from_micros(found.connected_at),
         may_end=call.allows("iot:DeleteConnection", resource),
-        here=url("/sessions/one", client_id=client_id, owner=owner),
+        here=url("/sessions/one", client_id=client_id, owner=owner, update=1),
         simulator=url("/refusals/simulator", device=found.certificate or found.owner, client_id=client_id),
         command=f"thingmint session show {named}\nthingmint session kick {named}",
     )
