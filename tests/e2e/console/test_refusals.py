@@ -11,6 +11,8 @@ import pytest
 from tests.e2e.access.local_admin import allow, document
 from tests.e2e.commands import in_process
 from tests.e2e.console.browser import Browser, signed_in, text_of, until
+from tests.e2e.console.conftest import AXE
+from tests.e2e.console.test_chromium import violations
 from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
 from tests.e2e.yandex.clients import Cloud
 
@@ -247,6 +249,7 @@ def test_an_incident_by_clicks(
     page.get_by_role("link", name=f"{client_id} may not connect").click()
     page.get_by_text("It would be refused now.").wait_for()
     page.get_by_text("no policy is attached", exact=True).wait_for()
+    assert not (has_script and AXE.exists()) or violations(page) == []
     page.get_by_label("Attach a policy to the certificate").select_option(policy)
     page.get_by_role("button", name="Attach").click()
     page.get_by_text("It is allowed now. The device can try again.").wait_for()
@@ -255,3 +258,4 @@ def test_an_incident_by_clicks(
         page.get_by_role("link", name="Sessions").click()
         page.get_by_role("link", name=client_id).click()
         page.get_by_text("Connected", exact=True).first.wait_for()
+        assert not (has_script and AXE.exists()) or violations(page) == []
