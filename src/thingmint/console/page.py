@@ -18,7 +18,7 @@ from thingmint.console.rendering import render
 from thingmint.domain.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from thingmint.access.audit import AuditedStore
     from thingmint.access.audit_records import AuditRecords
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from thingmint.access.local_admin import Administration
     from thingmint.console.cookies import Cookies
     from thingmint.console.fields import Fields
+    from thingmint.console.own_certificates import OwnCertificate
     from thingmint.domain.arns import Scope
     from thingmint.http.messages import Answer, Header
     from thingmint.services.change import Change, Environment
@@ -125,6 +126,7 @@ class Parts:
     health: Callable[[], Health]
     connected: Callable[[Scope], int]
     explain: Callable[[Asked, Scope], Awaitable[list[dict[str, Any]]]]
+    own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
 
 
 @dataclass(frozen=True, slots=True)

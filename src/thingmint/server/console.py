@@ -15,10 +15,12 @@ from thingmint.console.app import ConsoleApi
 from thingmint.console.health import Checks
 from thingmint.console.hosts import AllowedHosts
 from thingmint.console.oidc import OpenIdConnect
+from thingmint.console.own_certificates import OwnCertificate
 from thingmint.console.page import Parts, url
 from thingmint.console.sign_in import LINK_PATH, SignInPages
 from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.domain.names import authority_of
+from thingmint.instance.key_files import is_encrypted
 from thingmint.services.certificates import utc_now
 from thingmint.services.page_tokens import PageTokens
 from thingmint.settings.console import ConsoleSettings
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from thingmint.domain.server_certificates import ServerCertificate
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connected_clients import ConnectedClients
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
 
 LinkCommand = Callable[..., Awaitable[dict[str, object]]]
+_LISTENERS = {"api": "HTTPS", "grpc": "gRPC", "mqtt": "MQTT"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ def console_of(
         health=checks.health,
         connected=clients.count,
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
+        own_certificates=partial(_own_certificates, environment, tls, is_encrypted=is_encrypted(instance.directory)),
     )
     oidc = OpenIdConnect(given.oidc.provider(), utc_now) if given.oidc is not None else None
     pages = SignInPages(sessions, oidc)
@@ -125,6 +130,28 @@ def _ends(environment: Environment, tls: ListenerTLS) -> Iterator[tuple[str, dat
     for listener, name, end in tls.ends():
         if not tls.shows_own(listener, name):
             yield f"The certificate of {listener} for {'all names' if name == '*' else name}", end
+
+
+def _own_certificates(environment: Environment, tls: ListenerTLS, *, is_encrypted: bool) -> Iterator[OwnCertificate]:
+    """The CAs that issue, and the certificates that the listeners show, one row for those that are the same."""
+    key = f"In the data directory, {'encrypted under a passphrase' if is_encrypted else 'not encrypted'}"
+    uses = {"Issues device certificates": environment.device_ca, "Issues claim certificates": environment.claim_ca}
+    if environment.claim_ca.certificate == environment.device_ca.certificate:
+        uses = {"Issues device and claim certificates": environment.device_ca}
+    for use, ca in uses.items():
+        made = ca.certificate
+        begins, ends = made.not_valid_before_utc, made.not_valid_after_utc
+        yield OwnCertificate(made.subject.rfc4514_string(), use, key, begins, ends, is_ca=True)
+    shown: dict[tuple[str, bool], tuple[list[str], ServerCertificate]] = {}
+    for listener, name, certificates in tls.certificates():
+        first = min(certificates, key=lambda each: each.not_after)
+        where, _ = shown.setdefault((name, tls.shows_own(listener, name)), ([], first))
+        where.append(_LISTENERS[listener])
+    for (name, is_own), (listeners, first) in shown.items():
+        note = "Renewed by the server" if is_own else f"Placed by the settings. Clients trust {first.root}"
+        others = "All other names" if len(shown) > 1 else "All names"
+        title, use = others if name == "*" else name, ", ".join(listeners)
+        yield OwnCertificate(title, use, note, first.certificate.not_valid_before_utc, first.not_after)
 
 
 def _free_part(folder: Path) -> float:

@@ -1,5 +1,6 @@
 """Registers devices' own certificates under the account's CA certificate that issued them."""
 
+# ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from thingmint.services.ca_certificates import (
     find_registered_ca,
 )
 from thingmint.services.certificates import Registration, find_by_serial, record_obstacle, register
+from thingmint.store.table import fingerprint_bytes, id_of
 
 if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
     from thingmint.services.ca_certificates import CaRegistration
     from thingmint.services.change import Change
     from thingmint.store.engine import Transaction
+
+_COUNT = (
+    "SELECT count(*) FROM (SELECT 1 FROM registrations "
+    f"WHERE account = $1 AND region = $2 AND ca = {id_of('$3')} LIMIT $4) AS counted"
+)
 
 
 def parse_issued(
@@ -38,6 +45,12 @@ def parse_issued(
     ca = parse_ca_certificate(ca_pem, ca_field)
     own.check(ca.content.public_key(), ca_field)
     return issued, ca
+
+
+async def count_under_ca(tx: Transaction, scope: Scope, fingerprint: str, most: int) -> int:
+    """How many certificates are registered under the CA certificate, ``most`` at most: it reads no further."""
+    row = await tx.fetch_one(_COUNT, *scope, fingerprint_bytes(fingerprint), most)
+    return int(row[0]) if row else 0
 
 
 async def register_under_ca(

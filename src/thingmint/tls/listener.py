@@ -134,9 +134,14 @@ class ListenerTLS:
 
     def ends(self) -> Iterator[tuple[TlsListenerName, str, datetime]]:
         """When certificates end, by listener and host name; * is for all other host names."""
+        for listener, name, certificates in self.certificates():
+            yield listener, name, min(each.not_after for each in certificates)
+
+    def certificates(self) -> Iterator[tuple[TlsListenerName, str, Sequence[ServerCertificate]]]:
+        """The certificates by listener and host name; * is for all other host names."""
         for listener, shown in self._shown.items():
             for name, certificates in {"*": shown.default, **shown.by_name}.items():
-                yield listener, name, min(each.not_after for each in certificates)
+                yield listener, name, certificates
 
     def shows_own(self, listener: TlsListenerName, hostname: str) -> bool:
         """True if clients that ask for the host name have to trust the instance's own root."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.e2e.console.conftest import AXE
 from tests.e2e.material import self_signed_pem
+from tests.issuers import new_issuer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +27,10 @@ ZOOMED = {"width": 680, "height": 450}
 
 @dataclass(frozen=True)
 class Fleet:
-    """The ids of certificates, the first of which is attached to the thing pump."""
+    """The ids of certificates, the first of which is attached to the thing pump, and of a CA certificate."""
 
     ids: list[str]
+    ca: str
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,10 @@ def fleet(iot: Any) -> Fleet:
         if number == 0:
             iot.create_thing(thingName="pump", attributePayload={"attributes": {"model": "m" * 200}})
             iot.attach_thing_principal(thingName="pump", principal=made["certificateArn"])
-    return Fleet(ids)
+    now = datetime.now(UTC)
+    root = new_issuer(EVIL, now=now, begins=now - timedelta(days=30), ends=now + timedelta(days=10))
+    registered = iot.register_ca_certificate(caCertificate=root.pem, certificateMode="SNI_ONLY", setAsActive=True)
+    return Fleet(ids, registered["certificateId"])
 
 
 def paths(fleet: Fleet) -> list[str]:
@@ -55,6 +61,8 @@ def paths(fleet: Fleet) -> list[str]:
         "/things/pump",
         "/devices",
         "/sessions",
+        "/cas",
+        f"/cas/{fleet.ca}",
         "/refusals",
         f"/refusals/simulator?device={fleet.ids[0]}&client_id=pump&action=publish&name=a",
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.issuers import new_issuer
 from tests.unit import vectors
 from tests.unit.console.browser import Site, text_of
 from tests.world import OURS, THEIRS
@@ -56,6 +57,9 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
     id = await world.certificate(pem=certificate_pem(name))
     await world.aws("CreateThing", thingName="pump", attributePayload={"attributes": {"a": "b"}})
     await world.aws("AttachThingPrincipal", thingName="pump", principal=arn_of(OURS, id))
+    root = new_issuer(name, now=vectors.NOW, begins=vectors.NOW, ends=vectors.NOW + timedelta(days=9))
+    given = {"caCertificate": root.pem, "certificateMode": "SNI_ONLY", "setAsActive": True}
+    ca = (await world.aws("RegisterCACertificate", **given))["certificateId"]
     registry = await world.registry(name="registry", description=name)
     device = await world.device(registry, name="device", description=name)
     refusals = Refusals(world.store, world.clock)
@@ -79,6 +83,8 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
         f"/devices/{device}",
         f"/devices/{registry}",
         "/sessions",
+        "/cas",
+        f"/cas/{ca}",
         "/refusals",
         f"/refusals/{group}",
         f"/refusals/simulator?device={id}",
@@ -106,6 +112,7 @@ async def test_pages_without_any_row(site: Site) -> None:
         "/devices": "There is no registry",
         "/sessions": "No device is connected",
         "/sessions?q=x": "No session matches",
+        "/cas": "No CA is registered",
         "/refusals": "No device was refused",
         "/refusals?client_id=x": "Nothing matches",
         "/refusals/simulator": "Simulate a device",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thingmint.console.events import events_of
+from thingmint.console.own_certificates import part_used
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.certificates import CHANGES
 from thingmint.console.pages.things import connection_of
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _MAX_THINGS = 20
 _MAX_POLICIES = 100  # in the menu
 _EVENTS = 25
+_COMMON_NAME = re.compile(r"(?:^|[,+])CN=((?:\\.|[^\\,+])*)")
 _ORIGINS = {
     "keys": "issued by this server, with a key pair",
     "csr": "issued by this server, for a CSR",
@@ -83,9 +86,9 @@ async def certificate(call: Call) -> Answer:
         registration=registration,
         certificate=content,
         description=description,
-        name=_common_name(description.subject) or "Certificate without a common name",
+        name=common_name(description.subject) or "Certificate without a common name",
         origin=_ORIGINS[registration.origin],
-        used=_used(content, call),
+        used=part_used(content.not_before, content.not_after, call.change.now),
         issuers=_issuers(call, found),
         changes=changes,
         may_delete=registration.status is not Status.ACTIVE and call.allows("iot:DeleteCertificate", arn_),
@@ -215,13 +218,6 @@ def _changes(call: Call, status: Status) -> dict[str, str]:
     return {new: words[1] for new, words in CHANGES.items() if new != status}
 
 
-def _used(certificate: Certificate, call: Call) -> int:
-    """How much of the validity has passed, in percent."""
-    whole = (certificate.not_after - certificate.not_before).total_seconds()
-    passed = (call.change.now - certificate.not_before).total_seconds()
-    return min(100, max(0, round(100 * passed / whole))) if whole > 0 else 100
-
-
 def _issuers(call: Call, found: _Found) -> list[tuple[str, str]]:
     """The certificates above this one that the server has: name and PEM."""
     registration = found.registered.registration
@@ -242,6 +238,7 @@ async def _attachable(call: Call, resource: str, attached: Sequence[str]) -> lis
     return [name for name in names if name not in attached]
 
 
-def _common_name(subject: str) -> str:
-    names = [part.removeprefix("CN=") for part in subject.split(",") if part.startswith("CN=")]
-    return names[-1].replace("\\", "") if names else ""
+def common_name(subject: str) -> str:
+    """The last common name of a subject in the form of RFC 4514; empty if it has none."""
+    names = _COMMON_NAME.findall(subject)
+    return re.sub(r"\\(.)", r"\1", names[-1]) if names else ""
