@@ -111,6 +111,17 @@ def _first_part(path: str) -> str:
     return f"/{path.split('/')[1]}"
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceAccess:
+    """Where devices connect. ``root`` returns the certificate in PEM that devices which connect to a host name trust.
+
+    It is None if an operator's certificate is shown there.
+    """
+
+    port: int
+    root: Callable[[str], str | None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The parts of the server that pages use beside the services.
@@ -125,6 +136,7 @@ class Parts:
     sessions: ConsoleSessions
     health: Callable[[], Health]
     connected: Callable[[Scope], int]
+    devices: DeviceAccess
     explain: Callable[[Asked, Scope], Awaitable[list[dict[str, Any]]]]
     own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
 

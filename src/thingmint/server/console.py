@@ -16,7 +16,7 @@ from thingmint.console.health import Checks
 from thingmint.console.hosts import AllowedHosts
 from thingmint.console.oidc import OpenIdConnect
 from thingmint.console.own_certificates import OwnCertificate
-from thingmint.console.page import Parts, url
+from thingmint.console.page import DeviceAccess, Parts, url
 from thingmint.console.sign_in import LINK_PATH, SignInPages
 from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.domain.names import authority_of
@@ -64,6 +64,7 @@ def console_of(
     clients: ConnectedClients,
     reports: Reports,
     explain: Explain,
+    mqtt_port: int,
 ) -> ConsoleParts | None:
     """None if the settings turn the console off. Raises ConfigError."""
     given = settings.console or ConsoleSettings()
@@ -77,6 +78,7 @@ def console_of(
     def allowed() -> frozenset[str]:
         return tls.api_names() | further | {name.lower() for name in names.all()}
 
+    root = instance.directory.ca.read_text("ascii")
     checks = Checks(
         store=lambda: None if instance.store.ready else instance.store.trouble or "it does not answer",
         broker=lambda: broker.trouble if settings.broker is not None else None,
@@ -92,6 +94,7 @@ def console_of(
         sessions=sessions,
         health=checks.health,
         connected=clients.count,
+        devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None),
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
         own_certificates=partial(_own_certificates, environment, tls, is_encrypted=is_encrypted(instance.directory)),
     )

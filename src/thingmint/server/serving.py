@@ -266,7 +266,10 @@ async def serve(
     limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
     explain = explaining(instance, settings, names.host_names, environment.passwords, clients)
-    console = console_of(instance, access, settings, environment, names, tls, broker, clients, reports, explain)
+    mqtt_port = mqtt_listeners["mqtt"].sock.getsockname()[1]
+    console = console_of(
+        instance, access, settings, environment, names, tls, broker, clients, reports, explain, mqtt_port
+    )
     console_api = console.api if console is not None else None
     app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports, broker, console_api)
     refusals = reports.connections.refusals

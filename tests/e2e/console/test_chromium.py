@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ from tests.issuers import new_issuer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from playwright.sync_api import Page
 
@@ -60,6 +63,8 @@ def paths(fleet: Fleet) -> list[str]:
         "/things",
         "/things/pump",
         "/devices",
+        "/connect",
+        "/connect/pump",
         "/sessions",
         "/cas",
         f"/cas/{fleet.ca}",
@@ -146,3 +151,21 @@ def test_the_menu_has_each_page(open_console: Callable[..., Page], server: Runni
     for link in page.locator("nav.side a").all():
         address = link.get_attribute("href")
         assert page.request.get(address or "").status == 200, address
+
+
+def test_the_page_of_a_new_device_turns_green_by_itself(open_console: Callable[..., Page], tmp_path: Path) -> None:
+    page = open_console("/connect")
+    page.get_by_label("Name of the thing").fill("green")
+    page.get_by_role("button", name="Make the thing and its keys").click()
+    page.get_by_text("Waiting for the device.").wait_for()
+    for link in page.locator("a[download]").all():
+        with page.expect_download() as download:
+            link.click()
+        download.value.save_as(tmp_path / download.value.suggested_filename)
+    (tmp_path / "device.py").write_text(page.locator("#code-paho").inner_text())
+    with subprocess.Popen([sys.executable, "device.py"], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+        try:
+            page.locator("#state .alert.ok").wait_for(timeout=60_000)
+        finally:
+            process.kill()
+    assert page.get_by_role("link", name="Save device.key").is_visible()

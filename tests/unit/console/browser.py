@@ -18,7 +18,7 @@ from thingmint.access.throttle import FailureThrottle, Rate, Throttle
 from thingmint.console.app import ConsoleApi
 from thingmint.console.health import Health
 from thingmint.console.hosts import AllowedHosts
-from thingmint.console.page import Parts
+from thingmint.console.page import DeviceAccess, Parts
 from thingmint.console.sign_in import SignInPages
 from thingmint.http.front import SingleApi
 from thingmint.http.memory import RequestMemory
@@ -61,6 +61,7 @@ class Site:
             sessions=self.sessions,
             health=lambda: Health(self.troubles),
             connected=lambda _scope: self.connected,
+            devices=DeviceAccess(8883, lambda _name: None),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
         )
         api = ConsoleApi(

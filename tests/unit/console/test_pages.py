@@ -70,6 +70,7 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
     activity.connected(OURS, id, name, "192.0.2.7")
     await activity.flush()
     site.troubles.append(Trouble("bad", "Disk", name, name))
+    world.environment.endpoints[OURS] = "iot.example.org"
     browser = await site.signed_in()
     pages = [
         "/",
@@ -79,6 +80,8 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
         f"/certificates/{id}/revoke",
         "/things",
         "/things/pump",
+        "/connect",
+        "/connect/pump",
         "/devices",
         f"/devices/{device}",
         f"/devices/{registry}",

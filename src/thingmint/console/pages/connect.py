@@ -1,0 +1,170 @@
+"""Connect a device: makes a thing with a certificate and a policy, and shows the code that connects it."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import TYPE_CHECKING, Any
+
+from thingmint.console.device_code import code_for, topic_of
+from thingmint.console.page import action, page, url
+from thingmint.domain.arns import Scope, arn, arn_of
+from thingmint.domain.errors import AlreadyExists, Disallowed
+from thingmint.domain.status import Status
+from thingmint.services.certificate_activity import read_last_seen
+from thingmint.services.certificates import discard, issue_with_keys, register_new
+from thingmint.services.device_policies import (
+    DEVICE_POLICIES,
+    VERSIONS,
+    Target,
+    attach_policy,
+    create_policy,
+)
+from thingmint.services.hostnames import endpoint_of
+from thingmint.services.thing_principals import attach_to_known, certificates_of_thing
+from thingmint.services.things import THINGS, Thing, insert_thing, thing_arn
+
+if TYPE_CHECKING:
+    from thingmint.console.page import Call
+    from thingmint.http.messages import Answer
+    from thingmint.services.certificate_activity import LastSeen
+    from thingmint.services.certificates import NewCertificate
+    from thingmint.store.engine import Transaction
+
+POLICY = "ConnectedThing"
+_MAX_CERTIFICATES = 50
+_THING = "${iot:Connection.Thing.ThingName}"
+
+
+@page("/connect", "DescribeEndpoint")
+async def connect(call: Call) -> Answer:
+    call.may("iot:DescribeEndpoint")
+    may_make = call.allows("iot:CreateThing") and call.allows("iot:CreateKeysAndCertificate")
+    return call.render("connect.html", may_make=may_make, policy=POLICY, document=_document(call.scope))
+
+
+@action("/connect", "CreateKeysAndCertificate")
+async def make(call: Call) -> Answer:
+    """The answer is the only place that ever has the private key: nothing stores it, and no cache may keep it."""
+    scope, name = call.scope, call.form.text("name")
+    thing = Thing.new(scope, name, id=call.change.new_id(), type=None, attributes={}, now=call.change.now)
+    for needed, resource in (
+        ("iot:DescribeEndpoint", "*"),
+        ("iot:CreateThing", thing.arn),
+        ("iot:CreateKeysAndCertificate", "*"),
+        ("iot:CreatePolicy", arn(scope, f"policy/{POLICY}")),
+    ):
+        call.may(needed, resource)
+    new = await issue_with_keys(call.change)
+    assert new.keys is not None, "it was made with keys"
+    try:
+        id = new.certificate.fingerprint
+        call.may("iot:AttachPolicy", arn_of(scope, id))
+        call.change.may("iot:AttachThingPrincipal", arn_of(scope, id), context={"iot:thingArn": thing.arn})
+        host = await call.write(lambda tx: _make(tx, call, name, new), thingName=name, policyName=POLICY)
+    except BaseException as error:
+        discard(call.change, new, error)
+        raise
+    files = [
+        ("device.key", "Private key", new.keys.private_pem),
+        ("device.pem", "Certificate", new.certificate.pem),
+        *_root(call, host),
+    ]
+    return _shown(call, name, host, None, files, id)
+
+
+@page("/connect/{name}", "DescribeThing")
+async def follow(call: Call) -> Answer:
+    """The same page without the private key. The page that shows the key follows this one."""
+    name = call.path["name"]
+    call.may("iot:DescribeEndpoint")
+    for needed in ("iot:DescribeThing", "iot:ListThingPrincipals"):
+        call.may(needed, thing_arn(call.scope, name))
+    host, seen = await call.read(lambda tx: _read(tx, call, name))
+    return _shown(call, name, host, seen, _root(call, host))
+
+
+async def _make(tx: Transaction, call: Call, name: str, new: NewCertificate) -> str:
+    """Makes all in one transaction. Returns the host name for devices."""
+    change, scope, now = call.change, call.scope, call.change.now
+    thing = Thing.new(scope, name, id=change.new_id(), type=None, attributes={}, now=now)
+    if (known := await insert_thing(tx, change, thing)) is not None:
+        reason = f"There already is a thing with the name {name}. Choose another name"
+        raise AlreadyExists("thing", known.id, arn=known.arn, reason=reason)
+    await _provide_policy(tx, call)
+    registered = await register_new(tx, change, new, Status.ACTIVE)
+    id = registered.registration.fingerprint
+    await attach_policy(tx, scope, POLICY, Target("cert", id), now)
+    await attach_to_known(tx, scope, name, id, now)
+    return await endpoint_of(tx, change)
+
+
+async def _provide_policy(tx: Transaction, call: Call) -> None:
+    """Creates the policy. An existing one is used only if it says the same. Raises Disallowed."""
+    scope, document = call.scope, _document(call.scope)
+    known = await DEVICE_POLICIES.find(tx, *scope, POLICY)
+    if known is None:
+        await create_policy(tx, call.change, POLICY, document, {})
+        return
+    version = await VERSIONS.get(tx, *scope, POLICY, known.default_version)
+    if version.document != document:
+        reason = f"The policy {POLICY} was changed, so it may allow more than this page says. Delete or restore it"
+        raise Disallowed("policy", POLICY, reason)
+
+
+def _document(scope: Scope) -> str:
+    """A policy under which a thing may connect under its own name and use the topics below it."""
+    own = f"devices/{_THING}/*"
+    statements = [
+        ("iot:Connect", f"client/{_THING}"),
+        (["iot:Publish", "iot:Receive"], f"topic/{own}"),
+        ("iot:Subscribe", f"topicfilter/{own}"),
+    ]
+    allowed = [{"Effect": "Allow", "Action": each, "Resource": arn(scope, on)} for each, on in statements]
+    lines = ",\n".join(f"    {json.dumps(each)}" for each in allowed).replace(', "Resource"', ',\n     "Resource"')
+    return f'{{\n  "Version": "2012-10-17",\n  "Statement": [\n{lines}\n  ]\n}}'
+
+
+async def _read(tx: Transaction, call: Call, name: str) -> tuple[str, LastSeen | None]:
+    """The host name for devices, and the last connection with a certificate of the thing."""
+    await THINGS.get(tx, *call.scope, name)
+    fingerprints = await certificates_of_thing(tx, call.scope, name, _MAX_CERTIFICATES)
+    seen = await read_last_seen(tx, call.scope, fingerprints)
+    last = max(seen.values(), key=lambda each: each.seen_at, default=None)
+    return await endpoint_of(tx, call.change), last
+
+
+def _root(call: Call, host: str) -> list[tuple[str, str, str]]:
+    """The certificate that devices have to trust; nothing if the operator's own certificate is shown to them."""
+    root = call.parts.devices.root(host)
+    return [("ca.pem", "Root certificate of the server", root)] if root is not None else []
+
+
+def _shown(
+    call: Call, name: str, host: str, seen: LastSeen | None, files: list[tuple[str, str, str]], made: str | None = None
+) -> Answer:
+    """``files`` are name, title and PEM. ``made`` is the id of the certificate that this call has made."""
+    port = call.parts.devices.port
+    is_open = seen is not None and seen.connected_at is not None
+    if seen is not None and seen.connected_at is not None and seen.disconnected_at is not None:
+        is_open = seen.connected_at > seen.disconnected_at
+    links: list[dict[str, Any]] = [
+        {"name": file, "title": title, "pem": pem, "data": b64encode(pem.encode()).decode()}
+        for file, title, pem in files
+    ]
+    return call.render(
+        "connect_thing.html",
+        name=name,
+        host=host,
+        port=port,
+        topic=topic_of(name),
+        policy=POLICY,
+        files=links,
+        has_root=any(file == "ca.pem" for file, _, _ in files),
+        made=made,
+        seen=seen,
+        is_open=is_open,
+        codes=code_for(name, host, port),
+        here=url(f"/connect/{name}"),
+        refusals=url("/refusals", client_id=name),
+    )
