@@ -73,7 +73,7 @@ class Exact:
 class Pattern:
     """Matches a value, or one word of it, that has the wildcards ``*`` and ``?``.
 
-    ``pieces`` are the texts between the asterisks: two or three, with ONE for each question mark.
+    ``pieces`` are the texts between the asterisks, with ONE for each question mark.
     """
 
     def __init__(self, pieces: Sequence[str]) -> None:
@@ -95,7 +95,11 @@ class Pattern:
         end = len(value) - last
         if len(value) < self._least or not self._first.match(value) or not self._last.match(value, end):
             return False
-        return all(middle.search(value, first, end) for middle in self._middle)
+        for middle in self._middle:  # each after the one before, as early as possible
+            if (found := middle.search(value, first, end)) is None:
+                return False
+            first = found.end()
+        return True
 
 
 def _expression(piece: str) -> re.Pattern[str]:

@@ -233,6 +233,7 @@ def test_escaped_and_quoted_values_find_themselves(value: str) -> None:
         assert not parse_query(f"thingName:{text}", NAMES).matches(Example({"thingName": value + "x"}))
 
 
+@example("ba", "*a*?*")
 @given(st.text("ab", max_size=8), st.text("ab*?", min_size=1, max_size=6).filter(lambda text: "**" not in text))
 def test_wildcards_match_as_in_file_names(value: str, pattern: str) -> None:
     if "*" in pattern or "?" in pattern:
