@@ -91,6 +91,10 @@ mutants: install ## Change src in 100 places and run the tests on each (hours; c
 faults: install ## Kill the server under load 1,000 times (hours; continues where it was stopped)
 	@$(BIN)/python scripts/faults.py --kills $(KILLS) build/faults
 
+.PHONY: docs
+docs: install ## Build the documentation site in build/docs, which a server of this clone has at /docs
+	@$(BIN)/python scripts/docs_site.py
+
 .PHONY: served
 served: install ## Write the tables of what is served (README.md, docs/aws.md, docs/served.md) from the code
 	@$(BIN)/python scripts/served.py
