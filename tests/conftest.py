@@ -52,6 +52,7 @@ SLOW = frozenset(
     {
         "e2e/bulk/test_kills.py",
         "e2e/console/test_chromium.py",
+        "e2e/console/test_documents.py",
         "e2e/fleet/test_kills.py",
         "e2e/importing/test_interrupted_imports.py",
         "e2e/mqtt/test_vanished_connections.py",

@@ -13,6 +13,7 @@ import structlog
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.sigv4 import claimed_service
 from thingmint.domain.errors import DomainError, Throttled, Unauthenticated
+from thingmint.http.documents import DOCUMENTS_PATH
 from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer
 
 if TYPE_CHECKING:
@@ -151,7 +152,8 @@ class Front(HttpApp):
 
     ``aws`` are the APIs of AWS's services; the first one gets the requests that are signed for an unknown service.
     ``is_yandex_route`` is True for a raw path of a Yandex operation. ``probes`` are by raw path. ``console`` is None if
-    the settings turn it off. ``linked`` are the APIs of signed links by the beginning of their paths, ``/NAME/``.
+    the settings turn it off. ``documents`` serves the documentation site. ``linked`` are the APIs of signed links by
+    the beginning of their paths, ``/NAME/``.
     """
 
     def __init__(
@@ -163,6 +165,7 @@ class Front(HttpApp):
         yandex: HttpApi,
         is_yandex_route: Callable[[bytes], bool],
         console: HttpApi | None = None,
+        documents: HttpApi | None = None,
         request_log: RequestLog,
         failures: FailureThrottle,
         memory: RequestMemory,
@@ -178,6 +181,7 @@ class Front(HttpApp):
         self._yandex = yandex
         self._is_yandex_route = is_yandex_route
         self._console = console
+        self._documents = documents
 
     def _choose(self, incoming: Incoming) -> HttpApi:
         path = incoming.raw_path
@@ -190,6 +194,8 @@ class Front(HttpApp):
             return self._signed_for.get(claimed_service(authorization, incoming.query) or "", self._aws[0])
         if self._console is not None and _is_for_console(incoming, path, authorization):
             return self._console
+        if self._documents is not None and _is_below(path, DOCUMENTS_PATH):
+            return self._documents
         if self._is_yandex_route(path):
             return self._yandex
         if authorization:
@@ -203,11 +209,15 @@ class Front(HttpApp):
 
 def _is_for_console(incoming: Incoming, path: bytes, authorization: bytes) -> bool:
     """True for the console's paths, and for a browser that opens the server's address."""
-    if path.startswith(CONSOLE_PATH):
-        return path[len(CONSOLE_PATH) : len(CONSOLE_PATH) + 1] in (b"", b"/")
+    if _is_below(path, CONSOLE_PATH):
+        return True
     if path != b"/" or incoming.method not in ("GET", "HEAD") or authorization or incoming.query:
         return False
     return b"text/html" in (incoming.header(b"accept") or b"")
+
+
+def _is_below(path: bytes, root: bytes) -> bool:
+    return path == root or path.startswith(root + b"/")
 
 
 def _arrived(incoming: Incoming, now: datetime) -> RequestContext:

@@ -24,6 +24,7 @@ from thingmint.aws.sts import StsApi
 from thingmint.domain.certificate_profiles import CLAIM, DEVICE
 from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.tls_profiles import TLS_PROFILES
+from thingmint.http.documents import DocumentsApi
 from thingmint.http.front import Front, SingleApi
 from thingmint.http.listener import HttpListener
 from thingmint.http.memory import RequestMemory
@@ -147,6 +148,7 @@ def front(
         probes=probes(instance.store, reports.metrics, None if settings.broker is None else lambda: broker.trouble),
         is_yandex_route=yandex.is_route,
         console=console,
+        documents=DocumentsApi(),
         request_log=reports.requests,
         failures=access.failures,
         memory=access.memory,
