@@ -404,6 +404,26 @@ def test_the_openapi_document_is_valid(document: Any) -> None:
     assert set(document["paths"]) == certificates | access | _FLEET | {"/v1/audit"}
 
 
+@pytest.mark.parametrize(
+    ("path", "count", "described"),
+    [("/openapi/aws.json", 272, "/things/{thingName}"), ("/openapi/yandex.json", 52, "/iot-devices/v1/registries")],
+)
+def test_the_other_apis_have_documents_too(server: RunningServer, path: str, count: int, described: str) -> None:
+    with httpx.Client(base_url=server.http_url) as anonymous:
+        answer = anonymous.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+        paths = answer.json()["paths"]
+        assert sum(map(len, paths.values())) == count
+        assert all(operation["x-thingmint-served"] for operation in paths[described].values())
+        head = anonymous.head(path)
+        assert (head.status_code, head.headers["content-length"]) == (200, str(len(answer.content)))
+        assert head.content == b""
+        assert anonymous.post(path).status_code == 401
+    headers = {"authorization": f"Bearer {server.token}"}
+    refused = httpx.request("PUT", f"{server.http_url}{path}", headers=headers)
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
 def test_everything_in_the_openapi_document_is_served(native: httpx.Client, document: Any) -> None:
     served = 0
     for path, operations in document["paths"].items():

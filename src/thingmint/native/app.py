@@ -16,6 +16,7 @@ from thingmint.access.directory import bearer_token
 from thingmint.domain.errors import Invalid, Throttled, Unauthenticated
 from thingmint.domain.strict_json import MAX_VALUES, has_too_many_values
 from thingmint.http.messages import Answer
+from thingmint.http.openapi import Documents
 from thingmint.native.declaring import Call
 from thingmint.native.endpoints import ENDPOINTS
 from thingmint.native.errors import Problem, problem_of
@@ -24,7 +25,7 @@ from thingmint.native.schemas import checked
 from thingmint.services.change import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from thingmint.access.audit import AuditedStore
     from thingmint.access.audit_records import AuditRecords
@@ -100,8 +101,20 @@ class _Found(NamedTuple):
     parameters: dict[str, str]  # of the path
 
 
+class _Document(NamedTuple):
+    """The route of an OpenAPI document, which needs no credentials."""
+
+    path: bytes
+
+
+_Route = _Found | _Document | Answer
+
+
 class NativeApi:
-    """An HttpApi. A route is the path's endpoint with its parameters, or the answer if there is none."""
+    """An HttpApi. A route is the path's endpoint with its parameters, a document, or the answer if there is neither.
+
+    ``documents`` make the OpenAPI documents of the other APIs, by raw path.
+    """
 
     def __init__(
         self,
@@ -111,6 +124,7 @@ class NativeApi:
         environment: Environment,
         administration: Administration,
         audit: AuditRecords,
+        documents: Mapping[bytes, Callable[[], dict[str, Any]]],
     ) -> None:
         self._auth = auth
         self._throttle = throttle
@@ -118,7 +132,7 @@ class NativeApi:
         self._environment = environment
         self._administration = administration
         self._audit = audit
-        self._openapi = orjson.dumps(document())
+        self._documents = Documents({b"/openapi.json": document, **documents})
         self._routes: dict[str, tuple[Route, dict[str, Endpoint]]] = {}  # by path
         for endpoint in ENDPOINTS:
             _, methods = self._routes.setdefault(endpoint.path, (Route(endpoint.path, _unused), {}))
@@ -126,10 +140,11 @@ class NativeApi:
             if endpoint.method == "GET":
                 methods["HEAD"] = endpoint
 
-    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Found | Answer]:
+    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Route]:
         context = context.of("-", api="native")
-        if incoming.raw_path == b"/openapi.json":
-            return context, Answer(200, [_JSON], self._openapi) if incoming.method in _READS else _not_allowed(_READS)
+        if incoming.raw_path in self._documents:
+            is_read = incoming.method in _READS
+            return context, _Document(incoming.raw_path) if is_read else _not_allowed(_READS)
         for route, methods in self._routes.values():
             match, found = route.matches({"type": "http", "method": "GET", "path": incoming.path})
             if match is Match.NONE:
@@ -139,16 +154,21 @@ class NativeApi:
             return context.of(endpoint.operation, api="native"), _Found(endpoint, found["path_params"])
         return context, _answer_of(Problem(404, "NOT_FOUND", "There is nothing at this path; see /openapi.json"))
 
-    async def authenticate(self, context: RequestContext, route: _Found | Answer, incoming: Incoming) -> RequestContext:
-        if isinstance(route, Answer) and route.body is self._openapi:
+    async def authenticate(self, context: RequestContext, route: _Route, incoming: Incoming) -> RequestContext:
+        if isinstance(route, _Document):
             return context
         return context.by(*await self._auth.authenticate(incoming.headers))
 
     async def decode(
-        self, context: RequestContext, route: _Found | Answer, incoming: Incoming
+        self, context: RequestContext, route: _Route, incoming: Incoming
     ) -> tuple[RequestContext, tuple[Any, Any]]:
         if isinstance(route, Answer):
             return context, (None, None)
+        if isinstance(route, _Document):
+            answer = Answer(200, [_JSON], await self._documents.read(route.path))
+            if not incoming.hold(answer):
+                raise Throttled("Too many large answers are not read; try again")
+            return context, (answer, None)
         endpoint = route.endpoint
         assert context.scope is not None, "callers are authenticated first"
         self._throttle.take(context.scope.account, endpoint.operation)
@@ -157,11 +177,12 @@ class NativeApi:
         body = checked(endpoint.body, _object(request.body))
         return endpoint.named(context, body), (query, body)
 
-    async def serve(
-        self, context: RequestContext, outcome: Outcome, route: _Found | Answer, given: tuple[Any, Any]
-    ) -> Answer:
+    async def serve(self, context: RequestContext, outcome: Outcome, route: _Route, given: tuple[Any, Any]) -> Answer:
         if isinstance(route, Answer):
             return route
+        if isinstance(route, _Document):
+            document: Answer = given[0]
+            return document
         assert context.scope is not None, "callers are authenticated first"
         query, body = given
         call = Call(

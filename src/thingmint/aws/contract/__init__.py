@@ -9,6 +9,15 @@ from thingmint.aws.contract.model import (
     load_contract,
     load_data_contract,
     load_jobs_contract,
+    load_model,
 )
 
-__all__ = ["Contract", "Operation", "compile_contract", "load_contract", "load_data_contract", "load_jobs_contract"]
+__all__ = [
+    "Contract",
+    "Operation",
+    "compile_contract",
+    "load_contract",
+    "load_data_contract",
+    "load_jobs_contract",
+    "load_model",
+]

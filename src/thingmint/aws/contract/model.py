@@ -55,7 +55,12 @@ class Contract:
 
 def load_contract() -> Contract:
     """Compiles the control plane's model of the installed botocore, which takes some tens of milliseconds."""
-    return compile_contract(_load(_MODEL))
+    return compile_contract(load_model())
+
+
+def load_model() -> Mapping[str, Any]:
+    """The control plane's model as botocore has it."""
+    return _load(_MODEL)
 
 
 def load_data_contract() -> Contract:

@@ -24,14 +24,14 @@ _SEPARATORS: Final = "\x20\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _WITHOUT_SEPARATORS: Final = dict.fromkeys(
     (0x20, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 )
-_CLASSES: Final = {
+CLASSES: Final = {
     "Graph": "!-~",
     "Upper": "A-Z",
     "Digit": "0-9",
     "Cntrl": r"\x00-\x1f\x7f",
     "Z": _SEPARATORS,
 }
-_TOKEN: Final = re.compile(
+TOKEN: Final = re.compile(
     r"""
       (?P<property>\\p\{(?P<name>\w+)\})
     | (?P<escape>\\(?:[wdsSnrt]|x[0-9A-Fa-f]{2}|[^0-9A-Za-z]))
@@ -39,7 +39,7 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-_ANY: Final = "[^\\n\\r\x85\u2028\u2029]"
+ANY: Final = "[^\\n\\r\x85\u2028\u2029]"
 _OPEN_ENDED: Final = re.compile(r"[*+]|\{[0-9]+,\}")
 _BRACKETS: Final = re.compile(r"\[(?:\\.|[^\]\\])*\]|\\.")
 
@@ -73,7 +73,7 @@ def _translate(pattern: str) -> tuple[str, re.RegexFlag]:
     inside = False
     position = 0
     while position < len(pattern):
-        token = _TOKEN.match(pattern, position)
+        token = TOKEN.match(pattern, position)
         if token is None:
             raise ValueError(f"unknown construct at {position} of the pattern {pattern}")
         position = token.end()
@@ -90,7 +90,7 @@ def _translate(pattern: str) -> tuple[str, re.RegexFlag]:
             inside = text != "]"
             out.append(text)
         elif text == ".":
-            out.append(_ANY)
+            out.append(ANY)
         else:
             following = pattern[position : position + 1]
             if (text == "(" and following == "?") or (text == ")" and following in ("*", "+", "{")):
@@ -107,9 +107,9 @@ def _property(name: str, pattern: str, *, inside: bool) -> str:
         if not letters_numbers or re.search(r"\\[wdsS]", pattern) or pattern.count("[") != 1:
             raise ValueError(f"\\p{{{name}}} alone is not supported: {pattern}")
         return r"\w"
-    if name not in _CLASSES:
+    if name not in CLASSES:
         raise ValueError(f"\\p{{{name}}} is not supported: {pattern}")
-    return _CLASSES[name] if inside else f"[{_CLASSES[name]}]"
+    return CLASSES[name] if inside else f"[{CLASSES[name]}]"
 
 
 Decoder = Callable[[Any], Any]
@@ -124,7 +124,7 @@ _ISO_8601: Final = re.compile(
 _BITS: Final = {"integer": 31, "long": 63}
 _NUMBERS: Final = frozenset({"integer", "long", "float", "double"})
 _MOST_NAMED = 12  # values of an enum that an error message lists
-_SUPERLINEAR_LENGTH = 256  # characters; the service documents no limit for these
+SUPERLINEAR_LENGTH = 256  # characters; the service documents no limit for these
 _MATCHED_LENGTH = 4096  # characters; of a longer text that is too long, only this is told
 
 
@@ -188,7 +188,7 @@ def _string(shape: Shape) -> Decoder:
     pattern: str | None = shape.get("pattern")
     low, high = shape.get("min", 0), shape.get("max", inf)
     if pattern is not None and high == inf and is_superlinear(pattern):
-        high = _SUPERLINEAR_LENGTH
+        high = SUPERLINEAR_LENGTH
     is_linear = pattern is not None and not is_superlinear(pattern)
     check_length = length_bounds({"min": low, "max": high})
     matches = None if pattern is None else compile_pattern(pattern)

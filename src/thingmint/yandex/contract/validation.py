@@ -57,6 +57,27 @@ _RANGE = re.compile(r"(-?\d+)-(-?\d+)")
 _NUMBER = re.compile(r"-?\d+")
 
 
+def bounds(spec: str) -> tuple[int | None, int | None]:
+    """The least and the greatest number that ``compile_bounds(spec)`` accepts, None if there is no limit."""
+    if match := _COMPARISON.fullmatch(spec):
+        operator, limit = match[1], int(match[2])
+        if operator[0] == "<":
+            return None, limit if operator == "<=" else limit - 1
+        return limit if operator == ">=" else limit + 1, None
+    numbers = [
+        int(number)
+        for part in spec.split(",")
+        if (match := _RANGE.fullmatch(part) or _NUMBER.fullmatch(part))
+        for number in (match.groups() or (match[0],))
+    ]
+    return min(numbers), max(numbers)
+
+
+def length_of(field: str, spec: str) -> str:
+    """The limits of a field's length that apply, of those that the contract names."""
+    return _RELAXED_LENGTH.get((field, spec), spec)
+
+
 def compile_bounds(spec: str) -> Callable[[int], bool]:
     """A test for ``<=N``, ``>=N``, ``<N``, ``>N``, ``A-B`` (inclusive), ``N``, or a list of the last two.
 
@@ -250,7 +271,7 @@ def _value_rules(descriptors: Descriptors, declared: FieldDescriptor, field: Fie
     if length is not None:
         if field.type not in _SIZED:
             raise ContractError(f"{declared.full_name} has a length but is neither string nor bytes")
-        rules.append(_length_rule(_RELAXED_LENGTH.get((declared.name, length), length), path))
+        rules.append(_length_rule(length_of(declared.name, length), path))
     value = descriptors.option(declared, "yandex.cloud.value")
     if value is not None:
         if field.type not in _INTEGERS:
