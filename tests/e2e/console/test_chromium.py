@@ -68,6 +68,10 @@ def paths(fleet: Fleet) -> list[str]:
         "/sessions",
         "/cas",
         f"/cas/{fleet.ca}",
+        "/access",
+        "/access/user/administrator",
+        "/access/policies",
+        "/access/audit",
         "/refusals",
         f"/refusals/simulator?device={fleet.ids[0]}&client_id=pump&action=publish&name=a",
     ]

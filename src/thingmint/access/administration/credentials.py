@@ -70,6 +70,8 @@ class Credential:
 CREDENTIALS = Table(Credential, "credentials", "credential", key=("id",))
 
 _OF_PRINCIPAL = f"{CREDENTIALS.select}WHERE principal = $1 ORDER BY created_at, id"
+_OLDEST = f"{CREDENTIALS.select}WHERE principal = $1 ORDER BY created_at LIMIT $2"
+_NEWEST = f"{CREDENTIALS.select}WHERE principal = $1 ORDER BY created_at DESC LIMIT $2"
 _SEALED = "SELECT id, secret FROM credentials WHERE kind IN ('access-key', 'session')"
 _OLD_SESSIONS = BoundedDelete("credentials", ("id",), "kind = 'session' AND expires_at <= $1")
 _RESEAL = "UPDATE credentials SET secret = $2 WHERE id = $1"
@@ -265,6 +267,16 @@ async def delete_credential(
     credential = await _owned(tx, given, kinds)
     await CREDENTIALS.delete(tx, credential.id)
     return {"id": given.id, "deleted": True}
+
+
+async def credentials_of(tx: Transaction, principal: str, limit: int) -> list[Credential]:
+    """The oldest and the newest credentials of a principal, up to ``limit`` of each, newest first.
+
+    A principal can have any number of sessions, so it may have more in between.
+    """
+    rows = [*await tx.fetch_all(_NEWEST, principal, limit), *await tx.fetch_all(_OLDEST, principal, limit)]
+    found = {each.id: each for each in CREDENTIALS.load_all(rows)}
+    return sorted(found.values(), key=lambda each: (each.created_at, each.id), reverse=True)
 
 
 async def _of_principal(tx: Transaction, principal: str, kinds: Sequence[str]) -> list[Credential]:

@@ -51,6 +51,7 @@ PRINCIPALS = Table(Principal, "principals", "principal", key=("id",), unique="(a
 
 _BY_NAME = f"{PRINCIPALS.select}WHERE account = $1 AND kind = $2 AND name = $3"
 _OF_KIND = f"{PRINCIPALS.select}WHERE account = $1 AND kind = $2 ORDER BY name"
+_AFTER = f"{PRINCIPALS.select}WHERE account = $1 AND kind = $2 AND name > $3 ORDER BY name LIMIT $4"
 _FIRST = f"{PRINCIPALS.select}WHERE kind = 'user' ORDER BY created_at, id LIMIT 1"
 _DETACH_POLICIES = "DELETE FROM policy_attachments WHERE principal = $1"
 _CREDENTIALS = BoundedDelete("credentials", ("id",), "principal = $1")
@@ -74,6 +75,11 @@ async def get_principal(tx: Transaction, account: str, kind: str, name: str) -> 
     if principal is None:
         raise NotFound(kind, name)
     return principal
+
+
+async def principals_after(tx: Transaction, account: str, kind: str, after: str, limit: int) -> list[Principal]:
+    """Up to ``limit`` principals of a kind by name, whose names come after ``after``."""
+    return PRINCIPALS.load_all(await tx.fetch_all(_AFTER, account, kind, after, limit))
 
 
 async def find_first_user(tx: Transaction) -> Principal:
