@@ -17,8 +17,11 @@ from thingmint.aws.contract.portable_patterns import portable
 from thingmint.aws.contract.scalars import scalar_decoder
 from thingmint.aws.contract.violations import Violations
 from thingmint.aws.operations import OPERATIONS
+from thingmint.domain.errors import Invalid
 
-PATTERNS = sorted({shape["pattern"] for shape in load_model()["shapes"].values() if "pattern" in shape})
+MODEL = load_model()
+SHAPES = MODEL["shapes"]
+PATTERNS = sorted({shape["pattern"] for shape in SHAPES.values() if "pattern" in shape})
 TRANSLATED = {pattern: text for pattern in PATTERNS if (text := portable(pattern)) is not None}
 # As the parts of texts: all of Latin, what Java, Python and ECMAScript read differently, and Unicode beyond 16 bits.
 _CHARACTERS = [*map(chr, range(0x180)), *"\u0660\u2028\u2029\u200b\uff21\ufeff\U0001f600"]
@@ -95,6 +98,23 @@ def test_headers_and_queries_are_parameters_and_not_in_the_body() -> None:
     parameters = {each["name"]: each for each in found["CreateKeysAndCertificate"][2]["parameters"]}
     assert parameters["setAsActive"]["schema"] == {"type": "boolean"}
     assert "requestBody" not in found["CreateKeysAndCertificate"][2]
+
+
+def test_members_are_required_as_in_the_contract() -> None:
+    schemas, contract = document()["components"]["schemas"], load_contract().operations
+    for name, (_, _, described) in _operations().items():
+        required = sum(each["required"] and each["in"] != "path" for each in described["parameters"])
+        if "requestBody" in described:
+            (media,) = described["requestBody"]["content"].values()
+            members = schemas[media["schema"].get("$ref", "").rpartition("/")[2]].get("required", [])
+            has_payload = "payload" in SHAPES[MODEL["operations"][name]["input"]["shape"]]
+            required += described["requestBody"]["required"] if has_payload else len(members)
+        missing = 0
+        try:
+            contract[name].parse(("1",) * contract[name].uri.count("{"), b"", {}, b"")
+        except Invalid as error:
+            missing = str(error).count("Member must not be null")
+        assert missing == required, name
 
 
 def test_only_patterns_with_classes_of_unicode_are_moved() -> None:
