@@ -78,6 +78,23 @@ def test_a_principal_with_its_keys_and_policies(
     assert "has no policy of its own" in text_of(outsider.get("/access/policies"))
 
 
+def test_the_trust_policy_of_a_role(server: RunningServer, browser: Browser, tmp_path: Path) -> None:
+    """Only callers that may list roles see whom a role trusts."""
+    trusted = {"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}
+    (tmp_path / "trust.json").write_text(document(trusted))
+    (tmp_path / "policy.json").write_text(document(allow("thingmint:ListAttachedRolePolicies", ["*"])))
+    cli(server, "role", "create", "trusting", "--trust-policy", str(tmp_path / "trust.json"))
+    assert "sts:AssumeRole" in text_of(browser.get("/access/role/trusting"))
+    cli(server, "user", "create", "looker")
+    cli(server, "policy", "put", "lookers", "--document", str(tmp_path / "policy.json"))
+    cli(server, "policy", "attach", "user/looker", "--policy", "lookers")
+    token = json.loads(cli(server, "token", "create", "user/looker", "--lifetime", "1h"))["token"]
+    with signed_in(server, token) as looker:
+        text = text_of(looker.get("/access/role/trusting"))
+        assert "Role, made" in text
+        assert "sts:AssumeRole" not in text
+
+
 def test_the_lists(browser: Browser) -> None:
     for path in LISTS:
         assert browser.get(path).status_code == 200, path

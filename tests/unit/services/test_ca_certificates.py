@@ -27,6 +27,7 @@ from thingmint.domain.errors import (
     WrongRegistrationCode,
 )
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
+from thingmint.services.certificates_under_ca import count_under_ca
 from thingmint.services.quotas import Quotas
 from thingmint.store.table import fingerprint_of
 
@@ -507,3 +508,16 @@ async def test_pages_of_a_list_by_ca_run_along_an_index(world: World) -> None:
     assert [row[3] for row in plan] == [
         "SEARCH registrations USING COVERING INDEX registrations_by_ca (ca=? AND account=? AND region=?)"
     ]
+
+
+async def test_certificates_are_counted_up_to_a_limit(world: World) -> None:
+    root = issuer()
+    id = await take(world, root)
+    for name in ("a", "b", "c"):
+        await world.aws("RegisterCertificate", certificatePem=pem(root.sign(name)))
+
+    async def counted(scope: Scope, most: int) -> int:
+        return await world.store.read(lambda tx: count_under_ca(tx, scope, id, most))
+
+    assert [await counted(OURS, most) for most in (2, 3, 9)] == [2, 3, 3]
+    assert await counted(THEIRS, 9) == 0

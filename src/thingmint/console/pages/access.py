@@ -96,6 +96,7 @@ def _one_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
             found=found,
             principal=found.principal,
             kind=kind.replace("-", " "),
+            trust=found.principal.trust_policy if call.allows("thingmint:ListRoles") else None,
             may_see_documents=call.allows("thingmint:GetPolicy"),
             may_see_audit=call.allows("thingmint:ListAudit"),
             back=_KINDS[kind],
