@@ -19,6 +19,8 @@ from thingmint.services.refusals import count_refusals, list_refusals
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from markupsafe import Markup
+
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
     from thingmint.services.certificate_counts import CertificateCounts
@@ -71,7 +73,7 @@ async def overview(call: Call) -> Answer:
         share=f"{connected / active:.1%} of active" if connected and active else "No device is connected",
         added_today=added[-1] if added else 0,
         mean=round(sum(added[-_DAYS_OF_MEAN:]) / _DAYS_OF_MEAN),
-        expiry=bars(_weeks(facts.counts), "Active certificates by week of expiry", narrow=13),
+        expiry=_expiry(facts.counts),
         daily=bars(_days(facts.counts), "Certificates added by day", narrow=14, id="added", last=True),
         statuses=[(status, *status_words(Status(status)), n) for status, n in facts.counts.by_status.items()],
         tasks=_tasks(call, facts, checks),
@@ -93,6 +95,13 @@ async def _read(tx: Transaction, call: Call, *, may_see_refusals: bool) -> _Fact
         return _Facts(counts, None, ())
     groups = await list_refusals(tx, call.change, Cursor(_ROWS), since=now - _HOUR)
     return _Facts(counts, await count_refusals(tx, call.scope, now, _HOUR), groups.items)
+
+
+def _expiry(counts: CertificateCounts) -> Markup | None:
+    """The chart, or None if it would be empty."""
+    if not any(week.active for week in counts.weeks):
+        return None
+    return bars(_weeks(counts), "Active certificates by week of expiry", narrow=13)
 
 
 def _weeks(counts: CertificateCounts) -> list[Bar]:
