@@ -238,8 +238,9 @@ def test_the_table_of_bounds_matches_the_code() -> None:
 def test_the_table_of_files_matches_a_data_directory(server: RunningServer) -> None:
     documented = {name for row in _rows(ROOT / "docs" / "files.md") for name in re.findall(r"`([^`]+)`", row[0])}
     found = {str(path.relative_to(server.data_dir)) for path in server.data_dir.rglob("*") if not path.is_dir()}
-    # Once something was recorded; with PostgreSQL; when the audit key was replaced; with a certificate for a host name.
-    later = {"audit-checkpoints.jsonl", "database-timelines.json", "audit-keys.jsonl", "grpc-1.sock"}
+    # Once something was recorded; with PostgreSQL; when the audit key was replaced; with a certificate for a host name;
+    # after a backup.
+    later = {"audit-checkpoints.jsonl", "database-timelines.json", "audit-keys.jsonl", "grpc-1.sock", "last-backup"}
     assert found | later == documented
     for path in [server.data_dir, *server.data_dir.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path

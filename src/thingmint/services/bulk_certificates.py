@@ -86,7 +86,10 @@ async def add_certificates(
         entry = known.get(fingerprint)
         status = made.get(fingerprint) or (entry.status if entry is not None else None)
         if status is not None:
-            results.append(await _complete(tx, change, each, status, dry_run=dry_run or fingerprint in made))
+            if fingerprint in made:  # twice in this batch: what follows needs its row
+                await _write(tx, change, new, known)
+                new.clear()
+            results.append(await _complete(tx, change, each, status, dry_run=dry_run))
             continue
         found = [Result("certificate", "new", each.about), *each.results]
         obstacle = each.issued.obstacle

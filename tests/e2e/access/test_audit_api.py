@@ -182,6 +182,7 @@ def test_answers_follow_the_schema(ours: LocalAdmin, auditor: httpx.Client) -> N
         "resource",
         "client_id",
         "certificate",
+        "about",
     }
     schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
     answer = auditor.get("/v1/audit").json()

@@ -251,7 +251,8 @@ def test_input_that_the_model_forbids_is_refused(
     given = {} if body is None else complete | body if body and target == "/provisioning-templates" else body
     answer = signer.send(method, target, body=json.dumps(given).encode() if body is not None else b"")
     assert (answer.status, answer.aws_code) == (400, "InvalidRequestException")
-    assert answer.json()["message"].startswith(in_awss_words(message))
+    # Templates lack several members here, of which the message names all.
+    assert in_awss_words(message).removeprefix("1 validation error detected: ") in answer.json()["message"]
 
 
 # -- claims -------------------------------------------------------------------------------------------------------

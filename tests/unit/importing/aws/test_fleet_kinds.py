@@ -169,6 +169,24 @@ async def test_an_id_that_is_not_the_sha256_is_noted(imports: Imports) -> None:
     assert fingerprint_of(pem) in results[1].reason
 
 
+async def test_a_certificate_that_is_twice_in_a_batch_has_what_both_name(world: World, imports: Imports) -> None:
+    pem = vectors.certificate_pem()
+    await imports.add(policy("p", {"1": document()}, "1"), thing("lamp-1"), thing("lamp-2"))
+    results = await imports.add(
+        certificate(pem, things=[{"name": "lamp-1"}]), certificate(pem, policies=["p"], things=[{"name": "lamp-2"}])
+    )
+    assert outcomes(results) == [
+        ("certificate", "new"),
+        ("attachment", "new"),
+        ("certificate", "completed"),
+        ("attachment", "new"),
+    ]
+    arn = f"arn:aws:iot:us-east-1:{OURS.account}:cert/{fingerprint_of(pem)}"
+    assert (await world.aws("ListPrincipalThings", principal=arn))["things"] == ["lamp-1", "lamp-2"]
+    attached = await world.aws("ListAttachedPolicies", target=arn)
+    assert [each["policyName"] for each in attached["policies"]] == ["p"]
+
+
 async def test_a_certificate_that_is_there_is_completed_or_stays(world: World, imports: Imports) -> None:
     pem = vectors.certificate_pem()
     fingerprint = await world.certificate(pem=pem)
