@@ -153,14 +153,17 @@ def test_host_names_change_while_the_server_runs(tmp_path: Path) -> None:
         def all_of(name: str) -> tuple[str, str, str]:
             return name, f"https://{name}:{server.ports['api']}", f"{name}:{server.ports['grpc']}"
 
-        assert announced() == all_of("localhost")
+        def announces(name: str) -> None:
+            until(lambda: announced() == all_of(name), f"it does not announce {name}")
+
+        announces("localhost")
         assert in_process("init", "--hostname", "iot.example.org", "--data-dir", data).returncode == 0
-        assert announced() == all_of("iot.example.org")
+        announces("iot.example.org")
         change("first", "later.example.org")
-        assert announced() == all_of("later.example.org")
+        announces("later.example.org")
         assert set(names_of(server)) == {"later.example.org", "iot.example.org", "localhost"}
         change("remove", "later.example.org")
-        assert announced() == all_of("iot.example.org")
+        announces("iot.example.org")
         assert set(names_of(server)) == {"iot.example.org", "localhost"}
         server.stop()
         change("first", "stopped.example.org")
