@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -104,7 +105,8 @@ def new_database(postgres: Postgres) -> str:
         await connection.execute(f"CREATE DATABASE {name}")
         await connection.close()
 
-    asyncio.run(make())
+    with ThreadPoolExecutor(1) as thread:  # in the main thread, Playwright's event loop may run
+        thread.submit(asyncio.run, make()).result()
     return postgres.url(name)
 
 

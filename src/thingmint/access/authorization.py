@@ -66,12 +66,12 @@ def authorize(
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
 
 
-def is_allowed(context: RequestContext, action: str, resource: str, scope: Scope) -> bool:
-    """True if the caller's policies allow the action. For what to show: it is no refusal, and nothing is recorded."""
+def is_allowed(context: RequestContext, action: str, resources: Sequence[str], scope: Scope) -> bool:
+    """True if ``authorize`` would not raise. For what to show: it is no refusal, and nothing is recorded."""
     caller = context.caller
     assert caller is not None, "callers are authenticated first"
     known = _global_conditions(context, caller) | {"aws:RequestedRegion": scope.region}
-    return not isinstance(caller.decide([Request(action, resource, known)]), Deny)
+    return not isinstance(caller.decide([Request(action, resource, known) for resource in resources]), Deny)
 
 
 def _explain(context: RequestContext, caller: Caller, decision: Deny, request: Request) -> None:

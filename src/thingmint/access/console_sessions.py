@@ -140,7 +140,7 @@ class ConsoleSessions:
                 raise Unauthenticated("unknown", _LINK_UNKNOWN)
             await SESSIONS.insert(tx, session)
 
-        await store.write(insert)
+        await store.write(insert, urgent=True)  # on a full disk, an operator must be able to sign in
         return f"{id}.{self.signature(id)}"
 
     async def find(self, cookie: str, *, is_use: bool = True) -> tuple[ConsoleSession, Caller]:
@@ -158,11 +158,11 @@ class ConsoleSessions:
         caller = await self._caller(session)
         if is_use and session.used_at + min(_NOTE_USE_EVERY, self.idle / 4) <= now:
             with contextlib.suppress(Unavailable):  # pages can be read while nothing can be written
-                await self._store.write(lambda tx: tx.execute(_NOTE_USE, session.id, to_micros(now)))
+                await self._store.write(lambda tx: tx.execute(_NOTE_USE, session.id, to_micros(now)), urgent=True)
         return session, caller
 
     async def end(self, store: Store, id: str) -> None:
-        await store.write(lambda tx: SESSIONS.delete(tx, id))
+        await store.write(lambda tx: SESSIONS.delete(tx, id), urgent=True)
 
     def signature(self, text: str) -> str:
         """A signature for cookies and forms of the console, in hexadecimal digits."""

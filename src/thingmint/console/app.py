@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.routing import Match, Route
@@ -136,9 +135,10 @@ class ConsoleApi:
             media = (incoming.header(b"content-type") or b"").partition(b";")[0].strip().lower()
             if media != _FORM:
                 raise Invalid("form", f"must be sent as {_FORM.decode()}")
-            if context.caller is None and int(incoming.header(b"content-length") or b"0") > _MAX_OPEN_BODY:
+            body = (await incoming.whole()).body
+            if context.caller is None and len(body) > _MAX_OPEN_BODY:
                 raise Invalid("form", f"must be at most {_MAX_OPEN_BODY} bytes")
-            form = Fields.parse((await incoming.whole()).body)
+            form = Fields.parse(body)
             if context.caller is not None:
                 self._check_token(route, form)
         return context, _Given(query, form)
@@ -246,7 +246,8 @@ def _check_origin(incoming: Incoming) -> None:
     """Raises Invalid for a form that a page of another site sent."""
     site, origin = incoming.header(b"sec-fetch-site"), incoming.header(b"origin")
     host = (incoming.header(b"host") or b"").lower()
-    if site not in (None, b"same-origin", b"none") or (origin is not None and urlsplit(origin.lower()).netloc != host):
+    ours = (None, b"http://" + host, b"https://" + host)
+    if site not in (None, b"same-origin", b"none") or (origin and origin.lower()) not in ours:
         raise Invalid("form", "was sent by a page of another site")
 
 

@@ -109,6 +109,8 @@ async def explained(call: Call, asked: Asked) -> list[Explanation]:
         if report["account"] != call.scope.account:
             raise NotFound("certificate", report["certificate"] or asked.subject)
         if report["certificate"] is not None:
+            if report["region"] != call.scope.region:
+                raise NotFound("certificate", report["certificate"])
             call.may("iot:TestAuthorization", arn_of(call.scope, report["certificate"]))
         else:
             known = await call.read(partial(find_owner, account=call.scope.account, id=owner["id"]))

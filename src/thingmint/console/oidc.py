@@ -6,8 +6,10 @@ audience, times and nonce are verified (OpenID Connect Core 3.1.3.7).
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0  # seconds
 _MAX_ANSWER = 512 * 1024  # bytes
 _KEEP_METADATA = 600.0  # seconds
+_AWAY_SECONDS = 5.0  # for which a provider that did not answer is not asked again
 _LEEWAY = 60  # seconds between the clocks
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA"]
 _REFUSED = "The provider's answer cannot be accepted; sign in again"
@@ -75,6 +78,9 @@ class OpenIdConnect:
         self._provider = provider
         self._clock = clock
         self._metadata: tuple[float, dict[str, Any]] | None = None
+        self._asking = asyncio.Lock()
+        self._context: ssl.SSLContext | None = None
+        self._away_until = 0.0
 
     @property
     def label(self) -> str:
@@ -160,14 +166,21 @@ class OpenIdConnect:
 
     async def _described(self) -> dict[str, Any]:
         """The provider's metadata (OpenID Connect Discovery 1.0)."""
+        async with self._asking:  # one request for all browsers that sign in
+            return await self._ask()
+
+    async def _ask(self) -> dict[str, Any]:
         now = self._clock().timestamp()
         if self._metadata is None or self._metadata[0] + _KEEP_METADATA < now:
+            if now < self._away_until:
+                raise Unavailable(self._no_answer)
+            self._away_until = now + _AWAY_SECONDS  # callers without credentials cause these requests
             issuer = self._provider.issuer
             metadata = await self._fetch(f"{issuer.removesuffix('/')}/.well-known/openid-configuration")
             needed = ("authorization_endpoint", "token_endpoint", "jwks_uri")
             if metadata.get("issuer") != issuer or not all(_is_address(metadata.get(name)) for name in needed):
                 raise self._away(ValueError("its metadata names another issuer, or lacks an endpoint"))
-            self._metadata = (now, metadata)
+            self._metadata, self._away_until = (now, metadata), 0.0
         return self._metadata[1]
 
     async def _fetch(self, address: str) -> dict[str, Any]:
@@ -202,16 +215,22 @@ class OpenIdConnect:
 
     def _trust(self) -> Any:
         """httpx's argument: the certificates that the provider's chain has to lead to."""
-        import ssl
-
-        if self._provider.ca_file is None:
-            return True
-        return ssl.create_default_context(cafile=self._provider.ca_file)
+        # Made once: reading all CA certificates takes some 20 ms.
+        if self._context is None:
+            if self._provider.ca_file is None:
+                self._context = httpx.create_ssl_context()
+            else:
+                self._context = ssl.create_default_context(cafile=self._provider.ca_file)
+        return self._context
 
     def _away(self, error: Exception) -> Unavailable:
         why = f"{type(error).__name__}: {error}"[:300]
         _log.warning("oidc_provider_unusable", issuer=self._provider.issuer, why=why)
-        return Unavailable(f"{self._provider.label} does not answer as a provider should; the log says why")
+        return Unavailable(self._no_answer)
+
+    @property
+    def _no_answer(self) -> str:
+        return f"{self._provider.label} does not answer as a provider should; the log says why"
 
 
 async def _read(answer: httpx.Response) -> bytes:

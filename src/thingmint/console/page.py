@@ -195,9 +195,9 @@ class Call:
         """Raises Denied unless the caller's policies allow the action."""
         self.change.may(action, *resources)
 
-    def allows(self, action: str, resource: str = "*") -> bool:
+    def allows(self, action: str, *resources: str) -> bool:
         """True if ``may`` would not raise. For what to show: it is no refusal."""
-        return is_allowed(self.context, action, resource, self.scope)
+        return is_allowed(self.context, action, resources or ("*",), self.scope)
 
     async def read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         return await self.store.read(body)

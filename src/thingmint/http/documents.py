@@ -67,6 +67,7 @@ class DocumentsApi:
     def __init__(self, folder: Path = BUILT) -> None:
         self._folder = folder
         self._site: Site | None = None
+        self._reading = asyncio.Lock()
 
     def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, Incoming]:
         return context.of("document", api="probe"), incoming  # no line in the log for each file
@@ -83,14 +84,13 @@ class DocumentsApi:
         del context, outcome, given
         if route.method not in ("GET", "HEAD"):
             return _told(405, b"Documents are read with GET.\n", "MethodNotAllowed", [(b"allow", b"GET, HEAD")])
-        if self._site is None:
-            try:
-                self._site = await asyncio.to_thread(Site, self._folder)
-            except OSError:
-                return _told(404, _NO_SITE, "NotFound")
+        try:
+            site = await self._read()
+        except OSError:
+            return _told(404, _NO_SITE, "NotFound")
         if route.path == DOCUMENTS_PATH.decode():
             return _redirect(_PREFIX)
-        answer = self._site.find(route.path.removeprefix(_PREFIX))
+        answer = site.find(route.path.removeprefix(_PREFIX))
         if answer is None:
             return _told(404, _NO_PAGE, "NotFound")
         if dict(answer.headers).get(b"etag", b"") == route.header(b"if-none-match"):
@@ -98,6 +98,13 @@ class DocumentsApi:
         if not route.hold(answer):
             raise Throttled("Too many large answers are not read; try again")
         return answer
+
+    async def _read(self) -> Site:
+        """Raises OSError if there is no site."""
+        async with self._reading:
+            if self._site is None:
+                self._site = await asyncio.to_thread(Site, self._folder)
+            return self._site
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer:
         del context

@@ -16,6 +16,7 @@ from thingmint.console.health import Trouble
 from thingmint.console.page import PAGES, Call
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -94,6 +95,7 @@ async def test_a_form_needs_the_token_of_its_session(site: Site) -> None:
         {"origin": "https://evil.example", "sec-fetch-site": "cross-site"},
         {"origin": "https://localhost:9999", "sec-fetch-site": "same-site"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec-fetch-site": "cross-site"},
     ],
 )
@@ -104,6 +106,26 @@ async def test_forms_of_other_sites_are_refused(site: Site, headers: dict[str, s
         assert answer.status_code == 400
         assert "another site" in text_of(answer)
     assert (await browser.get()).status_code == 200
+
+
+async def test_cookies_of_other_applications_do_not_end_a_session(site: Site) -> None:
+    browser = await site.signed_in()
+    own = "; ".join(f"{name}={value}" for name, value in browser.client.cookies.items())
+    beside = site.browser()
+    beside.client.headers["cookie"] = f'json={{"a": "b"}}; a/b=1; ="\\"; {own}; lone'
+    assert (await beside.get()).status_code == 200
+
+
+async def test_a_form_without_a_session_is_small_in_any_encoding(site: Site) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"token="
+        for _ in range(20):
+            yield b"%41" * 1500
+
+    headers = {"content-type": "application/x-www-form-urlencoded", "origin": "https://localhost:8443"}
+    answer = await site.browser().client.post("/console/sign-in", content=body(), headers=headers)
+    assert answer.status_code == 400
+    assert "must be at most" in text_of(answer)
 
 
 async def test_the_region_that_was_chosen_is_shown(site: Site) -> None:

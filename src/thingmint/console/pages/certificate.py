@@ -14,7 +14,7 @@ from thingmint.console.pages.things import connection_of
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificate_description import describe
 from thingmint.domain.certificates import Certificate, find_obstacle, parse_fingerprint, read_public_key
-from thingmint.domain.errors import NotFound
+from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.status import Status
 from thingmint.services.bindings import BINDINGS
 from thingmint.services.ca_certificates import find_registered_ca
@@ -113,6 +113,8 @@ async def set_status(call: Call) -> Answer:
     id, arn_ = _resource(call)
     call.may("iot:UpdateCertificate", arn_)
     status = call.form.choice("status", CHANGES)
+    if not status:
+        raise Invalid("status", "is missing")
     await call.write(lambda tx: update_status(tx, call.change, id, Status(status)), certificateId=id, newStatus=status)
     return call.done(f"/certificates/{id}", f"The certificate is {CHANGES[status][2]}.")
 

@@ -135,8 +135,7 @@ def may_yandex(call: Call, method: str, *resources: str) -> None:
 
 
 def allows_yandex(call: Call, method: str, *resources: str) -> bool:
-    cloud = f"yandex:cloud/{call.caller.account}"
-    return any(call.allows(f"yandex:{method}", resource) for resource in (*resources, cloud))
+    return call.allows(f"yandex:{method}", *resources, f"yandex:cloud/{call.caller.account}")
 
 
 def _moment(micros: int) -> datetime | None:
