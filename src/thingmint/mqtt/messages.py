@@ -73,9 +73,22 @@ class GatewayMessages:
         await self._publish(scope, Message(broker_topic(space, topic), payload, 1))
 
     async def publish_event(self, scope: Scope, topic: str, payload: bytes) -> bool:
-        return await self._publish(scope, Message(topic, payload, 1)) is not Reason.NO_MATCHING_SUBSCRIBERS
+        if (trouble := self._broker.trouble) is not None:
+            raise Unavailable(trouble)  # a message would wait in the broker's queue, and be queued again by the caller
+        reason = await self._answer(scope, Message(topic, payload, 1))
+        if reason is Reason.NOT_AUTHORIZED:
+            raise Throttled("The broker does not allow the account's topic")  # other accounts' topics may be allowed
+        if reason.failed:
+            raise _refusal(reason)
+        return reason is not Reason.NO_MATCHING_SUBSCRIBERS
 
-    async def _publish(self, scope: Scope, message: Message) -> Reason:
+    async def _publish(self, scope: Scope, message: Message) -> None:
+        reason = await self._answer(scope, message)
+        if reason.failed:
+            raise _refusal(reason)
+
+    async def _answer(self, scope: Scope, message: Message) -> Reason:
+        """The broker's answer. Raises Unavailable if there is none in time."""
         answered: asyncio.Future[Reason] = asyncio.get_running_loop().create_future()
 
         def done(reason: Reason) -> None:
@@ -84,12 +97,9 @@ class GatewayMessages:
 
         self._broker.publish(scope, message, done)
         try:
-            reason = await asyncio.wait_for(answered, self._answer_timeout)
+            return await asyncio.wait_for(answered, self._answer_timeout)
         except TimeoutError:
             raise Unavailable("The broker did not answer in time; it may take the message later") from None
-        if reason.failed:
-            raise _refusal(reason)
-        return reason
 
     async def retained_message(self, scope: Scope, topic: str) -> RetainedMessage:
         found = self._broker.retained_message(scope, topic)

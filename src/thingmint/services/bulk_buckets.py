@@ -6,6 +6,7 @@ Files are read in threads of their bucket, so that a slow one delays no other.
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import stat
@@ -166,10 +167,10 @@ class _FolderReader:
             if not stat.S_ISREG(os.stat(name, dir_fd=at, follow_symlinks=False).st_mode):
                 raise Invalid(_KEY, _NO_FILE)  # before it is opened: opening a device can have effects
             descriptor = os.open(name, flags | os.O_NONBLOCK, dir_fd=at)
-        except PermissionError as error:
-            raise self._unreadable(error) from None
-        except OSError:
-            raise Invalid(_KEY, _NO_FILE) from None
+        except OSError as error:
+            if error.errno in _IS_NOT_THERE:
+                raise Invalid(_KEY, _NO_FILE) from None
+            raise self._unreadable(error) from None  # of the disk or of this process, and it may pass
         finally:
             os.close(at)
         found = os.fstat(descriptor)
@@ -187,6 +188,10 @@ def _described(found: os.stat_result) -> InputFile:
     return InputFile(found.st_size, f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}")
 
 
+_IS_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL)
+"""The errors of a key that names no file of the folder. ELOOP is that of a link, which is not followed."""
+
+
 class _S3Reader:
     def __init__(self, bucket: S3Bucket) -> None:
         self._bucket = bucket
@@ -198,6 +203,9 @@ class _S3Reader:
         return InputFile(found["ContentLength"], found["ETag"])
 
     def read(self, key: str, start: int, length: int) -> tuple[InputFile, bytes]:
+        from botocore.exceptions import BotoCoreError
+        from urllib3.exceptions import HTTPError
+
         found = self._call("get_object", key, Range=f"bytes={start}-{start + length - 1}")
         if "ContentRange" in found:
             size = int(found["ContentRange"].rpartition("/")[2])
@@ -205,8 +213,15 @@ class _S3Reader:
             size = found["ContentLength"]
         else:
             raise self._unreadable("it does not read parts of files")
-        with found["Body"] as body:
-            return InputFile(size, found["ETag"]), body.read(length)
+        try:
+            body = found["Body"].read(length)
+        except (BotoCoreError, HTTPError, OSError) as error:
+            raise self._unreadable(type(error).__name__) from None
+        finally:
+            found["Body"].close()
+        if len(body) < min(length, size - start):
+            raise self._unreadable("the connection ended early")
+        return InputFile(size, found["ETag"]), body
 
     def _call(self, operation: str, key: str, **arguments: Any) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -146,6 +146,8 @@ class EventPublisher:
             self._began_at = self._clock()
         place, turn = START, 0
         while not self._stopped:
+            if (trouble := self._store.trouble) is not None:
+                raise Unavailable(trouble)  # what is published could not be deleted
             events = await self._store.read(partial(events_after, place=place, limit=_AT_ONCE))
             if not events:
                 return

@@ -178,12 +178,13 @@ class SharedSessions:
                 request, process, asked = orjson.loads(change.name)
                 if process != self.process:
                     scope = Scope(change.account, change.region)
-                    task = asyncio.get_running_loop().create_task(self._answer(request, scope, _question(asked)))
+                    task = asyncio.get_running_loop().create_task(self._answer(request, scope, asked))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, request: str, scope: Scope, question: SessionQuestion) -> None:
-        sessions = await self.local(scope, question)
+    async def _answer(self, request: str, scope: Scope, asked: dict[str, Any]) -> None:
+        # Read here: an error in the change feed would keep other changes, such as revocations, from who follows it.
+        sessions = await self.local(scope, _question(asked))
         answer = orjson.dumps([[*each] for each in sessions]).decode()
         row = (request, self.process, answer, to_micros(self.clock()))
         try:

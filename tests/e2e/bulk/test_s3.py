@@ -5,6 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import socket
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -14,6 +18,8 @@ from tests.e2e.access.local_admin import LocalAdmin, refusal
 from tests.e2e.bulk.support import ACCOUNT, Bulk, line
 from tests.e2e.commands import in_process
 from tests.e2e.conftest import iot_client
+from thingmint.domain.errors import Unavailable
+from thingmint.services.bulk_buckets import Bucket, Buckets, S3Bucket
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
@@ -74,3 +80,35 @@ def test_a_task_reads_a_bucket_of_s3(moto: str, s3: Any, tmp_path: Path) -> None
         gone, dead = (bulk.arguments("week-1/lamps.jsonl", inputFileBucket=bucket) for bucket in ("gone", "dead"))
         assert refusal(iot.start_thing_registration_task, **gone)[:2] == (400, "InvalidRequestException")
         assert refusal(iot.start_thing_registration_task, **dead)[:2] == (503, "ServiceUnavailableException")
+
+
+class _Cut(BaseHTTPRequestHandler):
+    """Answers with 3 of 1,000 bytes, and ends the connection in order or with a reset."""
+
+    def do_GET(self) -> None:
+        self.send_response(206)
+        self.send_header("content-length", "1000")
+        self.send_header("content-range", "bytes 0-999/1000")
+        self.send_header("etag", '"1"')
+        self.end_headers()
+        self.wfile.write(b"abc")
+        if self.path.endswith("reset"):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("key", ["fin", "reset"])
+async def test_a_connection_that_breaks_in_a_file_is_tried_again(key: str, tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text("[default]\naws_access_key_id = mock\naws_secret_access_key = mock\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Cut) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = S3Bucket("lamps", "", f"http://127.0.0.1:{server.server_port}", "us-east-1", credentials)
+        buckets = Buckets({"fleet": Bucket((ACCOUNT,), place)})
+        with pytest.raises(Unavailable):
+            await buckets.read(ACCOUNT, "fleet", key, 0, 1000)
+        buckets.close()
+        server.shutdown()
