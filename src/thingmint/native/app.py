@@ -241,7 +241,7 @@ def _parameters(query: bytes) -> dict[str, str]:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    if not body.strip():
+    if not body:
         return {}
     if has_too_many_values(body):
         raise Invalid("body", f"must hold at most {MAX_VALUES} values")
