@@ -153,17 +153,17 @@ def test_host_names_change_while_the_server_runs(tmp_path: Path) -> None:
         def all_of(name: str) -> tuple[str, str, str]:
             return name, f"https://{name}:{server.ports['api']}", f"{name}:{server.ports['grpc']}"
 
-        def announces(name: str) -> None:
-            until(lambda: announced() == all_of(name), f"it does not announce {name}")
+        def wait_for(name: str) -> None:
+            until(lambda: announced() == all_of(name), f"its addresses do not have {name}")
 
-        announces("localhost")
+        wait_for("localhost")
         assert in_process("init", "--hostname", "iot.example.org", "--data-dir", data).returncode == 0
-        announces("iot.example.org")
+        wait_for("iot.example.org")
         change("first", "later.example.org")
-        announces("later.example.org")
+        wait_for("later.example.org")
         assert set(names_of(server)) == {"later.example.org", "iot.example.org", "localhost"}
         change("remove", "later.example.org")
-        announces("iot.example.org")
+        wait_for("iot.example.org")
         assert set(names_of(server)) == {"iot.example.org", "localhost"}
         server.stop()
         change("first", "stopped.example.org")
