@@ -204,7 +204,6 @@ class _S3Reader:
 
     def read(self, key: str, start: int, length: int) -> tuple[InputFile, bytes]:
         from botocore.exceptions import BotoCoreError
-        from urllib3.exceptions import HTTPError
 
         found = self._call("get_object", key, Range=f"bytes={start}-{start + length - 1}")
         if "ContentRange" in found:
@@ -215,7 +214,7 @@ class _S3Reader:
             raise self._unreadable("it does not read parts of files")
         try:
             body = found["Body"].read(length)
-        except (BotoCoreError, HTTPError, OSError) as error:
+        except (BotoCoreError, OSError) as error:
             raise self._unreadable(type(error).__name__) from None
         finally:
             found["Body"].close()
