@@ -121,15 +121,12 @@ async def set_status(call: Call) -> Answer:
 
 @page("/certificates/{id}/revoke", "DescribeCertificate")
 async def confirm_revocation(call: Call) -> Answer:
-    id, arn_ = _resource(call)
-    call.may("iot:UpdateCertificate", arn_)
-    await call.read(lambda tx: get_visible(tx, call.scope, id))
-    return call.render(
-        "certificate_confirm.html",
-        id=id,
+    return await _confirm(
+        call,
+        "UpdateCertificate",
         title="Revoke this certificate?",
         consequence="A revoked certificate cannot be activated again. Its device is disconnected at once.",
-        address=url(f"/certificates/{id}/status"),
+        form="status",
         fields={"status": "REVOKED"},
         button="Revoke",
     )
@@ -137,18 +134,23 @@ async def confirm_revocation(call: Call) -> Answer:
 
 @page("/certificates/{id}/delete", "DescribeCertificate")
 async def confirm_deletion(call: Call) -> Answer:
-    id, arn_ = _resource(call)
-    call.may("iot:DeleteCertificate", arn_)
-    await call.read(lambda tx: get_visible(tx, call.scope, id))
-    return call.render(
-        "certificate_confirm.html",
-        id=id,
+    return await _confirm(
+        call,
+        "DeleteCertificate",
         title="Delete this certificate?",
         consequence="Its registration is deleted. The device can register it again only if a caller may do that.",
-        address=url(f"/certificates/{id}/deleted"),
+        form="deleted",
         fields={},
         button="Delete",
     )
+
+
+async def _confirm(call: Call, operation: str, *, form: str, **shown: Any) -> Answer:
+    """The page that asks before the certificate's ``form`` is sent."""
+    id, arn_ = _resource(call)
+    call.may(f"iot:{operation}", arn_)
+    await call.read(lambda tx: get_visible(tx, call.scope, id))
+    return call.render("certificate_confirm.html", id=id, address=url(f"/certificates/{id}/{form}"), **shown)
 
 
 @action("/certificates/{id}/deleted", "DeleteCertificate")
