@@ -345,3 +345,17 @@ async def test_a_narrowed_token_stays_narrowed(site: Site, world: World) -> None
     policy = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "*", "Resource": "*"}]})
     token = (await world.admin("token.create", principal="user/administrator", policy=policy))["token"]
     assert (await (await site.signed_in(token)).get("/certificates")).status_code == 403
+
+
+async def test_a_thing_shows_groups_only_to_callers_that_may_list_them(site: Site, world: World) -> None:
+    await world.aws("CreateThing", thingName="lamp-1")
+    group = await world.aws("CreateThingGroup", thingGroupName="greenhouse")
+    await world.aws("AddThingToThingGroup", thingName="lamp-1", thingGroupName="greenhouse")
+    await world.aws("CreatePolicy", policyName="water", policyDocument=POLICY)
+    await world.aws("AttachPolicy", policyName="water", target=group["thingGroupArn"])
+    seen = {}
+    for name, more in (("describes", ()), ("groups", ("iot:ListThingGroupsForThing",)), ("all", ("iot:List*",))):
+        browser = await site.signed_in(await user(world, name, allow("iot:DescribeThing", *more)))
+        text = text_of(await browser.get("/things/lamp-1"))
+        seen[name] = ("greenhouse" in text, "water" in text)
+    assert seen == {"describes": (False, False), "groups": (True, False), "all": (True, True)}

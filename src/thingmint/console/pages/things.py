@@ -104,8 +104,16 @@ async def _read(tx: Transaction, call: Call, name: str) -> _Found:
         registered = await find_registered(tx, call.scope, fingerprint)
         if registered is not None:
             certificates.append((registered, seen.get(fingerprint)))
-    groups = [
-        (group.name, sorted(await attached_policies(tx, call.scope, Target("thinggroup", group.name))))
-        for group in await groups_of(tx, call.scope, name)
-    ]
-    return _Found(found, certificates, groups)
+    return _Found(found, certificates, await _groups(tx, call, name))
+
+
+async def _groups(tx: Transaction, call: Call, name: str) -> list[tuple[str, Sequence[str]]]:
+    """The thing's groups with the names of their policies, as far as the caller may list them."""
+    if not call.allows("iot:ListThingGroupsForThing", thing_arn(call.scope, name)):
+        return []
+    found: list[tuple[str, Sequence[str]]] = []
+    for group in await groups_of(tx, call.scope, name):
+        may_list = call.allows("iot:ListAttachedPolicies", arn(call.scope, f"thinggroup/{group.name}"))
+        target = Target("thinggroup", group.name)
+        found.append((group.name, sorted(await attached_policies(tx, call.scope, target)) if may_list else ()))
+    return found
