@@ -129,6 +129,7 @@ async def confirm_revocation(call: Call) -> Answer:
         form="status",
         fields={"status": "REVOKED"},
         button="Revoke",
+        command="aws iot update-certificate --new-status REVOKED",
     )
 
 
@@ -142,15 +143,18 @@ async def confirm_deletion(call: Call) -> Answer:
         form="deleted",
         fields={},
         button="Delete",
+        command="aws iot delete-certificate",
     )
 
 
-async def _confirm(call: Call, operation: str, *, form: str, **shown: Any) -> Answer:
+async def _confirm(call: Call, operation: str, *, form: str, command: str, **shown: Any) -> Answer:
     """The page that asks before the certificate's ``form`` is sent."""
     id, arn_ = _resource(call)
     call.may(f"iot:{operation}", arn_)
     await call.read(lambda tx: get_visible(tx, call.scope, id))
-    return call.render("certificate_confirm.html", id=id, address=url(f"/certificates/{id}/{form}"), **shown)
+    command = f"{command} --certificate-id {id}"
+    address = url(f"/certificates/{id}/{form}")
+    return call.render("certificate_confirm.html", id=id, address=address, command=command, **shown)
 
 
 @action("/certificates/{id}/deleted", "DeleteCertificate")

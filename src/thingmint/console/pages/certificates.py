@@ -100,8 +100,15 @@ async def confirm_change(call: Call) -> Answer:
     ids, status = _chosen(call)
     _, button, _ = CHANGES[status]
     call.may("iot:UpdateCertificate", arn_of(call.scope, ids[0]))
-    noun, back = _counted(len(ids)), url("/certificates")
-    return call.render("certificates_change.html", ids=ids, new=status, button=button, noun=noun, back=back)
+    return call.render(
+        "certificates_change.html",
+        ids=ids,
+        new=status,
+        button=button,
+        noun=_counted(len(ids)),
+        back=url("/certificates"),
+        command="\n".join(f"aws iot update-certificate --certificate-id {id} --new-status {status}" for id in ids),
+    )
 
 
 @action("/certificates/changed", "UpdateCertificate")

@@ -167,4 +167,5 @@ def _shown(
         codes=code_for(name, host, port),
         here=url(f"/connect/{name}"),
         refusals=url("/refusals", client_id=name),
+        command=f"aws iot describe-thing --thing-name {name}\nthingmint why {name}",
     )

@@ -55,7 +55,7 @@ async def session(call: Call) -> Answer:
     except NotFound:
         if not call.query.text("update"):
             raise
-        return call.render("session_ended.html", status=_STOP, client_id=client_id)
+        return call.render("session_ended.html", status=_STOP, client_id=client_id, command="thingmint session list")
     named = f"{quote(client_id)}{f' --owner {quote(owner)}' if owner else ''}"
     return call.render(
         "session.html",
