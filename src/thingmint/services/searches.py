@@ -99,12 +99,13 @@ class _Search(Generic[D]):
 
     async def page(self, text: str) -> Page[D]:
         tokens, scope = self._query.environment.page_tokens, self._query.scope
+        ends = time.monotonic() + MAX_SECONDS
         listing = f"search {self._index.name} {hashlib.sha256(text.encode()).hexdigest()}"
         if self._cursor.token:
             place = self._place(tokens.open(listing, scope, self._cursor.token, self._cursor.field)[1])
         else:
-            place = _Place(await self._best_way(), 0, START)
-        found, end = await self._collect(place)
+            place = _Place(await self._best_way(ends - MAX_SECONDS / 2), 0, START)
+        found, end = await self._collect(place, ends)
         token = None if end is None else tokens.seal(listing, scope, (0, orjson.dumps(tuple(end)).decode()))
         return Page(found, token)
 
@@ -115,22 +116,24 @@ class _Search(Generic[D]):
             raise Invalid(self._cursor.field, "is not one that this list returned")
         return _Place(way, source, (tuple(label), tuple(row)))
 
-    async def _best_way(self) -> int:
-        """The way with the fewest candidates, as far as they are counted; of equals, the one of the lowest rank."""
+    async def _best_way(self, ends: float) -> int:
+        """The way with the fewest candidates, as far as they are counted until ``ends``; of equals, the lowest rank."""
         if len(self._ways) == 1:
             return 0
         for most in _PROBES:
-            counted = [(await self._count(way, most), _rank(way), at) for at, way in enumerate(self._ways)]
-            if min(counted)[0] < most:
+            counted = [(await self._count(way, most, ends), _rank(way), at) for at, way in enumerate(self._ways)]
+            if min(counted)[0] < most or time.monotonic() > ends:
                 break
         return min(counted)[2]
 
-    async def _count(self, way: Sequence[Source[D]], most: int) -> int:
-        """The number of candidates, or a number from ``most`` on if there are more."""
+    async def _count(self, way: Sequence[Source[D]], most: int, ends: float) -> int:
+        """The number of candidates, or a number from ``most`` on if there are more or the time is over."""
         count = 0
         for source in way:
             position: Position | None = START
             while position is not None and count < most:
+                if time.monotonic() > ends:
+                    return most
                 async with self._query.environment.searches.turn():
                     rows = min(_MAX_BATCH, most - count)
                     batch = await source.fetch(self._store, self._query.scope, position, rows)
@@ -138,11 +141,10 @@ class _Search(Generic[D]):
                 count += batch.cost
         return count
 
-    async def _collect(self, place: _Place) -> tuple[list[D], _Place | None]:
-        """The documents from ``place`` on, and where the next page begins; None if there is none."""
+    async def _collect(self, place: _Place, ends: float) -> tuple[list[D], _Place | None]:
+        """The documents from ``place`` on, found until ``ends``, and where the next page begins; None if none does."""
         found: list[D] = []
         left, rows, size = MAX_COST, FIRST_BATCH, 0
-        ends = time.monotonic() + MAX_SECONDS
         full: _Place | None = None  # where the next page begins, if this one is full
         while True:
             async with self._query.environment.searches.turn():

@@ -343,6 +343,20 @@ async def test_a_page_ends_early_when_too_much_was_examined(world: World, monkey
     assert len(await found(world, "NOT thingName:t0*")) == 30
 
 
+async def test_candidates_are_not_counted_for_longer_than_a_request_may_take(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(world, FLEET)
+    query = "connectivity.connected:true thingGroupNames:all -tv"
+    with mock.patch.object(world.environment.searches, "turn", wraps=world.environment.searches.turn) as turns:
+        assert await found(world, query) == ["lamp-1"]
+        with_counting = turns.call_count
+        turns.reset_mock()
+        monkeypatch.setattr(searches, "MAX_SECONDS", -1.0)
+        assert await found(world, query) == ["lamp-1"]
+        assert turns.call_count < with_counting
+
+
 async def test_a_search_begins_with_the_rarest_condition(world: World) -> None:
     await fill(world, [Item(f"t{number:02}", attributes={"a": "x", "b": str(number)}) for number in range(30)])
     world.store.statements.clear()
