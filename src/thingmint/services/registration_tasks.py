@@ -109,7 +109,7 @@ TASKS = Table(RegistrationTask, "registration_tasks", _KIND, key=("account", "re
 _OF_SCOPE = f"{TASKS.select}WHERE account = $1 AND region = $2"
 _OF_STATUS = f"{_OF_SCOPE} AND status = $3"
 _BY_ID = f"{TASKS.select}WHERE id = $1"
-_RUNNING = f"{TASKS.select}WHERE runs_for IS NOT NULL ORDER BY runs_for LIMIT {_MOST_RUN}"
+_RUNNING = f"{TASKS.select}WHERE runs_for IS NOT NULL ORDER BY created_at, id LIMIT {_MOST_RUN}"
 _NEWEST = f"{TASKS.select}WHERE account = $1 ORDER BY created_at DESC, id DESC LIMIT $2"
 _ADD = "INSERT INTO registration_reports (task, kind, file, number, content) VALUES ($1, $2, $3, $4, $5)"
 _FILE = "SELECT content FROM registration_reports WHERE task = $1 AND kind = $2 AND file = $3 ORDER BY number"
