@@ -1,6 +1,6 @@
 """The buckets of bulk registration: names in the operator's table, for folders and for buckets of S3.
 
-Files are read in threads of their bucket, so that a slow one delays no other.
+Files are read in threads of their bucket, so that a slow one delays no other, and none keeps the server from stopping.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import io
 import os
 import stat
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
 from thingmint.domain.errors import Invalid, NotFound, Unavailable
+from thingmint.services.daemon_threads import DaemonThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,12 +86,12 @@ class Buckets:
 
     def __init__(self, buckets: Mapping[str, Bucket] | None = None) -> None:
         self._buckets = buckets or {}
-        self._readers: dict[Bucket, tuple[_Reader, ThreadPoolExecutor]] = {}
+        self._readers: dict[Bucket, tuple[_Reader, DaemonThreads]] = {}
 
     def replace(self, buckets: Mapping[str, Bucket]) -> None:
         self._buckets = buckets
         for bucket in self._readers.keys() - set(buckets.values()):
-            self._readers.pop(bucket)[1].shutdown(wait=False)
+            del self._readers[bucket]
 
     def close(self) -> None:
         self.replace({})
@@ -109,16 +109,15 @@ class Buckets:
         if bucket is None or account not in bucket.accounts:
             raise NotFound("bucket", name)
         if bucket not in self._readers:
-            self._readers[bucket] = (
-                _reader_of(bucket.place),
-                ThreadPoolExecutor(_THREADS, thread_name_prefix=f"bucket {name}"),
-            )
+            self._readers[bucket] = _reader_of(bucket.place), DaemonThreads(_THREADS, f"bucket {name}")
         reader, threads = self._readers[bucket]
         try:
             async with asyncio.timeout(_TIMEOUT):
-                return await asyncio.get_running_loop().run_in_executor(threads, call, reader)
+                return await threads.run(lambda: call(reader))
         except TimeoutError:
             raise Unavailable("The bucket did not answer in time") from None
+        except RuntimeError:
+            raise Unavailable("The process has no thread left to read the bucket") from None
 
 
 def _reader_of(place: Folder | S3Bucket) -> _Reader:

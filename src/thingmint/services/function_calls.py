@@ -14,16 +14,16 @@ import ipaddress
 import json
 import socket
 import ssl
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
 from thingmint.domain.hook_signatures import SIGNATURE_HEADER, signature
+from thingmint.services.daemon_threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     import httpx
 
-T = TypeVar("T")
 
 ENTRY_POINTS = "thingmint.hooks"
 """The group of entry points in which packages offer functions."""
@@ -265,7 +264,7 @@ class Addresses:
             return [str(ipaddress.ip_address(self._host))]
         if time.monotonic() >= self._until:
             if self._lookup is None:
-                self._lookup = in_thread(self._look_up)
+                self._lookup = in_thread(self._look_up, "hook")
                 self._lookup.add_done_callback(self._looked_up)
             try:
                 await asyncio.shield(self._lookup)
@@ -294,7 +293,7 @@ class ThreadCaller:
 
     async def __call__(self, body: bytes, release: Callable[[], None]) -> bytes:
         try:
-            running = in_thread(lambda: self._run(body))
+            running = in_thread(lambda: self._run(body), "hook")
         except RuntimeError:
             release()
             raise CallFailed("overloaded", "the process has no thread left") from None
@@ -338,30 +337,3 @@ def _entry_point(reference: str) -> EntryPoint:
     if not found:
         raise CallFailed("not_found", f"no installed package has {reference} in {ENTRY_POINTS}")
     return found[0]
-
-
-def in_thread(run: Callable[[], T]) -> asyncio.Future[T]:
-    """Runs a function in a daemon thread of its own. Unlike a pool's thread, it does not keep the server running."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # also if no task awaits it any more
-
-    def arrived(result: T | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]
-
-    def main() -> None:
-        result, failure = None, None
-        try:
-            result = run()
-        except BaseException as error:  # noqa: BLE001 - raised in the tasks that await the future
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits any more
-            loop.call_soon_threadsafe(arrived, result, failure)
-
-    threading.Thread(target=main, name="hook", daemon=True).start()
-    return future
