@@ -70,6 +70,7 @@ def copy(
 @app.command(epilog="\b\nExample:\n  thingmint store check --data-dir data")
 def check(data_dir: DataDirOption = None) -> None:
     """Look for damage in all records, with or without a running server. Exit status 1 means damage."""
+    from thingmint.domain.errors import Unavailable
     from thingmint.instance.layout import DataDirectory
     from thingmint.services.certificate_counts import find_wrong_counts
     from thingmint.store.database import Database, DatabaseError
@@ -94,6 +95,8 @@ def check(data_dir: DataDirOption = None) -> None:
         count, altered, wrong = asyncio.run(certificates())
     except (DatabaseError, sqlite3.Error) as error:
         damage.append(str(error))
+    except Unavailable as error:
+        raise ConfigError("store", f"could not be checked: {error}; try again") from None
     damage += [f"certificate {fingerprint} does not match its fingerprint" for fingerprint in altered]
     for line in damage:
         print(f"thingmint: {database} is damaged: {line}", file=sys.stderr)

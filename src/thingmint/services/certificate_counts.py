@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from thingmint.domain.arns import Scope
-    from thingmint.store.engine import Reader, Row, Transaction, Value
+    from thingmint.store.engine import Reader, Transaction, Value
 
 R = TypeVar("R")
 
@@ -27,7 +27,6 @@ _LANES = 32
 _DAY = 24 * 60 * 60 * 1_000_000  # microseconds
 _EPOCH = date(1970, 1, 1)
 _MAX_DIFFERENCES = 10
-_ROWS_AT_ONCE = 1000
 
 _ADD = (
     "INSERT INTO certificate_counts (account, region, kind, day, status, lane, amount) "
@@ -38,11 +37,13 @@ _OF_KIND = "SELECT day, status, amount FROM certificate_counts WHERE account = $
 _OF_DAYS = f"{_OF_KIND} AND day >= $4 AND day < $5"
 _OF_STATUS = f"{_OF_KIND} AND day = 0"
 _ALL_COUNTS = (
-    "SELECT account, region, kind, day, status, amount FROM certificate_counts WHERE kind IN ('status', 'expiry')"
+    "SELECT account, region, kind, day, status, sum(amount) FROM certificate_counts "
+    "WHERE kind IN ('status', 'expiry') GROUP BY account, region, kind, day, status"
 )
-_REGISTRATIONS = (
-    "SELECT certificate, account, region, status, not_after FROM registrations "
-    "WHERE (certificate, account, region) > ($1, $2, $3) ORDER BY certificate, account, region LIMIT $4"
+_ALL_REGISTRATIONS = (
+    "SELECT account, region, status, end_day, count(*) FROM (SELECT account, region, status, "
+    f"CASE WHEN not_after < 0 THEN 0 ELSE not_after / {_DAY} END AS end_day FROM registrations) AS ends "
+    "GROUP BY account, region, status, end_day"
 )
 _STATE = "SELECT status, not_after FROM registrations WHERE account = $1 AND region = $2 AND certificate = "
 _DELETE = (
@@ -210,18 +211,17 @@ def _above_zero(amounts: Mapping[str, int]) -> dict[str, int]:
 async def find_wrong_counts(store: Reader) -> list[str]:
     """Compare the counts by status and by day of expiry with the registrations. Returns the first 10 differences.
 
-    Reads all registrations in one consistent state.
+    The database adds up both in one consistent state, so only sums are read.
     """
 
     async def body(tx: Transaction) -> list[str]:
         actual: Counter[_Key] = Counter()
-        after: Row = (-1, "", "")
-        while rows := await tx.fetch_all(_REGISTRATIONS, *after, _ROWS_AT_ONCE):
-            for _, account, region, status, not_after in rows:
-                actual.update(_existing((account, region), status, not_after))
-            after = rows[-1][:3]
-        for account, region, kind, day, status, amount in await tx.fetch_all(_ALL_COUNTS):
-            actual[account, region, kind, day, status] -= amount
+        for account, region, status, day, amount in await tx.fetch_all(_ALL_REGISTRATIONS):
+            actual[account, region, "status", 0, status] += amount
+            actual[account, region, "expiry", day, status] += amount
+        for *key, amount in await tx.fetch_all(_ALL_COUNTS):
+            account, region, kind, day, status = key
+            actual[account, region, kind, day, status] -= int(amount)  # PostgreSQL's sums are decimal numbers
         wrong = [(key, amount) for key, amount in sorted(actual.items()) if amount]
         return [_described(key, amount) for key, amount in wrong[:_MAX_DIFFERENCES]]
 

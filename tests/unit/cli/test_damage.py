@@ -8,11 +8,13 @@ import sqlite3
 import stat
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 from structlog.testing import capture_logs
 
 from thingmint.domain.certificate_profiles import DEVICE
+from thingmint.domain.errors import Unavailable
 from thingmint.instance import create as create_module
 from thingmint.instance.create import Instance
 from thingmint.services.certificates import utc_now
@@ -74,6 +76,11 @@ def test_store_check_finds_an_altered_certificate(shell: Shell) -> None:
     shell.edit("INSERT INTO certificates (id, fingerprint, der, not_before, not_after) VALUES (5, x'aa', x'bb', 0, 0)")
     opened(shell.directory)
     assert "certificate aa does not match" in shell("store", "check", "--data-dir", "data", expect=1)
+
+
+def test_store_check_tells_when_the_database_does_not_answer(shell: Shell) -> None:
+    with mock.patch("thingmint.services.certificate_counts.find_wrong_counts", side_effect=Unavailable("It is away")):
+        assert "could not be checked: It is away; try again" in shell("store", "check", "--data-dir", "data", expect=2)
 
 
 def test_a_large_file_is_checked_in_part(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
