@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,7 +15,7 @@ from thingmint.access.audit_events import new_record_id
 from thingmint.instance.layout import DataDirectory
 from thingmint.server import health as module
 from thingmint.server.health import ServerHealth
-from thingmint.services.health import Check, Health
+from thingmint.services.health import Check, Health, RecentHealth
 from thingmint.store import audit
 
 if TYPE_CHECKING:
@@ -91,6 +92,29 @@ async def test_audit_records_that_wait_to_be_sealed(world: World, seconds: int, 
     world.clock.advance(seconds=seconds)
     check = (await checks(world))["audit"]
     assert (check.state, check.facts) == (state, {"sealed_until": made})
+
+
+async def test_lost_audit_records_are_told(world: World) -> None:
+    assert (await checks(world, lost=lambda: 0))["audit"].state == "ok"
+    check = (await checks(world, lost=lambda: 7))["audit"]
+    assert (check.state, "7 audit records" in check.message) == ("error", True)
+
+
+async def test_callers_share_a_recent_report(world: World) -> None:
+    made = 0
+
+    async def report() -> Health:
+        nonlocal made
+        made += 1
+        await asyncio.sleep(0)
+        return Health(world.clock(), "1", [])
+
+    for seconds, expected in ((60.0, 1), (-1.0, 3)):
+        made, recent = 0, RecentHealth(report, seconds)
+        await asyncio.gather(*(recent() for _ in range(5)))
+        for _ in range(2):
+            await recent()
+        assert made == expected
 
 
 @pytest.mark.parametrize(("free", "state"), [(1, "error"), (200 * 2**20, "warning"), (2**40, "ok")])

@@ -149,7 +149,7 @@ class ConsoleApi:
         try:
             if context.caller is None or context.scope is None:
                 return await route.page.handler(self._open_call(context, outcome, route, given))
-            call = self._call(context, context.caller, context.scope, outcome, route, given)
+            call = await self._call(context, context.caller, context.scope, outcome, route, given)
             answer = await route.page.handler(call)
         except (DomainError, ClientGone):
             raise
@@ -184,7 +184,7 @@ class ConsoleApi:
             return await self._directory.developer()
         raise SignInNeeded("Sign in to use the console", back)
 
-    def _call(
+    async def _call(
         self,
         context: RequestContext,
         caller: Caller,
@@ -203,7 +203,7 @@ class ConsoleApi:
             region=scope.region,
             regions=caller.regions,
             is_signed_in=cookies.get(SESSION) is not None,
-            health=self._parts.health(),
+            health=(await self._parts.health()).state,
             said=cookies.said(),
         )
         return Call(

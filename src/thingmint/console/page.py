@@ -6,14 +6,13 @@ what a form of it does. Both ask ``call.may`` before they read or change anythin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from thingmint.access.authorization import is_allowed
 from thingmint.access.operations import write_with_new_ids
 from thingmint.console.answers import ROOT, page_answer, redirect
-from thingmint.console.health import Health
 from thingmint.console.rendering import render
 from thingmint.domain.errors import Invalid
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from thingmint.http.messages import Answer, Header
     from thingmint.services.change import Change, Environment
     from thingmint.services.device_explanations import Asked
+    from thingmint.services.health import HealthReport, State
     from thingmint.store.engine import Transaction
 
     Handler = Callable[[Any], Awaitable[Answer]]
@@ -134,7 +134,7 @@ class Parts:
     administration: Administration
     audit: AuditRecords
     sessions: ConsoleSessions
-    health: Callable[[], Health]
+    health: HealthReport
     connected: Callable[[Scope], int]
     devices: DeviceAccess
     explain: Callable[[Asked, Scope], Awaitable[list[dict[str, Any]]]]
@@ -153,7 +153,7 @@ class Frame:
     region: str = ""
     regions: Sequence[str] = ()
     is_signed_in: bool = False
-    health: Health = field(default_factory=Health)
+    health: State = "unknown"
     said: tuple[str, str] | None = None
 
     def has(self, path: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING
 from thingmint.access.audit_records import AuditRecords
 from thingmint.access.console_sessions import LINK_LIFETIME, ConsoleSessions
 from thingmint.console.app import ConsoleApi
-from thingmint.console.health import Checks
 from thingmint.console.hosts import AllowedHosts
 from thingmint.console.oidc import OpenIdConnect
 from thingmint.console.own_certificates import OwnCertificate
@@ -22,28 +20,27 @@ from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.domain.names import authority_of
 from thingmint.instance.key_files import is_encrypted
 from thingmint.services.certificates import utc_now
+from thingmint.services.health import RecentHealth
 from thingmint.services.page_tokens import PageTokens
 from thingmint.settings.console import ConsoleSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from datetime import datetime
-    from pathlib import Path
 
     from thingmint.domain.server_certificates import ServerCertificate
     from thingmint.instance.create import Instance
-    from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.server.apis import Access
     from thingmint.server.explaining import Explain
-    from thingmint.server.reports import Reports
     from thingmint.server.served_names import ServedNames
     from thingmint.services.change import Environment
+    from thingmint.services.health import HealthReport
     from thingmint.settings import Settings
     from thingmint.tls import ListenerTLS
 
 
 LinkCommand = Callable[..., Awaitable[dict[str, object]]]
+_HEALTH = 5.0  # seconds for which the report on the health of the server counts
 _LISTENERS = {"api": "HTTPS", "grpc": "gRPC", "mqtt": "MQTT"}
 
 
@@ -60,9 +57,8 @@ def console_of(
     environment: Environment,
     names: ServedNames,
     tls: ListenerTLS,
-    broker: Broker,
+    health: HealthReport,
     clients: ConnectedClients,
-    reports: Reports,
     explain: Explain,
     mqtt_port: int,
 ) -> ConsoleParts | None:
@@ -79,20 +75,12 @@ def console_of(
         return tls.api_names() | further | {name.lower() for name in names.all()}
 
     root = instance.directory.ca.read_text("ascii")
-    checks = Checks(
-        store=lambda: None if instance.store.ready else instance.store.trouble or "it does not answer",
-        broker=lambda: broker.trouble if settings.broker is not None else None,
-        ends=partial(_ends, environment, tls),
-        free=lambda: _free_part(instance.directory.root),
-        audit_lost=lambda: reports.trail.lost,
-        clock=utc_now,
-    )
     parts = Parts(
         environment=environment,
         administration=access.administration,
         audit=AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
         sessions=sessions,
-        health=checks.health,
+        health=RecentHealth(health, _HEALTH),
         connected=clients.count,
         devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None),
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
@@ -125,16 +113,6 @@ async def console_address(
     return f"http://127.0.0.1:{ports['http']}{url('/')}"
 
 
-def _ends(environment: Environment, tls: ListenerTLS) -> Iterator[tuple[str, datetime]]:
-    """The server's certificates and CAs, with their ends. Its own listener certificate is renewed by itself."""
-    yield "The device CA", environment.device_ca.certificate.not_valid_after_utc
-    if environment.claim_ca.certificate != environment.device_ca.certificate:
-        yield "The CA of claim certificates", environment.claim_ca.certificate.not_valid_after_utc
-    for listener, name, end in tls.ends():
-        if not tls.shows_own(listener, name):
-            yield f"The certificate of {listener} for {'all names' if name == '*' else name}", end
-
-
 def _own_certificates(environment: Environment, tls: ListenerTLS, *, is_encrypted: bool) -> Iterator[OwnCertificate]:
     """The CAs that issue, and the certificates that the listeners show, one row for those that are the same."""
     key = f"In the data directory, {'encrypted under a passphrase' if is_encrypted else 'not encrypted'}"
@@ -155,14 +133,6 @@ def _own_certificates(environment: Environment, tls: ListenerTLS, *, is_encrypte
         others = "All other names" if len(shown) > 1 else "All names"
         title, use = others if name == "*" else name, ", ".join(listeners)
         yield OwnCertificate(title, use, note, first.certificate.not_valid_before_utc, first.not_after)
-
-
-def _free_part(folder: Path) -> float:
-    try:
-        usage = shutil.disk_usage(folder)
-    except OSError:
-        return 1.0
-    return usage.free / usage.total if usage.total else 1.0
 
 
 def link_command(console: ConsoleParts | None, names: ServedNames, ports: Mapping[str, int]) -> LinkCommand:

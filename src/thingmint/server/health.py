@@ -45,6 +45,7 @@ class ServerHealth:
     broker: Broker | None = None
     feed: ChangeFeed | None = None
     jobs: JobRunner | None = None
+    lost: Callable[[], int] | None = None  # audit records
     clock: Callable[[], datetime] = utc_now
 
     async def __call__(self) -> Health:
@@ -72,6 +73,8 @@ class ServerHealth:
         return _error("store", f"Changes are refused: {store.trouble}")
 
     async def _audit(self, now: datetime) -> Check:
+        if self.lost is not None and (lost := self.lost()):
+            return _error("audit", f"{lost} audit records were lost: they waited for the database for too long.")
         try:
             since = await _oldest_unsealed(self.instance.store)
         except Unavailable as error:

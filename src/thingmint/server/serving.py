@@ -259,7 +259,7 @@ async def serve(
     publisher = EventPublisher(LeasedStore(instance.store, holder, EVENTS_LEASE), messages, utc_now)
     feed.follow(publisher.changed)
     sender = ExportSender(LeasedStore(instance.store, holder, EXPORTS_LEASE), exports)
-    health = ServerHealth(instance, tls, broker, feed)
+    health = ServerHealth(instance, tls, broker, feed, lost=lambda: reports.trail.lost)
     environment = environment_of(
         instance, settings, names.addresses, keys, functions, messages, exports, events, health
     )
@@ -267,9 +267,7 @@ async def serve(
     yandex = yandex_api(instance, access, settings, environment)
     explain = explaining(instance, settings, names.host_names, environment.passwords, clients)
     mqtt_port = mqtt_listeners["mqtt"].sock.getsockname()[1]
-    console = console_of(
-        instance, access, settings, environment, names, tls, broker, clients, reports, explain, mqtt_port
-    )
+    console = console_of(instance, access, settings, environment, names, tls, health, clients, explain, mqtt_port)
     console_api = console.api if console is not None else None
     app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports, broker, console_api)
     refusals = reports.connections.refusals

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - in an alias and in annotations of data classes
-from typing import Literal
+from typing import Any, Literal
 
 State = Literal["ok", "unknown", "warning", "error"]
 """``unknown``: nothing tells whether it is as it should be."""
@@ -40,5 +42,21 @@ class Health:
         return max(known, key=_BY_SEVERITY.index, default="unknown")
 
 
-HealthReport = Callable[[], Awaitable[Health]]
+HealthReport = Callable[[], Coroutine[Any, Any, Health]]
 """Returns the report on the health of this process and of what it shares with others. Never raises."""
+
+
+class RecentHealth:
+    """Returns a report that is at most ``seconds`` old, so that many callers cost one report."""
+
+    def __init__(self, report: HealthReport, seconds: float) -> None:
+        self._report = report
+        self._seconds = seconds
+        self._made: asyncio.Task[Health] | None = None
+        self._until = 0.0
+
+    async def __call__(self) -> Health:
+        if self._made is None or self._made.cancelled() or (self._made.done() and time.monotonic() > self._until):
+            self._made = asyncio.create_task(self._report())
+            self._until = time.monotonic() + self._seconds
+        return await asyncio.shield(self._made)  # the others wait for it, too

@@ -16,7 +16,6 @@ from thingmint.access.local_admin import Administration
 from thingmint.access.request_log import RequestLog
 from thingmint.access.throttle import FailureThrottle, Rate, Throttle
 from thingmint.console.app import ConsoleApi
-from thingmint.console.health import Health
 from thingmint.console.hosts import AllowedHosts
 from thingmint.console.page import DeviceAccess, Parts
 from thingmint.console.sign_in import SignInPages
@@ -25,6 +24,7 @@ from thingmint.http.memory import RequestMemory
 from thingmint.metrics import Metrics
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.device_explanations import Explainer
+from thingmint.services.health import Check, Health
 from thingmint.services.hostnames import HostNames
 from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.services.page_tokens import PageTokens
@@ -32,7 +32,6 @@ from thingmint.services.password_verification import PasswordVerifier
 
 if TYPE_CHECKING:
     from tests.world import World
-    from thingmint.console.health import Trouble
     from thingmint.console.oidc import OpenIdConnect
 
 IDLE, LIFETIME = timedelta(hours=1), timedelta(hours=12)
@@ -40,11 +39,11 @@ _TOKEN = re.compile(r'name="form_token" value="([0-9a-f]{64})"')
 
 
 class Site:
-    """The console of a world. ``troubles`` is what its health says, ``connected`` how many devices are connected."""
+    """The console of a world. ``checks`` are those of its health, ``connected`` how many devices are connected."""
 
     def __init__(self, world: World, *, dev: bool = False, oidc: OpenIdConnect | None = None) -> None:
         self.world = world
-        self.troubles: list[Trouble] = []
+        self.checks: list[Check] = []
         self.connected = 0
         store = AuditedStore(world.store, world.clock)
         passwords = PasswordVerifier(world.store, world.environment.passwords, lambda: False)
@@ -59,7 +58,7 @@ class Site:
             administration=Administration(store, world.vault, world.clock),
             audit=AuditRecords(world.store, PageTokens(b"a" * 32)),
             sessions=self.sessions,
-            health=lambda: Health(self.troubles),
+            health=self._health,
             connected=lambda _scope: self.connected,
             devices=DeviceAccess(8883, lambda _name: None),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
@@ -79,6 +78,9 @@ class Site:
         self.app = SingleApi(
             api, RequestLog(Metrics(), self.trail), FailureThrottle(Rate(50, 1000)), memory, world.clock
         )
+
+    async def _health(self) -> Health:
+        return Health(self.world.clock(), "1", self.checks)
 
     def browser(self, base: str = "https://localhost:8443") -> Browser:
         return Browser(self, base)

@@ -15,9 +15,9 @@ from tests.issuers import new_issuer
 from tests.unit import vectors
 from tests.unit.console.browser import Site, text_of
 from tests.world import OURS, THEIRS
-from thingmint.console.health import Trouble
 from thingmint.domain.arns import arn_of
 from thingmint.services.certificate_activity import CertificateActivity
+from thingmint.services.health import Check
 from thingmint.services.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
     activity = CertificateActivity(world.store, world.clock)
     activity.connected(OURS, id, name, "192.0.2.7")
     await activity.flush()
-    site.troubles.append(Trouble("bad", "Disk", name, name))
+    site.checks.append(Check("disk", "error", name))
     world.environment.endpoints[OURS] = "iot.example.org"
     browser = await site.signed_in()
     pages = [
@@ -320,6 +320,10 @@ async def test_pages_show_what_policies_allow(site: Site, world: World) -> None:
         assert answer.status_code == 403, path
         assert "is not authorized to perform" in text_of(answer)
     reads = await site.signed_in(await user(world, "reads", allow("iot:List*", "iot:Describe*")))
+    site.checks.append(Check("disk", "error", "0 MiB are free"))
+    overview = text_of(await reads.get())
+    assert "The server needs attention" in overview
+    assert "0 MiB are free" not in overview
     text = text_of(await reads.get("/certificates"))
     assert "pump-7" in text
     assert "Continue" not in text

@@ -12,8 +12,8 @@ import pytest
 from tests.markdown import ROOT
 from tests.unit.console.browser import Site, text_of
 from thingmint.console.assets import Assets, paths
-from thingmint.console.health import Trouble
 from thingmint.console.page import PAGES, Call
+from thingmint.services.health import Check
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -184,7 +184,7 @@ async def test_a_defect_is_a_page_and_says_nothing_about_it(site: Site) -> None:
 async def test_troubles_of_the_server_are_on_every_page(site: Site) -> None:
     browser = await site.signed_in()
     assert "Healthy" in text_of(await browser.get())
-    site.troubles.append(Trouble("bad", "Database", "Changes are refused", "<the disk is full>"))
+    site.checks.append(Check("store", "error", "<the disk is full>"))
     answer = await browser.get()
     assert "Needs attention" in text_of(answer)
     assert "&lt;the disk is full&gt;" in answer.text

@@ -33,6 +33,7 @@ _ROWS = 5
 _NEAR = 5  # weeks that begin within the next 30 days
 _DAYS_OF_MEAN = 7
 _PILLS = {"ok": "ok", "unknown": "mute", "warning": "warn", "error": "bad"}
+_TROUBLES = ("warning", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ async def overview(call: Call) -> Answer:
     call.may("iot:ListCertificates")
     may_see_refusals = call.allows("thingmint:ListRefusals")
     facts = await call.read(lambda tx: _read(tx, call, may_see_refusals=may_see_refusals))
-    checks = await _checks(call)
+    checks = (await call.parts.health()).checks if call.allows("thingmint:GetHealth") else None
     added = [sum(origins.values()) for _, origins in facts.counts.added]
     active = facts.counts.by_status.get(Status.ACTIVE, 0)
     connected = call.parts.connected(call.scope)
@@ -77,7 +78,7 @@ async def overview(call: Call) -> Answer:
         daily=bars(_days(facts.counts), "Certificates added by day", narrow=14, id="added", last=True),
         statuses=[(status, *status_words(Status(status)), n) for status, n in facts.counts.by_status.items()],
         tasks=_tasks(call, facts, checks),
-        checks=[(each.name.capitalize(), _PILLS[each.state], each.state, each.message) for each in checks],
+        checks=[(each.name.capitalize(), _PILLS[each.state], each.state, each.message) for each in checks or ()],
     )
 
 
@@ -122,22 +123,16 @@ def _days(counts: CertificateCounts) -> list[Bar]:
     return [Bar(amount, f"{day:%d %b}", f"{day:%d %B %Y}: {amount:,}") for day, amount in amounts]
 
 
-async def _checks(call: Call) -> Sequence[Check]:
-    """The checks of the server's health; none if the caller may not see them."""
-    report = call.change.environment.health
-    if report is None or not call.allows("thingmint:GetHealth"):
-        return ()
-    return (await report()).checks
-
-
-def _tasks(call: Call, facts: _Facts, checks: Sequence[Check]) -> list[_Task]:
-    tasks = [_Task(each.kind, each.subject, each.title, each.note) for each in call.frame.health.troubles]
-    if checks:
-        tasks = [
-            _Task(_PILLS[each.state], each.name.capitalize(), each.message, "")
-            for each in checks
-            if each.state in ("error", "warning")
-        ]
+def _tasks(call: Call, facts: _Facts, checks: Sequence[Check] | None) -> list[_Task]:
+    """``checks`` of the server's health are None if the caller may not see them."""
+    tasks = [
+        _Task(_PILLS[each.state], each.name.capitalize(), each.message, "")
+        for each in checks or ()
+        if each.state in _TROUBLES
+    ]
+    if checks is None and call.frame.health in _TROUBLES:
+        note = "An operator who may use thingmint:GetHealth sees more."
+        tasks.append(_Task(_PILLS[call.frame.health], "Server", "The server needs attention", note))
     for group in facts.groups[:2]:
         who = group.client_id or group.certificate[:12] or "Several devices"
         title = f"{who} may not {_verb(group.action)}"
