@@ -59,6 +59,8 @@ _WELL_KNOWN: Final[Mapping[str, dict[str, Any]]] = {
     "google.protobuf.Struct": {"type": "object"},
     "google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
 }
+_SECRETS: Final = {"password", "iam_token", "jwt", "yandex_passport_oauth_token"}
+"""The fields that hold a secret."""
 _INTEGERS: Final = {FieldDescriptor.TYPE_INT32: 32, FieldDescriptor.TYPE_INT64: 64}
 
 
@@ -68,9 +70,9 @@ def document() -> dict[str, Any]:
     paths: dict[str, Any] = {}
     tags: dict[str, str] = {}
     for method in load().methods.values():
+        tag = method.label.partition(".")[0]
+        tags[tag] = f"{words(tag.removesuffix('Service'))}: the methods of `{method.service}`."
         for binding in method.bindings:
-            tag = method.label.partition(".")[0]
-            tags[tag] = f"{words(tag.removesuffix('Service'))}: the methods of `{method.service}`."
             paths.setdefault(binding.template, {})[binding.http_method.lower()] = writer.operation(method, binding)
     return {
         "openapi": "3.1.0",
@@ -78,14 +80,17 @@ def document() -> dict[str, Any]:
             "title": "Yandex IoT Core's REST API, as Thingmint serves it",
             "version": __version__,
             "description": (
-                "The HTTP bindings of the published descriptors. The same methods, and those without a binding, are "
-                "served over gRPC."
+                "The HTTP bindings of the published descriptors. The same methods are served over gRPC, and those of "
+                "`x-thingmint-grpc-only`, which have no binding: their body is the message in JSON."
             ),
         },
         "servers": [{"url": "/", "description": "The server that answered with this document."}],
         "security": [{"iamToken": []}],
         "tags": [{"name": name, "description": tags[name]} for name in sorted(tags)],
         "paths": paths,
+        "x-thingmint-grpc-only": [
+            writer.operation(each, None) for each in load().methods.values() if not each.bindings
+        ],
         "components": {
             "securitySchemes": {
                 "iamToken": {
@@ -119,11 +124,12 @@ class _Writer:
         """The descriptor of a message. mypy knows two classes of them."""
         return self._descriptors.messages[name].DESCRIPTOR
 
-    def operation(self, method: Method, binding: HttpBinding) -> dict[str, Any]:
+    def operation(self, method: Method, binding: HttpBinding | None) -> dict[str, Any]:
+        """The operation of a binding; without one, that of a method which only gRPC has, as if all was in the body."""
         request = self._message(method.request_class.DESCRIPTOR.full_name)
         tag = method.label.partition(".")[0]
-        verb = "" if binding == method.bindings[0] else f".{binding.http_method.lower()}"
-        variables = parse_template(binding.template).variables
+        verb = "" if binding is None or binding == method.bindings[0] else f".{binding.http_method.lower()}"
+        variables = parse_template(binding.template).variables if binding is not None else ()
         written: dict[str, Any] = {
             "operationId": f"{method.label}{verb}",
             "summary": f"{words(tag.removesuffix('Service'))}: {words(method.name).lower()}",
@@ -133,7 +139,7 @@ class _Writer:
             "parameters": [self._parameter(request.fields_by_name[name], "path") for name in variables],
         }
         others = [field for field in request.fields if field.name not in variables]
-        if binding.body:
+        if binding is None or binding.body:
             schema = self._given_fields(request, others)
             written["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
         else:
@@ -141,7 +147,7 @@ class _Writer:
             if choices := [oneof for oneof in request.oneofs if self._descriptors.option(oneof, _EXACTLY_ONE)]:
                 names = [", ".join(field.json_name for field in oneof.fields) for oneof in choices]
                 written["description"] = f"Needs exactly one of: {'; '.join(names)}."
-        if method.operation is not None:
+        if method.operation is not None and binding is not None:
             written["parameters"].append(
                 {
                     "name": "Idempotency-Key",
@@ -184,11 +190,11 @@ class _Writer:
         """The schema of a google.protobuf.Any with the message."""
         return {"allOf": [_WELL_KNOWN["google.protobuf.Any"], self._answer(message)]}
 
-    def _errors(self, method: Method, binding: HttpBinding) -> dict[str, Any]:
+    def _errors(self, method: Method, binding: HttpBinding | None) -> dict[str, Any]:
         """The errors by status, with the codes of gRPC."""
         codes = [*_OF_EVERY_CALL]
         codes += () if method.path in OPEN else _OF_CALLERS
-        codes += () if binding.http_method == "GET" and method.path in SERVED else _OF_CHANGES
+        codes += () if binding is not None and binding.http_method == "GET" and method.path in SERVED else _OF_CHANGES
         by_status: dict[str, list[Code]] = {}
         for code in sorted(codes):
             by_status.setdefault(str(HTTP_STATUS[code]), []).append(code)
@@ -323,7 +329,7 @@ def _type(field: FieldDescriptor) -> dict[str, Any]:
         return {"type": "integer", "format": f"int{bits}", "minimum": -limit, "maximum": limit - 1}
     if field.type != FieldDescriptor.TYPE_STRING:
         raise ContractError(f"cannot describe {field.full_name}")
-    return {"type": "string"}
+    return {"type": "string"} | ({"x-sensitive": True} if field.name in _SECRETS else {})
 
 
 def _refuses_default(schema: Mapping[str, Any]) -> bool:

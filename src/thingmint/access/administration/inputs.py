@@ -196,7 +196,9 @@ class NewKey(Principal):
 
     principal: str = Field(pattern=PRINCIPAL, json_schema_extra=_NOT_ROLE, examples=["user/alice"])
     access_key_id: str | None = Field(None, pattern="^AKIA[0-9A-Z]{16}$")
-    secret_access_key: str | None = Field(None, pattern="^[0-9A-Za-z/+]{40}$", repr=False)
+    secret_access_key: str | None = Field(
+        None, pattern="^[0-9A-Za-z/+]{40}$", repr=False, json_schema_extra={"x-sensitive": True}
+    )
 
 
 class Credential(InAccount):
