@@ -127,7 +127,8 @@ class Parts:
     """The parts of the server that pages use beside the services.
 
     ``connected`` returns how many devices of an account in a region are connected to this process. ``explain`` returns
-    the reports of `thingmint why` about devices of one account and region.
+    the reports of `thingmint why` about devices of one account and region. ``contracts`` make the OpenAPI document of
+    each API.
     """
 
     environment: Environment
@@ -138,6 +139,7 @@ class Parts:
     connected: Callable[[Scope], int]
     devices: DeviceAccess
     explain: Callable[[Asked, Scope], Awaitable[list[dict[str, Any]]]]
+    contracts: Mapping[str, Callable[[], dict[str, Any]]]
     own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
 
 

@@ -18,7 +18,6 @@ from thingmint.aws.app import AwsApi
 from thingmint.aws.contract import load_contract as load_aws_contract
 from thingmint.aws.contract import load_data_contract, load_jobs_contract
 from thingmint.aws.data_plane import DataPlaneApi, JobsApi
-from thingmint.aws.openapi import document as aws_document
 from thingmint.aws.query_protocol import load_contract as load_sts_contract
 from thingmint.aws.registration_reports import ReportsApi
 from thingmint.aws.sts import StsApi
@@ -36,6 +35,7 @@ from thingmint.mqtt.jit_registration import JitRegistration, jit_throttle
 from thingmint.mqtt.kept_messages import KeptMessages
 from thingmint.mqtt.provisioning import ProvisioningTopics
 from thingmint.native.app import NativeApi, NativeAuth
+from thingmint.server.contracts import CONTRACTS
 from thingmint.server.sockets import LOOPBACK, bind
 from thingmint.services.bulk_buckets import Buckets
 from thingmint.services.certificates import utc_now
@@ -56,7 +56,6 @@ from thingmint.yandex.contract import load as load_yandex_contract
 from thingmint.yandex.grpc import GrpcParts
 from thingmint.yandex.grpc_listener import GrpcListener
 from thingmint.yandex.metadata import MetadataApi
-from thingmint.yandex.openapi import document as yandex_document
 from thingmint.yandex.operations.declaring import YandexParts
 
 if TYPE_CHECKING:
@@ -145,7 +144,7 @@ def front(
             environment,
             access.administration,
             AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
-            {b"/openapi/aws.json": aws_document, b"/openapi/yandex.json": yandex_document},
+            {f"/openapi/{api}.json".encode(): CONTRACTS[api] for api in ("aws", "yandex")},
         ),
         yandex=yandex,
         probes=probes(instance.store, reports.metrics, None if settings.broker is None else lambda: broker.trouble),

@@ -19,6 +19,7 @@ from thingmint.console.sign_in import LINK_PATH, SignInPages
 from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.domain.names import authority_of
 from thingmint.instance.key_files import is_encrypted
+from thingmint.server.contracts import CONTRACTS
 from thingmint.services.certificates import utc_now
 from thingmint.services.health import RecentHealth
 from thingmint.services.page_tokens import PageTokens
@@ -84,6 +85,7 @@ def console_of(
         connected=clients.count,
         devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None),
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
+        contracts=CONTRACTS,
         own_certificates=partial(_own_certificates, environment, tls, is_encrypted=is_encrypted(instance.directory)),
     )
     oidc = OpenIdConnect(given.oidc.provider(), utc_now) if given.oidc is not None else None

@@ -22,6 +22,7 @@ from thingmint.console.sign_in import SignInPages
 from thingmint.http.front import SingleApi
 from thingmint.http.memory import RequestMemory
 from thingmint.metrics import Metrics
+from thingmint.server.contracts import CONTRACTS
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.device_explanations import Explainer
 from thingmint.services.health import Check, Health
@@ -62,6 +63,7 @@ class Site:
             connected=lambda _scope: self.connected,
             devices=DeviceAccess(8883, lambda _name: None),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
+            contracts=CONTRACTS,
         )
         api = ConsoleApi(
             self.sessions,
