@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thingmint.access.audit import AuditedStore
-    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.context import Caller, Outcome, RequestContext
     from thingmint.access.operations import Operation as Served
     from thingmint.access.sigv4 import SigV4
     from thingmint.access.throttle import Throttle
@@ -85,6 +85,17 @@ class AwsApi:
         dots = _has_dots_as_names(route, incoming.raw_path)
         claim = await self._sigv4.authenticate_head(incoming, self.signing_names, dots=dots)
         return context.by(*self._sigv4.verify(claim, (await incoming.whole()).body))
+
+    def is_route_of(self, route: _Route | Invalid | None, operation: str) -> bool:
+        """True if the route is the one of the operation in the OpenAPI document."""
+        return isinstance(route, tuple) and route[0].name == operation
+
+    def act_as(
+        self, context: RequestContext, route: _Route | Invalid | None, caller: Caller, scope: Scope
+    ) -> RequestContext:
+        """The context of a request that ``caller`` makes in the console, without a signature."""
+        del route
+        return context.by(caller, scope)
 
     async def decode(
         self, context: RequestContext, route: _Route | Invalid | None, incoming: Incoming

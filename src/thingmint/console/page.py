@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thingmint.console.fields import Fields
     from thingmint.console.own_certificates import OwnCertificate
     from thingmint.domain.arns import Scope
+    from thingmint.http.invoking import Invoked, PreparedRequest
     from thingmint.http.messages import Answer, Header
     from thingmint.services.change import Change, Environment
     from thingmint.services.device_explanations import Asked
@@ -128,7 +129,7 @@ class Parts:
 
     ``connected`` returns how many devices of an account in a region are connected to this process. ``explain`` returns
     the reports of `thingmint why` about devices of one account and region. ``contracts`` make the OpenAPI document of
-    each API.
+    each API. ``invoke`` runs a request of an API, by the API's name and the operation's id, for the caller of the page.
     """
 
     environment: Environment
@@ -140,6 +141,7 @@ class Parts:
     devices: DeviceAccess
     explain: Callable[[Asked, Scope], Awaitable[list[dict[str, Any]]]]
     contracts: Mapping[str, Callable[[], dict[str, Any]]]
+    invoke: Callable[[RequestContext, str, str, PreparedRequest], Awaitable[Invoked]]
     own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
 
 

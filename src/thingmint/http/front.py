@@ -122,7 +122,7 @@ class HttpApp(abc.ABC):
             outcome.code = "Internal"
             if not outcome.status:
                 outcome.status = 500
-                await send_answer(send, _internal_error(context))
+                await send_answer(send, internal_error(context))
         finally:
             incoming.release()
             self._request_log.record(context, outcome)
@@ -230,7 +230,8 @@ def _arrived(incoming: Incoming, now: datetime) -> RequestContext:
     )
 
 
-def _internal_error(context: RequestContext) -> Answer:
+def internal_error(context: RequestContext) -> Answer:
+    """The answer to a request that failed, in a form that the clients of all APIs understand."""
     message = f"The server failed to answer; its log has the details under {context.id}"
     body = {"success": False, "error": {"code": "INTERNAL", "message": message}, "message": message}
     headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", b"InternalFailureException")]

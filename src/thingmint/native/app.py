@@ -159,6 +159,14 @@ class NativeApi:
             return context
         return context.by(*await self._auth.authenticate(incoming.headers))
 
+    def is_route_of(self, route: _Route, operation: str) -> bool:
+        """True if the route is the one of the operation in the OpenAPI document."""
+        return isinstance(route, _Found) and (route.endpoint.id or route.endpoint.operation) == operation
+
+    def act_as(self, context: RequestContext, route: _Route, caller: Caller, scope: Scope) -> RequestContext:
+        """The context of a request that ``caller`` makes in the console, without a token."""
+        return context if isinstance(route, _Document) else context.by(caller, scope)
+
     async def decode(
         self, context: RequestContext, route: _Route, incoming: Incoming
     ) -> tuple[RequestContext, tuple[Any, Any]]:

@@ -26,6 +26,7 @@ from thingmint.domain.ids import TimeOrderedIds
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.documents import DocumentsApi
 from thingmint.http.front import Front, SingleApi
+from thingmint.http.invoking import Invoker
 from thingmint.http.listener import HttpListener
 from thingmint.http.memory import RequestMemory
 from thingmint.http.probes import probes
@@ -57,6 +58,7 @@ from thingmint.yandex.grpc import GrpcParts
 from thingmint.yandex.grpc_listener import GrpcListener
 from thingmint.yandex.metadata import MetadataApi
 from thingmint.yandex.operations.declaring import YandexParts
+from thingmint.yandex.rest import YandexRest
 
 if TYPE_CHECKING:
     import socket
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from thingmint.console.app import ConsoleApi
     from thingmint.domain.arns import Scope
     from thingmint.http.connection_limits import AddressLimits
+    from thingmint.http.invoking import InvokedApi
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connected_clients import ConnectedClients
@@ -85,7 +88,6 @@ if TYPE_CHECKING:
     from thingmint.settings import Settings
     from thingmint.store.engine import Store
     from thingmint.tls import ListenerTLS
-    from thingmint.yandex.rest import YandexRest
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,26 +119,26 @@ def access_of(instance: Instance, settings: Settings, store: Store, feed: Change
     )
 
 
-def front(
-    instance: Instance,
-    access: Access,
-    settings: Settings,
-    keys: KeyPool,
-    environment: Environment,
-    yandex: YandexRest,
-    reports: Reports,
-    broker: Broker,
-    console: ConsoleApi | None,
-) -> Front:
+@dataclass(frozen=True, slots=True)
+class HttpApis:
+    """The APIs over HTTP. ``aws`` are those of AWS's services; requests for an unknown service go to the first."""
+
+    aws: tuple[AwsApi, DataPlaneApi, JobsApi, StsApi]
+    native: NativeApi
+    yandex: YandexRest
+
+
+def http_apis(
+    instance: Instance, access: Access, settings: Settings, environment: Environment, yandex: YandexApi
+) -> HttpApis:
     sigv4 = SigV4(access.directory, utc_now)
-    aws = (
-        AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment),
-        DataPlaneApi(load_data_contract(), sigv4, access.throttle, access.store, environment),
-        JobsApi(load_jobs_contract(), sigv4, access.throttle, access.store, environment),
-        StsApi(load_sts_contract(), sigv4, access.throttle, access.store, instance.vault),
-    )
-    return Front(
-        aws=aws,
+    return HttpApis(
+        aws=(
+            AwsApi(load_aws_contract(), sigv4, access.throttle, access.store, environment),
+            DataPlaneApi(load_data_contract(), sigv4, access.throttle, access.store, environment),
+            JobsApi(load_jobs_contract(), sigv4, access.throttle, access.store, environment),
+            StsApi(load_sts_contract(), sigv4, access.throttle, access.store, instance.vault),
+        ),
         native=NativeApi(
             NativeAuth(access.directory, partial(access.store.read, list_hostnames), dev=settings.dev),
             access.throttle,
@@ -146,9 +148,32 @@ def front(
             AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
             {f"/openapi/{api}.json".encode(): CONTRACTS[api] for api in ("aws", "yandex")},
         ),
-        yandex=yandex,
+        yandex=YandexRest(yandex),
+    )
+
+
+def invoker_of(apis: HttpApis, access: Access, reports: Reports, port: int) -> Invoker:
+    """Runs the requests of the console's playground. ``port`` is the one of the HTTPS listener."""
+    served: dict[str, InvokedApi] = {"aws": apis.aws[0], "yandex": apis.yandex, "native": apis.native}
+    return Invoker(served, reports.requests, access.failures, access.memory, utc_now, port)
+
+
+def front(
+    apis: HttpApis,
+    instance: Instance,
+    access: Access,
+    settings: Settings,
+    environment: Environment,
+    reports: Reports,
+    broker: Broker,
+    console: ConsoleApi | None,
+) -> Front:
+    return Front(
+        aws=apis.aws,
+        native=apis.native,
+        yandex=apis.yandex,
         probes=probes(instance.store, reports.metrics, None if settings.broker is None else lambda: broker.trouble),
-        is_yandex_route=yandex.is_route,
+        is_yandex_route=apis.yandex.is_route,
         console=console,
         documents=DocumentsApi(),
         request_log=reports.requests,

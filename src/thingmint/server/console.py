@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from thingmint.domain.server_certificates import ServerCertificate
+    from thingmint.http.invoking import Invoker
     from thingmint.instance.create import Instance
     from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.server.apis import Access
@@ -62,6 +63,7 @@ def console_of(
     clients: ConnectedClients,
     explain: Explain,
     mqtt_port: int,
+    invoke: Invoker,
 ) -> ConsoleParts | None:
     """None if the settings turn the console off. Raises ConfigError."""
     given = settings.console or ConsoleSettings()
@@ -87,6 +89,7 @@ def console_of(
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
         contracts=CONTRACTS,
         own_certificates=partial(_own_certificates, environment, tls, is_encrypted=is_encrypted(instance.directory)),
+        invoke=invoke,
     )
     oidc = OpenIdConnect(given.oidc.provider(), utc_now) if given.oidc is not None else None
     pages = SignInPages(sessions, oidc)

@@ -33,6 +33,8 @@ from thingmint.server.apis import (
     front,
     gateway_of,
     grpc_listener,
+    http_apis,
+    invoker_of,
     metadata_listeners,
     yandex_api,
 )
@@ -88,7 +90,6 @@ from thingmint.services.quotas import begin_counting
 from thingmint.services.topic_aliases import check_old_aliases
 from thingmint.settings.presence import presence_hook
 from thingmint.tls import ListenerTLS, ServerCertificateFiles
-from thingmint.yandex.rest import YandexRest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -267,9 +268,13 @@ async def serve(
     yandex = yandex_api(instance, access, settings, environment)
     explain = explaining(instance, settings, names.host_names, environment.passwords, clients)
     mqtt_port = mqtt_listeners["mqtt"].sock.getsockname()[1]
-    console = console_of(instance, access, settings, environment, names, tls, health, clients, explain, mqtt_port)
+    apis = http_apis(instance, access, settings, environment, yandex)
+    invoke = invoker_of(apis, access, reports, api_socket.getsockname()[1])
+    console = console_of(
+        instance, access, settings, environment, names, tls, health, clients, explain, mqtt_port, invoke
+    )
     console_api = console.api if console is not None else None
-    app = front(instance, access, settings, keys, environment, YandexRest(yandex), reports, broker, console_api)
+    app = front(apis, instance, access, settings, environment, reports, broker, console_api)
     refusals = reports.connections.refusals
     devices = device_credentials(instance, access, account_of_others, feed, names.host_names)
     grpc = grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from thingmint.access.audit import AuditedStore
-    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.context import Caller, Outcome, RequestContext
     from thingmint.access.throttle import FailureThrottle, Throttle
     from thingmint.services.change import Environment
     from thingmint.yandex.contract import Method
@@ -59,8 +59,11 @@ class YandexApi:
         token = bearer_token(headers)
         if token is None:
             raise Unauthenticated("missing", "An IAM token is needed, as: Authorization: Bearer <token>")
-        caller = await self._parts.tokens.authenticate(token)
-        return context.by(caller, caller.scope())
+        return self.act_as(context, method, await self._parts.tokens.authenticate(token))
+
+    def act_as(self, context: RequestContext, method: Method, caller: Caller) -> RequestContext:
+        """The context of a call of an authenticated caller. Methods in OPEN have none."""
+        return context if method.path in OPEN else context.by(caller, caller.scope())
 
     async def serve(
         self,

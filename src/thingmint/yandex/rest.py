@@ -11,7 +11,8 @@ from thingmint.yandex.contract.answers import HTTP_STATUS, Code
 from thingmint.yandex.errors import status_of
 
 if TYPE_CHECKING:
-    from thingmint.access.context import Outcome, RequestContext
+    from thingmint.access.context import Caller, Outcome, RequestContext
+    from thingmint.domain.arns import Scope
     from thingmint.domain.errors import DomainError
     from thingmint.http.messages import Incoming
     from thingmint.yandex.app import YandexApi
@@ -42,6 +43,15 @@ class YandexRest:
         if route is None:
             raise NotFound("method", "at this path")
         return await self._api.authenticate(context, route[0], incoming.headers)
+
+    def is_route_of(self, route: _Route | None, operation: str) -> bool:
+        """True if the route is the one of the operation in the OpenAPI document, which has an id for each binding."""
+        return route is not None and operation.removesuffix(".post") == route[0].label
+
+    def act_as(self, context: RequestContext, route: _Route, caller: Caller, scope: Scope) -> RequestContext:
+        """The context of a request that ``caller`` makes in the console, without a token. Folders have no regions."""
+        del scope
+        return self._api.act_as(context, route[0], caller)
 
     async def decode(self, context: RequestContext, route: _Route, incoming: Incoming) -> tuple[RequestContext, Any]:
         method, bindings = route

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import httpx
 
+from tests.unit.invoking import invoker
 from thingmint.access.audit import AuditedStore, AuditLog
 from thingmint.access.audit_records import AuditRecords
 from thingmint.access.console_sessions import ConsoleSessions
@@ -54,6 +55,10 @@ class Site:
         self.sessions = ConsoleSessions(
             world.store, world.directory, world.vault, world.clock, idle=IDLE, lifetime=LIFETIME
         )
+        self.trail = AuditLog(world.store, world.clock)
+        request_log, failures = RequestLog(Metrics(), self.trail), FailureThrottle(Rate(50, 1000))
+        memory = RequestMemory.of(unauthenticated=2**24, authenticated=2**24)
+        throttle = Throttle(None, {})
         parts = Parts(
             environment=world.environment,
             administration=Administration(store, world.vault, world.clock),
@@ -64,22 +69,19 @@ class Site:
             devices=DeviceAccess(8883, lambda _name: None),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
             contracts=CONTRACTS,
+            invoke=invoker(world, request_log, memory, throttle, failures),
         )
         api = ConsoleApi(
             self.sessions,
             SignInPages(self.sessions, oidc),
             world.directory,
-            Throttle(None, {}),
+            throttle,
             store,
             parts,
             AllowedHosts(lambda: {"iot.example.org", "*.example.net"}),
             dev=dev,
         )
-        self.trail = AuditLog(world.store, world.clock)
-        memory = RequestMemory.of(unauthenticated=2**24, authenticated=2**24)
-        self.app = SingleApi(
-            api, RequestLog(Metrics(), self.trail), FailureThrottle(Rate(50, 1000)), memory, world.clock
-        )
+        self.app = SingleApi(api, request_log, failures, memory, world.clock)
 
     async def _health(self) -> Health:
         return Health(self.world.clock(), "1", self.checks)
