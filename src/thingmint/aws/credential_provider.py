@@ -17,7 +17,7 @@ import orjson
 from thingmint.access.context import Caller
 from thingmint.access.device_credentials import NoCredentials
 from thingmint.domain.arns import arn, arn_of
-from thingmint.domain.errors import DomainError, Invalid, Throttled, Unauthenticated, Unavailable
+from thingmint.domain.errors import DomainError, Failed, Invalid, Throttled, Unauthenticated, Unavailable
 from thingmint.http.messages import Answer
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ CODES: Mapping[int, str] = {
     403: "AccessDeniedException",
     404: "ResourceNotFoundException",
     429: "ThrottlingException",
+    500: "InternalFailureException",
     503: "ServiceUnavailableException",
 }
 """The error type of each HTTP status."""
@@ -151,6 +152,8 @@ def _status_of(error: DomainError) -> tuple[int, str]:
             return 404, str(error)
         case Throttled():
             return 429, str(error)
+        case Failed():
+            return 500, str(error)
         case Unavailable():
             return 503, str(error)
         case Invalid():

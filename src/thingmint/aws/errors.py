@@ -19,6 +19,7 @@ COMMON_STATUS: Mapping[str, int] = {
     "AccessDeniedException": 403,
     "ExpiredTokenException": 403,
     "IncompleteSignatureException": 403,
+    "InternalFailureException": 500,
     "InvalidSignatureException": 403,
     "MissingAuthenticationTokenException": 403,
     "NotImplementedException": 501,
@@ -45,6 +46,7 @@ _INVALID: Mapping[type[errors.Invalid], str] = {
 
 # Errors that the caller cannot correct.
 _UNSERVED: Mapping[type[errors.DomainError], str] = {
+    errors.Failed: "InternalFailureException",
     errors.Throttled: "ThrottlingException",
     errors.Unavailable: "ServiceUnavailableException",
     errors.Unsupported: "NotImplementedException",
@@ -121,7 +123,7 @@ def aws_error_of(error: errors.DomainError, scope: Scope | None) -> AwsError:
             | errors.ProvisioningFailed()
         ):
             return AwsError(_REASONED[type(error)], error.reason)
-        case errors.Throttled() | errors.Unsupported() | errors.Unavailable():
+        case errors.Failed() | errors.Throttled() | errors.Unsupported() | errors.Unavailable():
             return AwsError(_UNSERVED[type(error)], message)
         case _:
             raise AssertionError(f"{type(error).__name__} is not mapped to an error of AWS")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from thingmint.domain.errors import DomainError, NotFound, Throttled, Unauthenticated, Unavailable
+from thingmint.domain.errors import DomainError, Failed, NotFound, Throttled, Unauthenticated, Unavailable
 from thingmint.http.messages import Answer
 from thingmint.services.registration_tasks import report_file
 
@@ -26,6 +26,7 @@ _JSON = (b"content-type", b"application/json")
 _HEADERS = ((b"cache-control", b"private, no-store"), (b"x-content-type-options", b"nosniff"))
 _CODES: dict[type[DomainError], tuple[int, str]] = {
     Unauthenticated: (403, "AccessDenied"),
+    Failed: (500, "InternalError"),
     NotFound: (404, "NotFound"),
     Throttled: (429, "TooManyRequests"),
     Unavailable: (503, "ServiceUnavailable"),

@@ -37,6 +37,7 @@ STATUS: Mapping[str, int] = {
     "AccessDenied": 403,
     "ExpiredToken": 403,
     "IncompleteSignature": 403,
+    "InternalFailure": 500,
     "InvalidAction": 400,
     "InvalidClientTokenId": 403,
     "MalformedPolicyDocument": 400,
@@ -247,6 +248,8 @@ def _code_of(error: DomainError) -> tuple[str, str]:
             return "MalformedPolicyDocument", str(error)
         case errors.Throttled():
             return "Throttling", str(error)
+        case errors.Failed():
+            return "InternalFailure", str(error)
         case errors.Unavailable():
             return "ServiceUnavailable", str(error)
         case errors.Invalid():

@@ -6,7 +6,6 @@ import hmac
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-import structlog
 from starlette.routing import Match, Route
 
 from thingmint.access.authorization import authorizer
@@ -20,7 +19,6 @@ from thingmint.console.pages import load_pages
 from thingmint.console.rendering import render
 from thingmint.console.sign_in import OpenCall
 from thingmint.domain.errors import DomainError, Invalid, Unauthenticated
-from thingmint.http.messages import ClientGone
 from thingmint.services.change import Change
 
 if TYPE_CHECKING:
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
 _STATIC = f"{ROOT}/static/"
 _FORM = b"application/x-www-form-urlencoded"
 _MAX_OPEN_BODY = 64 * 1024  # bytes of a form of a browser that is not signed in
-
-_log = structlog.get_logger("thingmint.console")
 
 
 class _Found(NamedTuple):
@@ -146,16 +142,10 @@ class ConsoleApi:
     async def serve(self, context: RequestContext, outcome: Outcome, route: _Found | Answer, given: _Given) -> Answer:
         if not isinstance(route, _Found):
             return route
-        try:
-            if context.caller is None or context.scope is None:
-                return await route.page.handler(self._open_call(context, outcome, route, given))
-            call = await self._call(context, context.caller, context.scope, outcome, route, given)
-            answer = await route.page.handler(call)
-        except (DomainError, ClientGone):
-            raise
-        except Exception:  # noqa: BLE001 - the browser gets a page, and the server keeps running
-            _log.exception("console_page_failed", request_id=context.id, operation=context.operation)
-            return errors.failed(context.id)
+        if context.caller is None or context.scope is None:
+            return await route.page.handler(self._open_call(context, outcome, route, given))
+        call = await self._call(context, context.caller, context.scope, outcome, route, given)
+        answer = await route.page.handler(call)
         if call.frame.said is not None:
             answer = replace(answer, headers=[*answer.headers, route.cookies.drop(SAID)])
         return answer

@@ -42,12 +42,6 @@ def wrong_method(allowed: Collection[str]) -> Answer:
     return page_with(_page(problem, []), b"allow", ", ".join(sorted(allowed)).encode())
 
 
-def failed(request: str) -> Answer:
-    """The page for a defect of the server. The log has the details under the request's id."""
-    problem = _Problem(500, "Internal", "The server failed to make this page", "Try again.")
-    return _page(problem, [f"The server's log has the details under the request {request}."])
-
-
 def page_with(answer: Answer, name: bytes, value: bytes) -> Answer:
     return type(answer)(answer.status, [*answer.headers, (name, value)], answer.body, answer.code)
 
@@ -64,6 +58,8 @@ def _problem_of(error: errors.DomainError) -> _Problem:
             )
         case errors.NotFound():
             return _Problem(404, "NotFound", "This does not exist here", "Look for it in the lists.")
+        case errors.Failed():
+            return _Problem(500, "Internal", "The server failed to make this page", "Try again.")
         case errors.Throttled():
             return _Problem(429, "Throttled", "Too many requests", "Wait for a moment, and try again.")
         case errors.Unsupported():

@@ -261,3 +261,11 @@ class Unavailable(DomainError):
 
     A change may have taken effect or not. Reads can be retried safely.
     """
+
+
+class Failed(DomainError):
+    """The server failed, by a defect. ``request`` is the id under which its log has the details."""
+
+    def __init__(self, request: str) -> None:
+        super().__init__(f"The server failed to answer; its log has the details under {request}")
+        self.request = request

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from thingmint.domain.errors import Throttled
+from thingmint.domain.errors import Failed, Throttled
 from thingmint.http.messages import Answer
 
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ class DocumentsApi:
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer:
         del context
-        return _told(503, f"{error}\n".encode(), type(error).__name__, [(b"retry-after", b"1")])
+        status, headers = (500, []) if isinstance(error, Failed) else (503, [(b"retry-after", b"1")])
+        return _told(status, f"{error}\n".encode(), type(error).__name__, headers)
 
 
 def _file(body: bytes, media: bytes, policy: bytes) -> Answer:

@@ -7,12 +7,11 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
 import structlog
 
 from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.sigv4 import claimed_service
-from thingmint.domain.errors import DomainError, Throttled, Unauthenticated
+from thingmint.domain.errors import DomainError, Failed, Throttled, Unauthenticated
 from thingmint.http.documents import DOCUMENTS_PATH
 from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer
 
@@ -121,8 +120,9 @@ class HttpApp(abc.ABC):
             _log.exception("request_failed", request_id=context.id, operation=context.operation)
             outcome.code = "Internal"
             if not outcome.status:
-                outcome.status = 500
-                await send_answer(send, internal_error(context))
+                answer = api.refuse(context, Failed(context.id))
+                outcome.status = answer.status
+                await send_answer(send, answer)
         finally:
             incoming.release()
             self._request_log.record(context, outcome)
@@ -228,11 +228,3 @@ def _arrived(incoming: Incoming, now: datetime) -> RequestContext:
         user_agent=agent[:_MAX_AGENT].decode("latin-1") if agent else None,
         now=now,
     )
-
-
-def internal_error(context: RequestContext) -> Answer:
-    """The answer to a request that failed, in a form that the clients of all APIs understand."""
-    message = f"The server failed to answer; its log has the details under {context.id}"
-    body = {"success": False, "error": {"code": "INTERNAL", "message": message}, "message": message}
-    headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", b"InternalFailureException")]
-    return Answer(500, headers, orjson.dumps(body))

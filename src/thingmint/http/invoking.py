@@ -13,8 +13,8 @@ from urllib.parse import unquote
 import structlog
 
 from thingmint.access.context import Outcome, RequestContext
-from thingmint.domain.errors import DomainError, Invalid, Throttled
-from thingmint.http.front import HttpApi, internal_error
+from thingmint.domain.errors import DomainError, Failed, Invalid, Throttled
+from thingmint.http.front import HttpApi
 from thingmint.http.messages import MAX_BODY_BYTES, Answer, Incoming
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Invoker:
         except Exception:  # noqa: BLE001 - the page shows an answer, and the server keeps running
             _log.exception("request_failed", request_id=context.id, operation=context.operation)
             outcome.code, outcome.status = "Internal", 500
-            answer = replace(internal_error(context), code="Internal")
+            answer = replace(api.refuse(context, Failed(context.id)), code="Internal")
         except BaseException:
             outcome.code = "Cancelled"
             raise

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from thingmint.domain.errors import Failed
 from thingmint.http.messages import Answer
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ class Probe:
         return self._answer(route)
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer:
-        raise AssertionError("a probe refuses nothing") from error
+        if not isinstance(error, Failed):
+            raise AssertionError("a probe refuses nothing") from error  # noqa: TRY004 - no caller can cause it
+        return Answer(500, _JSON, orjson.dumps({"status": "failed", "request": context.id}), "Internal")
 
 
 def probes(

@@ -36,6 +36,8 @@ def problem_of(error: errors.DomainError) -> Problem:
             return Problem(409, "CONFLICT", error.reason)
         case errors.Throttled():
             return Problem(429, "RATE_LIMITED", message)
+        case errors.Failed():
+            return Problem(500, "INTERNAL", message)
         case errors.Unsupported():
             return Problem(501, "NOT_IMPLEMENTED", message)
         case errors.Unavailable():

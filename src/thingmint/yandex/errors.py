@@ -46,6 +46,8 @@ def code_of(error: errors.DomainError) -> Code:
             return Code.ABORTED
         case errors.LimitExceeded() | errors.Throttled():
             return Code.RESOURCE_EXHAUSTED
+        case errors.Failed():
+            return Code.INTERNAL
         case errors.Unavailable():
             return Code.UNAVAILABLE
         case errors.Unsupported():

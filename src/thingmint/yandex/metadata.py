@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from thingmint.domain.errors import Invalid, NotFound, Throttled, Unauthenticated, Unavailable
+from thingmint.domain.errors import Failed, Invalid, NotFound, Throttled, Unauthenticated, Unavailable
 from thingmint.http.messages import Answer
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def _code_of(error: DomainError) -> tuple[int, str]:
             return 404, "NOT_FOUND"
         case Throttled():
             return 429, "RESOURCE_EXHAUSTED"
+        case Failed():
+            return 500, "INTERNAL"
         case Unavailable():
             return 503, "UNAVAILABLE"
         case _:
