@@ -16,6 +16,7 @@ from unittest import mock
 from tests.administrator import administer, open_account
 from tests.unit import vectors
 from thingmint.access.administration import COMMANDS
+from thingmint.access.authorization import Roles
 from thingmint.access.directory import Directory
 from thingmint.access.operations import run
 from thingmint.access.vault import Vault
@@ -325,6 +326,7 @@ async def new_world(
         quotas=quotas,
         buckets=Buckets(),
         report_links=ReportLinks(b"r" * 32),
+        try_role=Roles(Directory(store, vault, clock)).try_role,
         reinstate_revoked=reinstate_revoked,
     )
     directory = Directory(store, vault, clock, lambda: False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from thingmint.access.context import RequestContext
 from thingmint.access.throttle import Rate, Throttle
 from thingmint.domain.arns import parse_role_arn
 from thingmint.domain.errors import Denied, Invalid, Throttled
@@ -27,11 +28,13 @@ from thingmint.domain.policies import (
     explain,
 )
 from thingmint.services.compiled_policies import POLICIES
+from thingmint.services.role_trials import RoleTrial, TriedAction
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
-    from thingmint.access.context import Caller, Outcome, RequestContext
+    from thingmint.access.context import Caller, Outcome
     from thingmint.access.directory import AssumableRole, Directory
     from thingmint.domain.arns import Scope
     from thingmint.services.change import Authorize
@@ -58,8 +61,7 @@ def authorize(
     """
     caller = caller or context.caller
     assert caller is not None, "callers are authenticated first"
-    known = _global_conditions(context, caller) | dict(conditions or {})
-    requests = [Request(action, resource, known) for resource in resources]
+    requests = _requests(context, caller, action, resources, conditions or {})
     decision = caller.decide(requests)
     if isinstance(decision, Deny):
         _explain(context, caller, decision, requests[0])
@@ -70,8 +72,19 @@ def is_allowed(context: RequestContext, action: str, resources: Sequence[str], s
     """True if ``authorize`` would not raise. For what to show: it is no refusal, and nothing is recorded."""
     caller = context.caller
     assert caller is not None, "callers are authenticated first"
-    known = _global_conditions(context, caller) | {"aws:RequestedRegion": scope.region}
-    return not isinstance(caller.decide([Request(action, resource, known) for resource in resources]), Deny)
+    requests = _requests(context, caller, action, resources, {"aws:RequestedRegion": scope.region})
+    return not isinstance(caller.decide(requests), Deny)
+
+
+def _requests(
+    context: RequestContext,
+    caller: Caller,
+    action: str,
+    resources: Sequence[str],
+    conditions: Mapping[str, ContextValue],
+) -> list[Request]:
+    known = _global_conditions(context, caller) | dict(conditions)
+    return [Request(action, resource, known) for resource in resources]
 
 
 def _explain(context: RequestContext, caller: Caller, decision: Deny, request: Request) -> None:
@@ -81,16 +94,22 @@ def _explain(context: RequestContext, caller: Caller, decision: Deny, request: R
         _explanations.take(caller.account, "account")
     except Throttled:
         return
-    findings = [finding for group in caller.groups for finding in explain(group, request)]
+    closest = _closest(caller, request)
     _log.warning(
         "refused",
         action=request.action,
         resource=request.resource,
         principal=caller.arn,
         why=str(decision),
-        closest=[str(finding) for finding in findings[:MAX_FINDINGS]] or f"no policy names {request.action}",
+        closest=list(closest) or f"no policy names {request.action}",
         request_id=context.id,
     )
+
+
+def _closest(caller: Caller, request: Request) -> tuple[str, ...]:
+    """The statements that deny the request, then those that came closest to allowing it."""
+    findings = [finding for group in caller.groups for finding in explain(group, request)]
+    return tuple(map(str, findings[:MAX_FINDINGS]))
 
 
 def authorizer(context: RequestContext, outcome: Outcome, scope: Scope | None = None) -> Authorize:
@@ -157,26 +176,50 @@ class Roles:
 
     async def assume(self, context: RequestContext, scope: Scope, role: str, source: str) -> tuple[Caller, Authorize]:
         """The role as a caller, and what ``effects`` returns. Raises Denied."""
+        caller = await self._find(scope, role, source)
+        if isinstance(caller, str):
+            _log.warning("role_not_assumed", role=role, source=source, why=caller, request_id=context.id)
+            raise Denied(role, "sts:AssumeRole", role, explicit=False)
+
+        def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
+            authorize(context, action, resources, _of_role(scope, source, conditions), caller=caller)
+
+        return caller, check
+
+    async def try_role(
+        self, scope: Scope, role: str, source: str, now: datetime, address: str | None = None
+    ) -> RoleTrial:
+        """What the role may do, as ``effects`` decides it for a device at ``address``. Nothing is logged."""
+        caller = await self._find(scope, role, source)
+        if isinstance(caller, str):
+            why = f"the role cannot be assumed: {caller}"
+            return RoleTrial(caller, lambda action, resources, _: TriedAction(action, resources[0], False, why))
+        context = RequestContext(now=now, scope=scope, address=address)
+
+        def decide(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> TriedAction:
+            requests = _requests(context, caller, action, resources, _of_role(scope, source, conditions))
+            decision = caller.decide(requests)
+            if isinstance(decision, Allow):
+                return TriedAction(action, resources[0], True, f"{decision.statement} allows it")
+            return TriedAction(action, resources[0], False, str(decision), _closest(caller, requests[0]))
+
+        return RoleTrial(None, decide)
+
+    async def _find(self, scope: Scope, role: str, source: str) -> Caller | str:
+        """The role as a caller, or why it cannot be assumed."""
         try:
             account, name = parse_role_arn(role, "role")
         except Invalid:
             account, name = "", ""
         if account != scope.account:
-            raise _refused(role, source, "it is not a role of this account", context)
+            return "it is not a role of this account"
         found = await self._directory.role(scope.account, name)
         if found is None:
-            raise _refused(role, source, "there is no such role, or it is disabled", context)
-        caller = found.caller
+            return "there is no such role, or it is disabled"
         if not trusts_service(found, _SERVICE, scope, source):
-            raise _refused(role, source, f"its trust policy does not allow {_SERVICE} to assume it", context)
-
-        def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
-            known = {"aws:RequestedRegion": scope.region, "aws:SourceArn": source, **conditions}
-            authorize(context, action, resources, known, caller=caller)
-
-        return caller, check
+            return f"its trust policy does not allow {_SERVICE} to assume it"
+        return found.caller
 
 
-def _refused(role: str, source: str, why: str, context: RequestContext) -> Denied:
-    _log.warning("role_not_assumed", role=role, source=source, why=why, request_id=context.id)
-    return Denied(role, "sts:AssumeRole", role, explicit=False)
+def _of_role(scope: Scope, source: str, conditions: Mapping[str, ContextValue]) -> dict[str, ContextValue]:
+    return {"aws:RequestedRegion": scope.region, "aws:SourceArn": source, **conditions}

@@ -212,6 +212,7 @@ def environment_of(
         quotas=settings.quotas_in_force(),
         buckets=Buckets(bulk_in_force(settings.bulk).buckets_in_force()),
         report_links=ReportLinks(instance.vault.derive("report links"), bulk_in_force(settings.bulk).report_url),
+        try_role=Roles(Directory(instance.store, instance.vault, utc_now)).try_role,
         reinstate_revoked=settings.reinstate_revoked,
         health=health,
     )

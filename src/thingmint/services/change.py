@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from thingmint.services.password_hashing import PasswordHasher
     from thingmint.services.quotas import Quotas
     from thingmint.services.report_links import ReportLinks
+    from thingmint.services.role_trials import TryRole
 
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Environment:
     this server's current and former CAs. ``endpoints`` has the host names that are assigned to an account and region.
     ``certificate_ids`` makes the store's ids of certificates. ``reinstate_revoked`` allows REVOKED certificates to
     become ACTIVE again. ``health`` is None where no health can be told. ``searches`` limits searches. ``counts`` are
-    counters for /metrics.
+    counters for /metrics. ``try_role`` tells what a role may do.
     """
 
     device_ca: CertificateAuthority
@@ -66,6 +67,7 @@ class Environment:
     quotas: Quotas
     buckets: Buckets
     report_links: ReportLinks
+    try_role: TryRole
     reinstate_revoked: bool = False
     health: HealthReport | None = None
     searches: SearchTurns = field(default_factory=SearchTurns)

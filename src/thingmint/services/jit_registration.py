@@ -276,7 +276,7 @@ async def register_candidate(
     Raises Disallowed if it must not be registered, LimitExceeded, and what provisioning raises.
     """
     certificate, scope = request.candidate.certificate, change.scope
-    await _check_unknown(tx, state.ca, certificate)
+    await check_unknown(tx, state.ca, certificate)
     ca = state.ca.registration
     registration = registration_under(change, ca, certificate, Status.PENDING_ACTIVATION)
     registration = await register(tx, change, registration, certificate.certificate) or registration
@@ -287,7 +287,7 @@ async def register_candidate(
     return await REGISTRATIONS.get(tx, *scope, certificate.fingerprint)
 
 
-async def _check_unknown(tx: Transaction, registered: RegisteredCa, certificate: IssuedCertificate) -> None:
+async def check_unknown(tx: Transaction, registered: RegisteredCa, certificate: IssuedCertificate) -> None:
     """Raise Disallowed for a certificate that was revoked, or is registered under another fingerprint.
 
     A certificate that was registered without a CA is found only by its fingerprint, so both possible fingerprints are

@@ -150,8 +150,12 @@ def discard_plan(change: Change, prepared: PreparedPlan, error: BaseException | 
         discard(change, prepared.new, error)
 
 
-async def execute_plan(tx: Transaction, change: Change, prepared: PreparedPlan) -> Executed:
+async def execute_plan(
+    tx: Transaction, change: Change, prepared: PreparedPlan, *, is_dry_run: bool = False
+) -> Executed:
     """Execute a plan. If it raises, the transaction is rolled back, so the plan has no effect.
+
+    A dry run logs nothing: its caller rolls the transaction back.
 
     A registered certificate that is PENDING_ACTIVATION gets the plan's status. For another status, the plan's override
     decides. Without an override, the status stays, which is logged: a device must not undo an operator's change. But if
@@ -161,13 +165,14 @@ async def execute_plan(tx: Transaction, change: Change, prepared: PreparedPlan) 
 
     Raises Denied, NotFound, Disallowed, InvalidState, LimitExceeded and Invalid.
     """
-    return await TemplateExecutor(tx, change, prepared).run()
+    return await TemplateExecutor(tx, change, prepared, is_dry_run=is_dry_run).run()
 
 
 class TemplateExecutor:
     """One execution of a plan."""
 
-    def __init__(self, tx: Transaction, change: Change, prepared: PreparedPlan) -> None:
+    def __init__(self, tx: Transaction, change: Change, prepared: PreparedPlan, *, is_dry_run: bool) -> None:
+        self._is_dry_run = is_dry_run
         self._tx = tx
         self._change = change
         self._scope, self._now = change.scope, change.now
@@ -230,7 +235,8 @@ class TemplateExecutor:
                 reason = f"Certificate has status {registration.status} already. Id: {registration.fingerprint}"
                 raise Disallowed("certificate", registration.fingerprint, reason)
             if plan.status_override is not Override.REPLACE and not self._decides(registration, plan):
-                self._log_kept_status(registration, plan)
+                if not self._is_dry_run:
+                    self._log_kept_status(registration, plan)
                 return
         self._authorize("UpdateCertificate", registration.arn)
         reinstate = self._change.environment.reinstate_revoked

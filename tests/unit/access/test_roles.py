@@ -90,3 +90,42 @@ async def test_a_disabled_role_cannot_be_assumed(world: World) -> None:
     await world.admin("role.disable", name="provisioning")
     with pytest.raises(Denied):
         await effects(world)
+
+
+async def test_a_trial_decides_as_the_role_does(world: World) -> None:
+    own_network = {"IpAddress": {"aws:SourceIp": "192.0.2.0/24"}}
+    await new_role(world, trust(), policy(Action="iot:CreateThing", Condition=own_network, Sid="Things"))
+    roles = Roles(world.directory)
+    for address in (None, "192.0.2.7", "198.51.100.7"):
+        trial = await roles.try_role(OURS, ROLE, SOURCE, NOW, address)
+        context = RequestContext(api="mqtt", operation="RegisterThing", now=NOW, address=address)
+        authorize = await roles.effects(context, OURS, ROLE, SOURCE)
+        assert trial.refused is None
+        for action in ("iot:CreateThing", "iot:UpdateThing"):
+            tried = trial.decide(action, ("x",), {})
+            assert tried.allowed == (action == "iot:CreateThing" and address == "192.0.2.7")
+            if tried.allowed:
+                authorize(action, ("x",), {})
+                assert tried.why == "statement Things of policy p allows it"
+            else:
+                with pytest.raises(Denied):
+                    authorize(action, ("x",), {})
+                assert tried.why == "no statement allows it"
+        closest = trial.decide("iot:CreateThing", ("x",), {}).closest
+        assert ("IpAddress of aws:SourceIp" in str(closest)) == (address != "192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "role", "why"),
+    [
+        (trust("ec2.amazonaws.com"), ROLE, "its trust policy does not allow iot.amazonaws.com to assume it"),
+        (trust(), f"{ROLE}2", "there is no such role, or it is disabled"),
+        (trust(), ROLE.replace(OURS.account, THEIRS.account), "it is not a role of this account"),
+    ],
+)
+async def test_a_trial_tells_why_a_role_cannot_be_assumed(world: World, trusted: str, role: str, why: str) -> None:
+    await new_role(world, trusted, policy(Action="*"))
+    trial = await Roles(world.directory).try_role(OURS, role, SOURCE, NOW)
+    assert trial.refused == why
+    tried = trial.decide("iot:CreateThing", ("x",), {})
+    assert (tried.allowed, tried.why) == (False, f"the role cannot be assumed: {why}")
