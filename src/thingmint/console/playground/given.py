@@ -1,0 +1,199 @@
+"""What a person typed into the form of an operation, and the request that it makes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from thingmint.domain.errors import Invalid
+from thingmint.http.invoking import PreparedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from thingmint.console.fields import Fields
+    from thingmint.console.playground.catalogue import Field, Operation
+
+GRPC: Final = "gRPC"
+"""The method of the requests of operations that only gRPC has. Their path is gRPC's, and their body JSON."""
+
+_MAX_TEXT: Final = 65_536  # characters, the most that a form may have in a field
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,9})?")
+_BOOLEANS: Final = {"true": True, "false": False}
+_MADE_OF_DOTS: Final = (".", "..")
+_PRIVATE: Final = "PRIVATE KEY"
+
+
+class _WrongText(Exception):
+    """The text of a field is no value of its type. The message follows the field's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """``values`` are by the names of fields, as JSON has them; fields that were left empty are not in it.
+
+    ``texts`` are what the form shows, by the names of fields. ``errors`` are sentences, by the names of fields.
+    """
+
+    operation: Operation
+    values: Mapping[str, Any] = dataclasses.field(repr=False)
+    texts: Mapping[str, str]
+    errors: Mapping[str, str]
+
+    @classmethod
+    def parse(cls, operation: Operation, form: Fields) -> Given:
+        """The form's fields have the names of the operation's. Limits are left to the API, whose answer says more.
+
+        Raises Invalid for a text that is too long.
+        """
+        values: dict[str, Any] = {}
+        texts: dict[str, str] = {}
+        errors: dict[str, str] = {}
+        for field in operation.fields:
+            text = "\n".join(form.all(field.name)[:1])
+            if len(text) > _MAX_TEXT:
+                raise Invalid(field.name, f"must have at most {_MAX_TEXT} characters")
+            text = text.replace("\r\n", "\n")
+            if not _is_kept_back(field, text):
+                texts[field.name] = text
+            if not text.strip() and field.place != "path":
+                continue
+            try:
+                values[field.name] = _value(field, text)
+            except _WrongText as wrong:
+                errors[field.name] = f"{field.name} {wrong}."
+        return cls(operation, values, texts, errors)
+
+    @classmethod
+    def of(cls, operation: Operation, values: Mapping[str, Any]) -> Given:
+        """The form with these values: those of an example, or of a link. Unknown fields are left out."""
+        known = {name: value for name, value in values.items() if operation.field(name) is not None}
+        return cls(operation, known, {name: _text(value) for name, value in known.items()}, {})
+
+    def text(self, field: Field) -> str:
+        """What the form shows in the field."""
+        return self.texts.get(field.name, "")
+
+    def request(self) -> PreparedRequest:
+        """Raises Invalid for the first field with an error, and for a body that cannot be written as JSON."""
+        for name, sentence in self.errors.items():
+            raise Invalid(name, sentence.removeprefix(f"{name} ").removesuffix("."))
+        operation = self.operation
+        headers = tuple((field.name, _plain(value)) for field, value in self._of("header"))
+        body = self._body()
+        if body:
+            headers = (*headers, ("content-type", operation.body_kind or "application/json"))
+        if operation.method is None:
+            return PreparedRequest(GRPC, operation.grpc or "", headers=headers, body=body)
+        pairs = [pair for field, value in self._of("query") for pair in _pairs(field.name, value)]
+        # A space as %20: some APIs read a plus sign as one, others as itself.
+        query = urlencode(pairs, quote_via=quote)
+        return PreparedRequest(operation.method, self._path(), query, headers, body)
+
+    def _of(self, place: str) -> Iterable[tuple[Field, Any]]:
+        return [
+            (field, self.values[field.name])
+            for field in self.operation.fields
+            if field.place == place and field.name in self.values
+        ]
+
+    def _path(self) -> str:
+        path = self.operation.path or ""
+        for field, value in self._of("path"):
+            # Encoded, a slash stays in its segment, and a colon does not begin a verb.
+            path = path.replace(f"{{{field.name}}}", quote(_plain(value), safe=""), 1)
+        return path
+
+    def _body(self) -> bytes:
+        if self.operation.body_kind is None and self.operation.method is not None:
+            return b""
+        values = {field.name: value for field, value in self._of("body")}
+        try:
+            return orjson.dumps(values["body"] if self.operation.is_raw and "body" in values else values)
+        except TypeError:  # not possible to write: orjson reads more levels than it writes
+            raise Invalid("body", "has too many levels") from None
+
+
+def _value(field: Field, text: str) -> Any:
+    """The JSON value of a field. Raises _WrongText."""
+    kind = field.schema.get("type")
+    if not text.strip():
+        raise _WrongText("is needed for the path")
+    if kind == "string":
+        if field.place == "path" and text in _MADE_OF_DOTS and field.schema.get("x-greedy"):
+            raise _WrongText("must not be made of dots only")
+        return text
+    stripped = text.strip()
+    match kind:
+        case "integer":
+            if not _INTEGER.fullmatch(stripped):
+                raise _WrongText("must be a whole number")
+            return int(stripped)
+        case "number":
+            if not _NUMBER.fullmatch(stripped):
+                raise _WrongText("must be a number")
+            return float(stripped)
+        case "boolean":
+            if stripped not in _BOOLEANS:
+                raise _WrongText("must be true or false")
+            return _BOOLEANS[stripped]
+        case "array":
+            return _json(stripped) if stripped.startswith("[") else _lines(field, stripped)
+        case "object":
+            value = _json(stripped)
+            if not isinstance(value, dict):
+                raise _WrongText("must be a JSON object, as in {}")
+            return value
+    try:
+        return _json(stripped)
+    except _WrongText:
+        return text
+
+
+def _lines(field: Field, text: str) -> list[str]:
+    """A list of texts, one in each line. Raises _WrongText for lists of other types."""
+    if field.type != "list of text":
+        raise _WrongText("must be a JSON list, as in []")
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        # orjson's message quotes nothing of the text.
+        raise _WrongText(f"is not valid JSON: {error.msg}, in line {error.lineno}, column {error.colno}") from None
+
+
+def _pairs(name: str, value: Any) -> list[tuple[str, str]]:
+    """A parameter of the query; a list has one for each item, a map one for each entry."""
+    if isinstance(value, dict):
+        return [(key, _plain(each)) for key, each in value.items()]
+    if isinstance(value, list):
+        return [(name, _plain(each)) for each in value]
+    return [(name, _plain(value))]
+
+
+def _plain(value: Any) -> str:
+    """The value in a path, a query or a header."""
+    if isinstance(value, str):
+        return value
+    return orjson.dumps(value).decode()
+
+
+def _text(value: Any) -> str:
+    """The value as a person edits it."""
+    if isinstance(value, dict | list):
+        return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return _plain(value)
+
+
+def _is_kept_back(field: Field, text: str) -> bool:
+    """True for what a page must not show again: secrets, and private keys in whichever field they are."""
+    return (field.is_secret and field.place != "path") or _PRIVATE in text
