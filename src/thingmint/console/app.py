@@ -96,7 +96,7 @@ class ConsoleApi:
             return context, redirect(url("/"))
         if path.startswith(_STATIC):
             context = context.of("asset", api="probe")  # no line in the log for each file
-            found = assets().find(path.removeprefix(_STATIC), accepts_gzip=b"gzip" in _encodings(incoming))
+            found = assets().find(path.removeprefix(_STATIC), incoming)
             return context, found if found is not None else errors.not_found()
         method = "GET" if incoming.method == "HEAD" else incoming.method
         allowed: set[str] = set()
@@ -263,10 +263,6 @@ def _foreign_host() -> Answer:
         ],
     )
     return page_answer(body, 421, code="ForeignHost")
-
-
-def _encodings(incoming: Incoming) -> bytes:
-    return incoming.header(b"accept-encoding") or b""
 
 
 async def _unused(scope: object, receive: object, send: object) -> None:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import hashlib
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thingmint.console.answers import ROOT, file_answer
+from thingmint.http.compression import File
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.http.messages import Answer
+    from thingmint.http.messages import Answer, Incoming
 
 _FOLDER = Path(__file__).parent / "static"
 _MEDIA = {
@@ -24,14 +23,7 @@ _MEDIA = {
     ".svg": b"image/svg+xml",
     ".woff2": b"font/woff2",
 }
-_COMPRESSED = (".css", ".js", ".svg")
 _URL = re.compile(r"url\(([\w.-]+)\)")
-
-
-@dataclass(frozen=True, slots=True)
-class _Asset:
-    plain: Answer
-    compressed: Answer | None
 
 
 class Assets:
@@ -39,29 +31,23 @@ class Assets:
 
     def __init__(self, folder: Path = _FOLDER) -> None:
         self.paths: dict[str, str] = {}
-        self._assets: dict[str, _Asset] = {}
+        self._files: dict[str, File] = {}
         # A stylesheet names other files, so their addresses have to be known before its own hash.
         files = sorted((file for file in folder.iterdir() if file.suffix in _MEDIA), key=lambda f: f.suffix == ".css")
         for file in files:
             self._add(file.name, file.suffix, file.read_bytes())
 
-    def find(self, path: str, *, accepts_gzip: bool) -> Answer | None:
+    def find(self, path: str, incoming: Incoming) -> Answer | None:
         """The answer for the path below ``/console/static/``, or None if there is no such file."""
-        asset = self._assets.get(path)
-        if asset is None:
-            return None
-        return asset.compressed if accepts_gzip and asset.compressed is not None else asset.plain
+        file = self._files.get(path)
+        return None if file is None else file.answer(incoming)
 
     def _add(self, name: str, suffix: str, content: bytes) -> None:
         if suffix == ".css":
             content = _URL.sub(lambda m: f"url({self.paths[m[1]]})", content.decode()).encode()
         address = f"{name.removesuffix(suffix)}.{hashlib.sha256(content).hexdigest()[:12]}{suffix}"
         self.paths[name] = f"{ROOT}/static/{address}"
-        media, compressed = _MEDIA[suffix], None
-        if suffix in _COMPRESSED:
-            headers = [(b"content-encoding", b"gzip"), (b"vary", b"accept-encoding")]
-            compressed = file_answer(gzip.compress(content, mtime=0), media, headers)
-        self._assets[address] = _Asset(file_answer(content, media), compressed)
+        self._files[address] = File.of(file_answer(content, _MEDIA[suffix]))
 
 
 @functools.cache

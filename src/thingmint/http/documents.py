@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from thingmint.domain.errors import Failed, Throttled
+from thingmint.http.compression import File
 from thingmint.http.messages import Answer
 
 if TYPE_CHECKING:
@@ -43,22 +44,23 @@ class Site:
     def __init__(self, folder: Path) -> None:
         """Raises OSError."""
         policy = (folder / "policy").read_text().strip().encode("ascii")
-        self._files: dict[str, Answer] = {}
+        self._files: dict[str, File] = {}
         site = folder / "site"
         for file in site.rglob("*"):
             within = file.relative_to(site)
             is_link = any((site / part).is_symlink() for part in (within, *within.parents))
             media = _MEDIA.get(file.suffix)
             if media is not None and not is_link and file.is_file():
-                self._files[within.as_posix()] = _file(file.read_bytes(), media, policy)
+                self._files[within.as_posix()] = File.of(_file(file.read_bytes(), media, policy))
 
-    def find(self, path: str) -> Answer | None:
+    def find(self, path: str, incoming: Incoming) -> Answer | None:
         """The answer for a path below ``/docs/``, or None if the site has no such file."""
         if path == "" or path.endswith("/"):
-            return self._files.get(f"{path}index.html")
-        if f"{path}/index.html" in self._files:
+            path += "index.html"
+        elif f"{path}/index.html" in self._files:
             return _redirect(f"{_PREFIX}{path}/")
-        return self._files.get(path)
+        file = self._files.get(path)
+        return None if file is None else file.answer(incoming)
 
 
 class DocumentsApi:
@@ -90,7 +92,7 @@ class DocumentsApi:
             return _told(404, _NO_SITE, "NotFound")
         if route.path == DOCUMENTS_PATH.decode():
             return _redirect(_PREFIX)
-        answer = site.find(route.path.removeprefix(_PREFIX))
+        answer = site.find(route.path.removeprefix(_PREFIX), route)
         if answer is None:
             return _told(404, _NO_PAGE, "NotFound")
         if dict(answer.headers).get(b"etag", b"") == route.header(b"if-none-match"):

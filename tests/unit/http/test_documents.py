@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,6 +133,24 @@ async def test_a_page_that_the_browser_has_is_not_sent_again(folder: Path) -> No
     again = await ask(api, "/docs/", headers=[(b"if-none-match", tag)])
     assert (again.status, again.body) == (304, b"")
     assert (await ask(api, "/docs/access/", headers=[(b"if-none-match", tag)])).status == 200
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_compressed"),
+    [("gzip", True), ("br, GZIP;q=0.5", True), ("", False), ("br", False), ("gzip;q=0", False), ("gzip; q=0.0", False)],
+)
+async def test_files_are_compressed_for_clients_that_take_it(folder: Path, accepted: str, is_compressed: bool) -> None:
+    (folder / "site" / "search.json").write_bytes(b"x" * 10_000)
+    api, header = DocumentsApi(folder), (b"accept-encoding", accepted.encode())
+    answer = await ask(api, "/docs/search.json", headers=[header])
+    headers = dict(answer.headers)
+    assert (headers.get(b"content-encoding") == b"gzip") is is_compressed
+    assert (gzip.decompress(answer.body) if is_compressed else answer.body) == b"x" * 10_000
+    assert headers[b"vary"] == b"accept-encoding"
+    again = await ask(api, "/docs/search.json", headers=[header, (b"if-none-match", headers[b"etag"])])
+    assert again.status == 304
+    other = await ask(api, "/docs/search.json", headers=[(b"if-none-match", headers[b"etag"])])
+    assert other.status == (200 if is_compressed else 304)  # the encodings have tags of their own
 
 
 async def test_without_a_site_the_answer_says_how_to_build_it(folder: Path) -> None:
