@@ -15,6 +15,7 @@ from thingmint.access.operations import write_with_new_ids
 from thingmint.console.answers import ROOT, page_answer, redirect
 from thingmint.console.rendering import render
 from thingmint.domain.errors import Invalid
+from thingmint.http.documents import is_built
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -159,6 +160,11 @@ class Frame:
     is_signed_in: bool = False
     health: State = "unknown"
     said: tuple[str, str] | None = None
+
+    @property
+    def has_documents(self) -> bool:
+        """True if this server has the documentation site."""
+        return is_built()
 
     def has(self, path: str) -> bool:
         """True if a page is declared at the path."""

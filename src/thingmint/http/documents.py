@@ -38,6 +38,11 @@ _NO_SITE = b"There is no documentation site here. In a clone of the repository, 
 _NO_PAGE = b"There is no such page. The documentation begins at /docs/.\n"
 
 
+def is_built(folder: Path = BUILT) -> bool:
+    """True if there is a site to serve."""
+    return (folder / "policy").is_file()
+
+
 class Site:
     """The files of a built site, held in memory: a request cannot reach any other file."""
 

@@ -190,6 +190,14 @@ async def test_troubles_of_the_server_are_on_every_page(site: Site) -> None:
     assert "&lt;the disk is full&gt;" in answer.text
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_the_menu_leads_to_the_documentation_if_there_is_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    monkeypatch.setattr("thingmint.console.page.is_built", lambda: is_there)
+    assert ('href="/docs/"' in (await (await site.signed_in()).get()).text) is is_there
+
+
 async def test_assets(site: Site) -> None:
     browser = site.browser()
     for name, path in paths().items():
