@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Action = Literal["AssumeRoleWithCertificate", "Connect", "Publish", "Receive", "RetainPublish", "Subscribe"]
 
-_RESOURCES: Mapping[Action, str] = {
+RESOURCES: Mapping[Action, str] = {
     "AssumeRoleWithCertificate": "rolealias",
     "Connect": "client",
     "Publish": "topic",
@@ -84,7 +84,7 @@ class DeviceContext:
         will = self.will_topic
         return {
             "iot:ConnectAttributes": self.connecting,
-            "iot:LastWillTopic": None if will is None else f"{policies.prefix}{_RESOURCES['Publish']}/{will}",
+            "iot:LastWillTopic": None if will is None else f"{policies.prefix}{RESOURCES['Publish']}/{will}",
             "iot:DomainName": self.host_name,
         }
 
@@ -156,7 +156,7 @@ class DevicePermissions:
     # One action on one resource.
 
     def resource(self, action: Action, name: str) -> str:
-        return f"{self._set.prefix}{_RESOURCES[action]}/{name}"
+        return f"{self._set.prefix}{RESOURCES[action]}/{name}"
 
     def allows(self, action: Action, name: str, further: Mapping[str, ContextValue] | None = None) -> bool:
         return isinstance(self.decide(action, name, further), Allow)

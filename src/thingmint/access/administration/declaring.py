@@ -107,6 +107,12 @@ class Command:
         kind = self.fixed.get("kind") or ("user" if given is None else given.kind)
         return self.event_form.format_map(_WORDS[kind])
 
+    def events(self) -> set[str]:
+        """The event's names for all kinds of principals."""
+        if self.fixed.get("kind"):
+            return {self.event()}
+        return {self.event_form.format_map(words) for words in _WORDS.values()}
+
     def parameters(self, given: Input) -> dict[str, str]:
         """The fields of the input that the audit record shows."""
         values = ((name, getattr(given, name)) for name in given.AUDITED)

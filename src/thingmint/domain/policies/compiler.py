@@ -31,8 +31,8 @@ _MAX_STRING = 4096
 _MAX_NAME = 256
 
 _VERSIONS = ("2012-10-17", "2008-10-17")
-_DOCUMENT = frozenset({"Version", "Id", "Statement"})
-_STATEMENT = frozenset(
+DOCUMENT_ELEMENTS = frozenset({"Version", "Id", "Statement"})
+STATEMENT_ELEMENTS = frozenset(
     {"Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"}
 )
 _PRINCIPALS = frozenset({"AWS", "Service", "Federated", "CanonicalUser"})
@@ -49,7 +49,7 @@ def compile_policy(text: str | bytes, *, kind: Kind, name: str = "", max_size: i
     Decisions refer to the policy by ``name``. ``max_size`` limits ``document_size``.
     """
     document = _load(text, max_size)
-    _check_elements(document, _DOCUMENT, "document")
+    _check_elements(document, DOCUMENT_ELEMENTS, "document")
     version = document.get("Version", "2008-10-17")  # IAM's default
     if version not in _VERSIONS:
         raise MalformedPolicy("Version", "must be 2012-10-17 or 2008-10-17")
@@ -142,7 +142,7 @@ class _Reader:
         self._cautious = False
 
     def read(self, policy: str, index: int) -> Statement:
-        _check_elements(self._given, _STATEMENT, self._path)
+        _check_elements(self._given, STATEMENT_ELEMENTS, self._path)
         sid = self._sid()
         effect = self._effect()
         self._cautious = self._kind is Kind.DEVICE and effect == "Allow"

@@ -135,7 +135,7 @@ def _fields(content: _Content) -> Iterator[tuple[str, list[str]]]:
 
 
 _ALTERNATIVE_NAMES = "RFC822Name|DNSName|DirectoryName|UniformResourceIdentifier|IPAddress"
-_KNOWN = re.compile(
+KNOWN_KEYS = re.compile(
     "aws:(SourceIp|CurrentTime|EpochTime)"
     "|iot:(ClientId|ConnectAttributes|LastWillTopic|DomainName|CertificateId)"
     r"|iot:Connection\.Thing\.(ThingName|ThingTypeName|IsAttached|Attributes\[.+\])"
@@ -152,7 +152,7 @@ def unknown_keys(policy: Policy) -> list[str]:
     features that this server does not have.
     """
     named = dict.fromkeys(name for statement in policy.statements for name in named_keys(statement))
-    return [name for name in named if not _KNOWN.fullmatch(name)]
+    return [name for name in named if not KNOWN_KEYS.fullmatch(name)]
 
 
 def named_keys(statement: Statement) -> Iterator[str]:

@@ -120,6 +120,29 @@ class Machine:
         request.spend((min(len(text), most) - length_hint(characters)) * cost)
         return False
 
+    @property
+    def start(self) -> int:
+        """The state before any character."""
+        return self._starts
+
+    def advance(self, state: int, text: str) -> int:
+        """The state after ``text``; 0 if no pattern matches a text that goes on so."""
+        for character in text:
+            passed, kept = self._masks.get(character) or self._mask(character)
+            state = (state & passed) << 1 | state & kept
+        return state
+
+    def is_match(self, state: int) -> bool:
+        return bool(state & self._ends)
+
+    def can_go_on(self, state: int, never: str) -> bool:
+        """True if a text of one or more characters leads from ``state`` to a match, none of which is ``never``.
+
+        Only for a machine of one pattern.
+        """
+        after = self._cells.rfind(never) + 1 if never else 0
+        return bool(state >> after << after & ~(self._ends & ~self._runs))
+
     def _mask(self, character: str) -> tuple[int, int]:
         """Return the positions that move on by the character, and those that stay because they are at a ``*``."""
         cells, found, position = self._cells, [], self._cells.find(character)
