@@ -19,7 +19,7 @@ from thingmint.services.page_tokens import PageTokens
 from thingmint.yandex.app import YandexApi
 from thingmint.yandex.contract import load
 from thingmint.yandex.operations.declaring import YandexParts
-from thingmint.yandex.rest import YandexRest
+from thingmint.yandex.rest import YandexMessages, YandexRest
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -59,5 +59,10 @@ def invoker(
     )
     sigv4 = SigV4(world.directory, world.clock)
     aws = AwsApi(_aws_contract(), sigv4, throttle, store, world.environment)
-    apis: dict[str, InvokedApi] = {"aws": aws, "yandex": YandexRest(yandex), "native": native}
+    apis: dict[str, InvokedApi] = {
+        "aws": aws,
+        "yandex": YandexRest(yandex),
+        "yandex-grpc": YandexMessages(yandex),
+        "native": native,
+    }
     return Invoker(apis, request_log, failures, memory, world.clock, PORT)

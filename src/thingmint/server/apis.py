@@ -58,7 +58,7 @@ from thingmint.yandex.grpc import GrpcParts
 from thingmint.yandex.grpc_listener import GrpcListener
 from thingmint.yandex.metadata import MetadataApi
 from thingmint.yandex.operations.declaring import YandexParts
-from thingmint.yandex.rest import YandexRest
+from thingmint.yandex.rest import YandexMessages, YandexRest
 
 if TYPE_CHECKING:
     import socket
@@ -154,7 +154,12 @@ def http_apis(
 
 def invoker_of(apis: HttpApis, access: Access, reports: Reports, port: int) -> Invoker:
     """Runs the requests of the console's playground. ``port`` is the one of the HTTPS listener."""
-    served: dict[str, InvokedApi] = {"aws": apis.aws[0], "yandex": apis.yandex, "native": apis.native}
+    served: dict[str, InvokedApi] = {
+        "aws": apis.aws[0],
+        "yandex": apis.yandex,
+        "yandex-grpc": YandexMessages(apis.yandex.api),
+        "native": apis.native,
+    }
     return Invoker(served, reports.requests, access.failures, access.memory, utc_now, port)
 
 

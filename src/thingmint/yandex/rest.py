@@ -28,7 +28,7 @@ class YandexRest:
     """An HttpApi. A route is a method with its path variables, or None (no match)."""
 
     def __init__(self, api: YandexApi) -> None:
-        self._api = api
+        self.api = api
         self._contract = api.contract
 
     def is_route(self, raw_path: bytes) -> bool:
@@ -42,7 +42,7 @@ class YandexRest:
     async def authenticate(self, context: RequestContext, route: _Route | None, incoming: Incoming) -> RequestContext:
         if route is None:
             raise NotFound("method", "at this path")
-        return await self._api.authenticate(context, route[0], incoming.headers)
+        return await self.api.authenticate(context, route[0], incoming.headers)
 
     def is_route_of(self, route: _Route | None, operation: str) -> bool:
         """True if the route is the one of the operation in the OpenAPI document, which has an id for each binding."""
@@ -51,7 +51,7 @@ class YandexRest:
     def act_as(self, context: RequestContext, route: _Route, caller: Caller, scope: Scope) -> RequestContext:
         """The context of a request that ``caller`` makes in the console, without a token. Folders have no regions."""
         del scope
-        return self._api.act_as(context, route[0], caller)
+        return self.api.act_as(context, route[0], caller)
 
     async def decode(self, context: RequestContext, route: _Route, incoming: Incoming) -> tuple[RequestContext, Any]:
         method, bindings = route
@@ -61,7 +61,7 @@ class YandexRest:
 
     async def serve(self, context: RequestContext, outcome: Outcome, route: _Route, given: Any) -> Answer:
         message, port, key = given
-        answer = await self._api.serve(context, outcome, route[0], message, port=port, idempotency_key=key)
+        answer = await self.api.serve(context, outcome, route[0], message, port=port, idempotency_key=key)
         return Answer(200, [_JSON, _request_id(context)], self._contract.response_to_json(answer), outcome.code)
 
     def refuse(self, context: RequestContext, error: DomainError) -> Answer:
@@ -71,6 +71,19 @@ class YandexRest:
         if isinstance(error, Throttled):
             headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after)))
         return Answer(HTTP_STATUS[code], headers, self._contract.status_to_json(status), code.name)
+
+
+class YandexMessages(YandexRest):
+    """The methods that only gRPC has, for the console: it sends their messages as JSON, to gRPC's path.
+
+    No listener has this API.
+    """
+
+    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Route | None]:
+        method = self._contract.methods.get(incoming.raw_path.decode("ascii"))
+        if method is None or method.bindings:
+            return context.of("-", api="yandex"), None
+        return context.of(method.label, api="yandex"), (method, {})
 
 
 def _request_id(context: RequestContext) -> tuple[bytes, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -209,6 +210,23 @@ async def test_a_path_of_another_operation_runs_nothing(
         await desk.run(api, operation, PreparedRequest(method, path))
     assert logs == []
     assert not [each for each in await desk.records() if each["address"] == ADDRESS]
+
+
+async def test_methods_that_only_grpc_has(world: World) -> None:
+    desk, registry = Desk(world), await world.registry(name="r")
+    service = "/yandex.cloud.iot.devices.v1.RegistryService"
+    name = "RegistryService.ListDataStreamExports"
+    prepared = post(f"{service}/ListDataStreamExports", {"registryId": registry}, "gRPC")
+    listed = await desk.run("yandex-grpc", name, prepared)
+    assert (listed.answer.status, body_of(listed)) == (200, {})
+    refused = await desk.run("yandex-grpc", name, prepared, token=await limited_token(world))
+    assert (refused.answer.status, body_of(refused)["code"]) == (403, 7)
+    wrong = await desk.run("yandex-grpc", name, replace(prepared, body=b'{"registryId": 1}'))
+    assert wrong.answer.status == 400
+    with pytest.raises(Invalid):  # it has an HTTP binding
+        await desk.run("yandex-grpc", "RegistryService.Get", post(f"{service}/Get", {"registryId": registry}, "gRPC"))
+    with pytest.raises(Invalid):  # a client can send this method over the network
+        await desk.run("yandex", name, prepared)
 
 
 async def test_a_percent_encoded_slash_stays_in_its_segment(world: World) -> None:

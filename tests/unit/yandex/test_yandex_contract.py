@@ -103,8 +103,7 @@ def test_each_method_has_its_routes_and_types(
         assert method.response_class.DESCRIPTOR.full_name == response
     if not http_method:
         assert method.bindings == ()
-        with pytest.raises(TypeError):
-            method.request_from_http({}, b"", b"")
+        assert method.request_from_http({}, b"", b'{"registryId": "a"}') == method.request_class(registry_id="a")
         return
     first = method.bindings[0]
     assert (first.http_method, first.template, first.body) == (http_method, template, body)

@@ -54,12 +54,13 @@ class Method:
     bindings: tuple[HttpBinding, ...]
     operation: OperationTypes | None
     validator: Validator
-    reader: RequestReader | None
+    reader: RequestReader
 
     def request_from_http(self, bindings: Mapping[str, str], query: bytes, body: bytes) -> Message:
-        """The request, not validated yet; ``bindings`` come from :meth:`Contract.match`. Raises Invalid."""
-        if self.reader is None:
-            raise TypeError(f"{self.path} has no HTTP binding")
+        """The request, not validated yet; ``bindings`` come from :meth:`Contract.match`. Raises Invalid.
+
+        Of a method without an HTTP binding, ``body`` is the whole message.
+        """
         return self.reader.read(bindings, query, body)
 
     def validate(self, request: Message) -> None:
@@ -111,12 +112,10 @@ def _method(descriptors: Descriptors, method: MethodDescriptor) -> Method:
     if method.client_streaming or method.server_streaming:
         raise ContractError(f"{path} is streaming")
     bindings = tuple(_bindings(descriptors, method, path))
-    reader = None
-    if bindings:
-        if len({(b.body, parse_template(b.template).variables) for b in bindings}) != 1:
-            raise ContractError(f"the bindings of {path} differ in variables or body")
-        variables = parse_template(bindings[0].template).variables
-        reader = RequestReader(descriptors, method.input_type, variables, whole_body=bindings[0].body == "*")
+    if len({(b.body, parse_template(b.template).variables) for b in bindings}) > 1:
+        raise ContractError(f"the bindings of {path} differ in variables or body")
+    variables = parse_template(bindings[0].template).variables if bindings else ()
+    whole_body = not bindings or bindings[0].body == "*"
     return Method(
         path=path,
         service=service,
@@ -127,7 +126,7 @@ def _method(descriptors: Descriptors, method: MethodDescriptor) -> Method:
         bindings=bindings,
         operation=_operation_types(descriptors, method),
         validator=compile_validator(descriptors, method.input_type),
-        reader=reader,
+        reader=RequestReader(descriptors, method.input_type, variables, whole_body=whole_body),
     )
 
 
