@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from thingmint import __version__
 from thingmint.aws import operations
+from thingmint.aws.authorization import ROLES
 from thingmint.aws.contract import load_model
 from thingmint.aws.contract.portable_patterns import ANY_TEXT, portable
 from thingmint.aws.contract.scalars import SUPERLINEAR_LENGTH, is_superlinear
+from thingmint.aws.descriptions import DEFAULTS, FIELDS
+from thingmint.aws.descriptions import OPERATIONS as DESCRIPTIONS
 from thingmint.aws.errors import COMMON_STATUS
-from thingmint.http.openapi import Responses, words
+from thingmint.http.openapi import Responses, permissions, words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from thingmint.aws.contract.scalars import Shape
 
@@ -68,7 +71,7 @@ _PLAIN_ERROR: Final = "ErrorWithMessage"
 def document() -> dict[str, Any]:
     """Return the document. ``x-pattern`` is a Java pattern with classes that ECMAScript and Python do not share."""
     model = load_model()
-    writer = _Writer(model["shapes"])
+    writer = _Writer(model)
     paths: dict[str, Any] = {}
     used = set()
     for name, spec in model["operations"].items():
@@ -126,8 +129,10 @@ def tag_of(operation: str) -> str:
 class _Writer:
     """Writes operations. ``schemas`` collects the shapes that they refer to."""
 
-    def __init__(self, shapes: Mapping[str, Shape]) -> None:
-        self._shapes = shapes
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        shapes = self._shapes = model["shapes"]
+        self._deviations = _deviations()
+        self._of_served = _reached(model, operations.OPERATIONS)
         self.schemas: dict[str, Any] = {_PLAIN_ERROR: _object({"message": {"type": "string"}}, ["message"])}
         self.responses = Responses()
         of_model = {name: each["error"]["httpStatusCode"] for name, each in shapes.items() if each.get("exception")}
@@ -140,31 +145,34 @@ class _Writer:
             "summary": words(name),
             "tags": [tag_of(name)],
             "x-thingmint-served": name in operations.OPERATIONS,
-            "x-thingmint-action": f"iot:{name}",
-            "parameters": self._parameters(given, spec["http"]["requestUri"]),
+            **permissions([f"iot:{name}", *(["iam:PassRole"] if name in ROLES else [])]),
+            "parameters": self._parameters(name, given, spec["http"]["requestUri"]),
         }
-        if deviation := _deviations().get(name):
-            written["description"] = f"Differs from AWS: {_LINK.sub(_TEXT_OF_LINK, deviation)}"
+        texts = [DESCRIPTIONS[name]] if name in DESCRIPTIONS else []
+        if deviation := self._deviations.get(name):
+            texts.append(f"Differs from AWS: {_LINK.sub(_TEXT_OF_LINK, deviation)}")
+        if texts:
+            written["description"] = "\n\n".join(texts)
         if spec.get("deprecated"):
             written["deprecated"] = True
-        if (body := self._body(given, spec["input"]["shape"])) is not None:
+        if (body := self._body(name, given, spec["input"]["shape"])) is not None:
             written["requestBody"] = body
-        written["responses"] = {"200": self._answer(spec), **self._errors(name, spec)}
+        written["responses"] = {"200": self._answer(name, spec), **self._errors(name, spec)}
         return written
 
-    def _parameters(self, shape: Shape, uri: str) -> list[dict[str, Any]]:
+    def _parameters(self, operation: str, shape: Shape, uri: str) -> list[dict[str, Any]]:
         required = shape.get("required", ())
         found = []
         for member, reference in shape["members"].items():
             if (place := _IN.get(reference.get("location", ""))) is None:
                 continue
             name = reference.get("locationName", member)
-            schema = self.schema(reference["shape"])
+            schema = self.schema(reference["shape"]) | _default(operation, member)
             parameter: dict[str, Any] = {
                 "name": name,
                 "in": place,
                 "required": place == "path" or member in required,
-                "description": f"{words(member)}.",
+                "description": _description(operation, member) or f"{words(member)}.",
                 "schema": schema,
             }
             if place == "path" and schema.get("type") == "string" and "enum" not in schema:
@@ -177,7 +185,7 @@ class _Writer:
             found.append(parameter)
         return found
 
-    def _body(self, shape: Shape, name: str) -> dict[str, Any] | None:
+    def _body(self, operation: str, shape: Shape, name: str) -> dict[str, Any] | None:
         members = {member: each for member, each in shape["members"].items() if "location" not in each}
         if not members:
             return None
@@ -185,7 +193,7 @@ class _Writer:
         if "payload" in shape:
             schema, kind = self._payload(members[shape["payload"]]["shape"])
         else:
-            self.schemas[name] = self._structure(members, required)
+            self.schemas[name] = self._structure(members, required, operation, is_input=True)
             schema, kind = {"$ref": f"{_SCHEMAS}{name}"}, "application/json"
         return {"required": bool(required), "content": {kind: {"schema": schema}}}
 
@@ -195,7 +203,7 @@ class _Writer:
             return {}, "application/octet-stream"
         return self.schema(name), "application/json"
 
-    def _answer(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+    def _answer(self, operation: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         answer: dict[str, Any] = {
             "description": "Done.",
             "headers": {"x-amzn-requestid": {"$ref": "#/components/headers/x-amzn-requestid"}},
@@ -208,7 +216,7 @@ class _Writer:
             else:
                 name = spec["output"]["shape"]
                 required = [member for member in shape.get("required", ()) if member in members]
-                self.schemas[name] = self._structure(members, required)
+                self.schemas[name] = self._structure(members, required, operation)
                 schema, kind = {"$ref": f"{_SCHEMAS}{name}"}, "application/json"
             answer["content"] = {kind: {"schema": schema}}
         return answer
@@ -249,12 +257,13 @@ class _Writer:
             return _scalar(shape)
         if name not in self.schemas:
             self.schemas[name] = {}  # the shape may be recursive
-            self.schemas[name] = self._container(shape)
+            self.schemas[name] = self._container(name, shape)
         return {"$ref": f"{_SCHEMAS}{name}"}
 
-    def _container(self, shape: Shape) -> dict[str, Any]:
+    def _container(self, name: str, shape: Shape) -> dict[str, Any]:
         if shape["type"] == "structure":
-            return self._structure(shape["members"], shape.get("required", ()))
+            operation = "" if name in self._of_served else None
+            return self._structure(shape["members"], shape.get("required", ()), operation)
         if shape["type"] == "list":
             limits = _limits(shape, "minItems", "maxItems")
             return {"type": "array", "items": self.schema(shape["member"]["shape"]), **limits}
@@ -265,13 +274,53 @@ class _Writer:
             **_limits(shape, "minProperties", "maxProperties"),
         }
 
-    def _structure(self, members: Mapping[str, Any], required: Any) -> dict[str, Any]:
+    def _structure(
+        self, members: Mapping[str, Any], required: Any, operation: str | None = None, *, is_input: bool = False
+    ) -> dict[str, Any]:
+        """``operation`` is the name of the one that the structure belongs to, empty if it belongs to several served."""
         properties = {}
         wires = {member: reference.get("locationName", member) for member, reference in members.items()}
         for member, reference in members.items():
             schema = self.schema(reference["shape"])
+            if operation is not None and (text := _description(operation, member)):
+                schema = schema | {"description": " ".join([text, *filter(None, [schema.get("description")])])}
+            if operation is not None and is_input:
+                schema = schema | _default(operation, member)
             properties[wires[member]] = schema | {"deprecated": True} if reference.get("deprecated") else schema
         return _object(properties, [wires[member] for member in required])
+
+
+def _reached(model: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """The shapes that inputs and outputs of these operations have."""
+    found: set[str] = set()
+    left = [
+        model["operations"][name][side]["shape"]
+        for name in names
+        for side in ("input", "output")
+        if side in model["operations"][name]
+    ]
+    while left:
+        if (name := left.pop()) not in found:
+            found.add(name)
+            shape = model["shapes"][name]
+            members = [*shape.get("members", {}).values(), *(shape[key] for key in ("member", "value") if key in shape)]
+            left += [each["shape"] for each in members]
+    return found
+
+
+def _description(operation: str, member: str) -> str | None:
+    """The description of a member of a served operation, if there is one."""
+    if operation and operation not in operations.OPERATIONS:
+        return None
+    return FIELDS.get(f"{operation}.{member}") or FIELDS.get(member)
+
+
+def _default(operation: str, member: str) -> dict[str, Any]:
+    """The ``default`` of a member of a served operation's input."""
+    if operation not in operations.OPERATIONS:
+        return {}
+    default = DEFAULTS.get(f"{operation}.{member}", DEFAULTS.get(member))
+    return {} if default is None else {"default": default}
 
 
 def _object(properties: Mapping[str, Any], required: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 _WORD: Final = re.compile(r"[A-Z]?[a-z]+[0-9]*|[A-Z]+[0-9]*(?![a-z])|[0-9]+")
@@ -24,6 +24,15 @@ def words(name: str) -> str:
 def whole(pattern: str) -> str:
     r"""The pattern for a whole text: JSON Schema searches, and Python's ``$`` also matches before a last ``\n``."""
     return rf"^(?:{pattern})$(?!\n)"
+
+
+def permissions(actions: Sequence[str], *, one_of: bool = False) -> dict[str, Any]:
+    """The extensions with the actions that policies must allow: the first one, and if there are several, all of them.
+
+    ``one_of``: the request decides which one of them.
+    """
+    several = {"x-thingmint-one-of-actions" if one_of else "x-thingmint-actions": list(actions)}
+    return {"x-thingmint-action": actions[0], **(several if len(actions) > 1 else {})} if actions else {}
 
 
 class Responses:

@@ -44,7 +44,8 @@ class Endpoint:
     """``result`` is the model of "data" in the envelope; with None, "data" is null.
 
     ``operation`` is the name in log, metrics and audit record. ``id`` is the name in OpenAPI, if several endpoints have
-    the same ``operation``. ``named`` completes the context of endpoints whose operation depends on their body.
+    the same ``operation``. ``actions`` are those that policies must allow: all of them, or with ``one_of`` one of them,
+    which depends on the body. ``named`` completes the context of endpoints whose operation depends on their body.
     """
 
     method: str
@@ -52,10 +53,12 @@ class Endpoint:
     operation: str
     summary: str
     handler: Callable[[Call], Awaitable[BaseModel | None]]
+    actions: tuple[str, ...]
     query: type[BaseModel] = schemas.NoQuery
     body: type[BaseModel] = schemas.NoBody
     result: type[BaseModel] | None = None
     id: str | None = None
+    one_of: bool = False
     named: Callable[[RequestContext, Any], RequestContext] = lambda context, body: context
 
 
@@ -69,6 +72,7 @@ class Endpoints(list[Endpoint]):
         name: str,
         summary: str,
         *,
+        actions: tuple[str, ...] = (),
         action: Callable[[Call], str] | None = None,
         query: type[BaseModel] = schemas.NoQuery,
         body: type[BaseModel] = schemas.NoBody,
@@ -77,19 +81,23 @@ class Endpoints(list[Endpoint]):
     ) -> Callable[[Callable[..., Awaitable[Any]]], None]:
         """Declares an operation, whose input is the Call, and its endpoint.
 
-        An id in the path is that of the certificate that is the resource. ``action`` returns the action to authorize,
-        if it is not ``iot:`` and ``name``; ``parts`` are the Operation's.
+        An id in the path is that of the certificate that is the resource. ``actions`` has the action to authorize, if
+        it is not ``iot:`` and ``name``, or several of which ``action`` returns one; ``parts`` are the Operation's.
         """
+        possible = actions or (f"iot:{name}",)
 
         def declare(apply: Callable[..., Awaitable[Any]]) -> None:
             operation = Operation(name=name, apply=apply, writes=method != "GET", **parts)
 
             async def handler(call: Call) -> BaseModel | None:
                 resource = arn_of(call.change.scope, call.certificate) if call.path else "*"
-                call.change.may(f"iot:{name}" if action is None else action(call), resource)
+                wanted = possible[0] if action is None else action(call)
+                assert wanted in possible, "the OpenAPI document lists the actions"
+                call.change.may(wanted, resource)
                 data: BaseModel | None = await run(operation, call.store, call.change, call)
                 return data
 
-            self.append(Endpoint(method, path, name, summary, handler, query, body, result))
+            one_of = action is not None
+            self.append(Endpoint(method, path, name, summary, handler, possible, query, body, result, one_of=one_of))
 
         return declare

@@ -79,6 +79,7 @@ async def _new(change: Change, call: Call) -> NewCertificate:
     "/v1/certificates",
     "AddCertificate",
     "Issue a certificate for a CSR, or register an existing certificate",
+    actions=("iot:CreateCertificateFromCsr", "iot:RegisterCertificateWithoutCA"),
     action=lambda call: (
         f"iot:{'RegisterCertificateWithoutCA' if call.body.csr is None else 'CreateCertificateFromCsr'}"
     ),
@@ -178,9 +179,11 @@ def _access_endpoint(command: Command) -> Endpoint:
         command.event(),
         command.summary,
         handler,
+        tuple(f"thingmint:{event}" for event in command.events),
         body=command.input,
         result=schemas.Result,
         id=f"{command.noun}-{command.verb}",
+        one_of=len(command.events) > 1,
         named=named,
     )
 
@@ -191,6 +194,7 @@ _AUDIT = Endpoint(
     "ListAudit",
     "List the account's audit records, newest first",
     _list_audit,
+    ("thingmint:ListAudit",),
     query=schemas.AuditQuery,
     result=schemas.AuditPage,
 )

@@ -31,7 +31,7 @@ def _cursor(call: Call) -> Cursor:
     "/v1/certificate-counts",
     "CountCertificates",
     "Count certificates by status, by week of expiry, and by day of addition",
-    action=lambda _call: "iot:ListCertificates",
+    actions=("iot:ListCertificates",),
     query=schemas.CountsQuery,
     result=schemas.CertificateCounts,
 )
@@ -46,7 +46,7 @@ async def _count_certificates(tx: Transaction, query: Query, call: Call) -> sche
     "/v1/certificate-search",
     "SearchCertificates",
     "List the certificates that satisfy a filter",
-    action=lambda _call: "iot:ListCertificates",
+    actions=("iot:ListCertificates",),
     query=schemas.SearchQuery,
     result=schemas.SearchedPage,
 )
@@ -62,7 +62,7 @@ async def _search_certificates(tx: Transaction, query: Query, call: Call) -> sch
     "/v1/certificate-find",
     "FindCertificates",
     "Find certificates by what a person knows of them",
-    action=lambda _call: "iot:ListCertificates",
+    actions=("iot:ListCertificates",),
     query=schemas.FindQuery,
     result=schemas.FoundCertificates,
 )
@@ -78,7 +78,7 @@ async def _find_certificates(tx: Transaction, query: Query, call: Call) -> schem
     "/v1/refusals",
     "ListRefusals",
     "List what devices were refused, in groups, the last refused first",
-    action=lambda _call: "thingmint:ListRefusals",
+    actions=("thingmint:ListRefusals",),
     query=schemas.RefusalsQuery,
     result=schemas.RefusalPage,
 )
@@ -92,7 +92,7 @@ async def _list_refusals(tx: Transaction, query: Query, call: Call) -> schemas.R
     "/v1/refusal-counts",
     "CountRefusals",
     "Count the refusals of the last hour by reason",
-    action=lambda _call: "thingmint:ListRefusals",
+    actions=("thingmint:ListRefusals",),
     query=schemas.RefusalCountsQuery,
     result=schemas.RefusalCounts,
 )
@@ -110,5 +110,13 @@ async def _health(call: Call) -> schemas.Health:
 
 
 FLEET.append(
-    Endpoint("GET", "/v1/health", "GetHealth", "Report on the health of the server", _health, result=schemas.Health)
+    Endpoint(
+        "GET",
+        "/v1/health",
+        "GetHealth",
+        "Report on the health of the server",
+        _health,
+        ("thingmint:GetHealth",),
+        result=schemas.Health,
+    )
 )

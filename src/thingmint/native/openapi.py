@@ -9,10 +9,14 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 
 from thingmint import __version__
+from thingmint.http.openapi import permissions
 from thingmint.native import schemas
+from thingmint.native.descriptions import CONFLICTS, FIELDS, OPERATIONS, UNSUPPORTED, WITHOUT_RESOURCE
 from thingmint.native.endpoints import ENDPOINTS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
 
     from thingmint.native.declaring import Endpoint
@@ -22,9 +26,11 @@ _REF = "#/components/{kind}/{model}"
 
 _TAGS = {
     "certificates": "Certificates of devices.",
+    "fleet": "Sessions of devices, what devices were refused, and the health of the server.",
     "audit": "The records of what was done and refused.",
     "access": "Accounts, users, service accounts, roles, their credentials and policies.",
 }
+_FLEET = frozenset({"health", "refusal-counts", "refusals", "session", "sessions"})
 
 _ERRORS = {
     "400": ("VALIDATION_ERROR", "A parameter or the body is wrong. The message names it."),
@@ -52,6 +58,8 @@ def document() -> dict[str, Any]:
         (e.body, "validation") for e in ENDPOINTS if e.body is not schemas.NoBody
     ]
     refs, definitions = models_json_schema(results + bodies, ref_template=_ref("schemas", "{model}"))
+    for model in definitions["$defs"].values():
+        model["properties"] = {name: _described(name, each) for name, each in model.get("properties", {}).items()}
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, refs)
@@ -100,11 +108,14 @@ def _error(code: str) -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint, refs: Any) -> dict[str, Any]:
+    id = endpoint.id or endpoint.operation
     data = refs[endpoint.result, "serialization"] if endpoint.result else {"type": "null"}
     operation: dict[str, Any] = {
-        "operationId": endpoint.id or endpoint.operation,
+        "operationId": id,
         "summary": endpoint.summary,
+        **({"description": OPERATIONS[id]} if id in OPERATIONS else {}),
         "tags": [_tag(endpoint)],
+        **permissions(endpoint.actions, one_of=endpoint.one_of),
         "parameters": _parameters(endpoint),
         "responses": {
             "200": _json(
@@ -137,29 +148,43 @@ def _takes_nothing(body: type[BaseModel]) -> bool:
 
 def _tag(endpoint: Endpoint) -> str:
     noun = endpoint.path.removeprefix("/v1/").split("/")[0]
-    return noun if noun in _TAGS else "certificates"
+    return noun if noun in _TAGS else "fleet" if noun in _FLEET else "certificates"
 
 
 def _statuses(endpoint: Endpoint) -> list[str]:
     """The statuses of the errors with which the endpoint can answer."""
-    names_resource = any(parameter["required"] for parameter in _parameters(endpoint)) or (
-        endpoint.body is not schemas.NoBody
-    )
-    more = {"404": names_resource, "409": endpoint.method != "GET", "501": endpoint.method != "GET"}
+    id = endpoint.id or endpoint.operation
+    more = {"404": id not in WITHOUT_RESOURCE, "409": id in CONFLICTS, "501": id in UNSUPPORTED}
     return sorted((*_OF_EVERY_CALL, *(status for status, possible in more.items() if possible)))
 
 
 def _parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     in_path = [
-        {"name": name, "in": "path", "required": True, "schema": schemas.IN_PATH[name]}
+        {"name": name, "in": "path", "required": True, **_split(schemas.IN_PATH[name])}
         for name in re.findall(r"{(\w+)}", endpoint.path)
     ]
     schema = endpoint.query.model_json_schema()
     in_query = [
-        {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": _without_null(given)}
+        {
+            "name": name,
+            "in": "query",
+            "required": name in schema.get("required", ()),
+            **_split(_described(name, _without_null(given))),
+        }
         for name, given in schema.get("properties", {}).items()
     ]
     return in_path + in_query
+
+
+def _described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field, with the description by its name if it has none of its own."""
+    return {"description": FIELDS[name], **schema} if name in FIELDS else schema
+
+
+def _split(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter has its description beside its schema."""
+    description = {"description": schema["description"]} if "description" in schema else {}
+    return {**description, "schema": {name: value for name, value in schema.items() if name != "description"}}
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from thingmint.services.sessions import end_session, get_session, list_sessions
 if TYPE_CHECKING:
     from thingmint.native.declaring import Call
 
+_OF_SESSION = ("iot:GetConnection", "iot:ListSubscriptions")
+
 
 async def _list_sessions(call: Call) -> schemas.SessionList:
     call.change.may("thingmint:ListSessions")
@@ -28,7 +30,7 @@ async def _list_sessions(call: Call) -> schemas.SessionList:
 
 async def _show_session(call: Call) -> schemas.SessionDetails:
     wanted: schemas.SessionName = call.query
-    for action in ("iot:GetConnection", "iot:ListSubscriptions"):
+    for action in _OF_SESSION:
         call.change.may(action, _resource(call))
     return schemas.SessionDetails.of(await get_session(call.change, wanted.client_id, wanted.owner))
 
@@ -54,6 +56,7 @@ SESSIONS = [
         "ListSessions",
         "List the sessions of connected devices, of all processes",
         _list_sessions,
+        ("thingmint:ListSessions",),
         query=schemas.SessionsQuery,
         result=schemas.SessionList,
     ),
@@ -63,6 +66,7 @@ SESSIONS = [
         "GetSession",
         "Show one session with its subscriptions",
         _show_session,
+        _OF_SESSION,
         query=schemas.SessionName,
         result=schemas.SessionDetails,
     ),
@@ -72,6 +76,7 @@ SESSIONS = [
         "EndSession",
         "Close a device's connection; the device can connect again",
         _end_session,
+        ("iot:DeleteConnection",),
         body=schemas.EndSession,
         result=schemas.SessionEnded,
     ),

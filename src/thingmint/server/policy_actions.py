@@ -64,7 +64,7 @@ def _of_principals() -> Mapping[str, Sequence[str]]:
     for method in load_yandex().methods.values():
         actions[f"yandex:{method.label}"] = (*_YANDEX, "yandex:cloud/{account}")
     actions |= {"sts:AssumeRole": (_ROLE,), "iam:PassRole": (_ROLE,)}
-    events = {name for command in COMMANDS.values() if not command.instance_wide for name in command.events()}
+    events = {name for command in COMMANDS.values() if not command.instance_wide for name in command.events}
     return actions | {f"thingmint:{name}": ("*",) for name in sorted({*events, *_OWN})}
 
 

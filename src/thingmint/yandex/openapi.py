@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 
 from thingmint import __version__
-from thingmint.http.openapi import Responses, whole, words
+from thingmint.http.openapi import Responses, permissions, whole, words
 from thingmint.yandex.contract import load
 from thingmint.yandex.contract.answers import HTTP_STATUS, Code
 from thingmint.yandex.contract.descriptors import ContractError, Descriptors
 from thingmint.yandex.contract.transcoding import parse_template
 from thingmint.yandex.contract.validation import bounds, length_of
+from thingmint.yandex.descriptions import DEFAULTS, ERRORS, FIELDS, METHODS
 from thingmint.yandex.operations import OPEN, SERVED
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ _SCHEMAS: Final = "#/components/schemas/"
 _STATUS: Final = "rpc.Status"
 _OF_EVERY_CALL: Final = (Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED, Code.INTERNAL, Code.UNAVAILABLE)
 _OF_CALLERS: Final = (Code.UNAUTHENTICATED, Code.PERMISSION_DENIED, Code.NOT_FOUND)
-_OF_CHANGES: Final = (Code.ALREADY_EXISTS, Code.FAILED_PRECONDITION, Code.ABORTED, Code.UNIMPLEMENTED)
 _MEANINGS: Final = {
     Code.INVALID_ARGUMENT: "a field is wrong; the details name it",
     Code.UNAUTHENTICATED: "there is no IAM token, or the server does not accept it",
@@ -37,12 +37,12 @@ _MEANINGS: Final = {
     Code.NOT_FOUND: "there is no such resource in the caller's folders",
     Code.ALREADY_EXISTS: "the name or the certificate is in use",
     Code.FAILED_PRECONDITION: "the resource's state or its use does not allow this",
-    Code.ABORTED: "another call changed the resource at the same time",
     Code.RESOURCE_EXHAUSTED: "a quota is reached, or there are too many calls",
-    Code.UNIMPLEMENTED: "the server does not serve this, or its configuration does not allow it",
+    Code.UNIMPLEMENTED: "the server does not serve this",
     Code.INTERNAL: "the server failed; its log has the details",
     Code.UNAVAILABLE: "the store cannot be reached, or cannot write changes now",
 }
+_GRPC_ONLY: Final = "x-thingmint-grpc-only"
 _MASK_PATH: Final = r"[a-z][A-Za-z0-9_]*(?:\.[a-z][A-Za-z0-9_]*)*"
 _WELL_KNOWN: Final[Mapping[str, dict[str, Any]]] = {
     "google.protobuf.Any": {
@@ -69,11 +69,14 @@ def document() -> dict[str, Any]:
     writer = _Writer(Descriptors.load())
     paths: dict[str, Any] = {}
     tags: dict[str, str] = {}
+    grpc_only: list[dict[str, Any]] = []
     for method in load().methods.values():
         tag = method.label.partition(".")[0]
         tags[tag] = f"{words(tag.removesuffix('Service'))}: the methods of `{method.service}`."
         for binding in method.bindings:
             paths.setdefault(binding.template, {})[binding.http_method.lower()] = writer.operation(method, binding)
+        if not method.bindings:
+            grpc_only.append(writer.operation(method, None))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -81,16 +84,14 @@ def document() -> dict[str, Any]:
             "version": __version__,
             "description": (
                 "The HTTP bindings of the published descriptors. The same methods are served over gRPC, and those of "
-                "`x-thingmint-grpc-only`, which have no binding: their body is the message in JSON."
+                f"`{_GRPC_ONLY}`, which have no binding: their request is the body."
             ),
         },
         "servers": [{"url": "/", "description": "The server that answered with this document."}],
         "security": [{"iamToken": []}],
         "tags": [{"name": name, "description": tags[name]} for name in sorted(tags)],
         "paths": paths,
-        "x-thingmint-grpc-only": [
-            writer.operation(each, None) for each in load().methods.values() if not each.bindings
-        ],
+        _GRPC_ONLY: grpc_only,
         "components": {
             "securitySchemes": {
                 "iamToken": {
@@ -125,7 +126,7 @@ class _Writer:
         return self._descriptors.messages[name].DESCRIPTOR
 
     def operation(self, method: Method, binding: HttpBinding | None) -> dict[str, Any]:
-        """The operation of a binding; without one, that of a method which only gRPC has, as if all was in the body."""
+        """Without a binding, all fields are in the body."""
         request = self._message(method.request_class.DESCRIPTOR.full_name)
         tag = method.label.partition(".")[0]
         verb = "" if binding is None or binding == method.bindings[0] else f".{binding.http_method.lower()}"
@@ -136,9 +137,11 @@ class _Writer:
             "tags": [tag],
             "x-thingmint-served": method.path in SERVED,
             "x-thingmint-grpc": method.path,
+            **permissions([] if method.path in OPEN else [f"yandex:{method.label}"]),
             "parameters": [self._parameter(request.fields_by_name[name], "path") for name in variables],
         }
         others = [field for field in request.fields if field.name not in variables]
+        texts = [METHODS[method.label]] if method.label in METHODS else []
         if binding is None or binding.body:
             schema = self._given_fields(request, others)
             written["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -146,7 +149,9 @@ class _Writer:
             written["parameters"] += [self._parameter(field, "query") for field in others if not field.is_repeated]
             if choices := [oneof for oneof in request.oneofs if self._descriptors.option(oneof, _EXACTLY_ONE)]:
                 names = [", ".join(field.json_name for field in oneof.fields) for oneof in choices]
-                written["description"] = f"Needs exactly one of: {'; '.join(names)}."
+                texts.append(f"Needs exactly one of: {'; '.join(names)}.")
+        if texts:
+            written["description"] = " ".join(texts)
         if method.operation is not None and binding is not None:
             written["parameters"].append(
                 {
@@ -159,7 +164,7 @@ class _Writer:
             )
         if method.path in OPEN:
             written["security"] = []
-        written["responses"] = {"200": self._success(method), **self._errors(method, binding)}
+        written["responses"] = {"200": self._success(method), **self._errors(method)}
         return written
 
     def _parameter(self, field: FieldDescriptor, place: str) -> dict[str, Any]:
@@ -170,7 +175,7 @@ class _Writer:
             "name": field.name if place == "path" else field.json_name,
             "in": place,
             "required": required or place == "path",
-            "description": f"{words(field.name)}.",
+            "description": schema.pop("description", f"{words(field.name)}."),
             "schema": schema,
         }
 
@@ -190,11 +195,11 @@ class _Writer:
         """The schema of a google.protobuf.Any with the message."""
         return {"allOf": [_WELL_KNOWN["google.protobuf.Any"], self._answer(message)]}
 
-    def _errors(self, method: Method, binding: HttpBinding | None) -> dict[str, Any]:
+    def _errors(self, method: Method) -> dict[str, Any]:
         """The errors by status, with the codes of gRPC."""
-        codes = [*_OF_EVERY_CALL]
+        codes = [*_OF_EVERY_CALL, *ERRORS.get(method.label, ())]
         codes += () if method.path in OPEN else _OF_CALLERS
-        codes += () if binding is not None and binding.http_method == "GET" and method.path in SERVED else _OF_CHANGES
+        codes += () if method.path in SERVED else (Code.UNIMPLEMENTED,)
         by_status: dict[str, list[Code]] = {}
         for code in sorted(codes):
             by_status.setdefault(str(HTTP_STATUS[code]), []).append(code)
@@ -209,7 +214,9 @@ class _Writer:
             self.schemas[name] = {}
             self.schemas[name] = {
                 "type": "object",
-                "properties": {field.json_name: self._answer_field(field) for field in message.fields},
+                "properties": {
+                    field.json_name: self._answer_field(field) | _description(field) for field in message.fields
+                },
             }
         return {"$ref": f"{_SCHEMAS}{name}"}
 
@@ -258,6 +265,11 @@ class _Writer:
 
     def _given(self, field: FieldDescriptor) -> tuple[dict[str, Any], bool]:
         """The schema of a field of a request, and whether it is required."""
+        schema, required = self._undescribed(field)
+        default = {"default": DEFAULTS[field.name]} if field.name in DEFAULTS else {}
+        return schema | _description(field) | default, required
+
+    def _undescribed(self, field: FieldDescriptor) -> tuple[dict[str, Any], bool]:
         option = self._descriptors.option
         required = bool(option(field, "yandex.cloud.required"))
         if self._descriptors.is_map(field):
@@ -307,6 +319,10 @@ class _Writer:
     def _bounds(self, field: FieldDescriptor, option: str, least: str, most: str) -> dict[str, Any]:
         spec = self._descriptors.option(field, f"yandex.cloud.{option}")
         return {} if spec is None else _limits(*bounds(spec), least, most)
+
+
+def _description(field: FieldDescriptor) -> dict[str, Any]:
+    return {"description": FIELDS[field.name]} if field.name in FIELDS else {}
 
 
 def _error(codes: list[Code]) -> dict[str, Any]:

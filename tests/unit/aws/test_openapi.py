@@ -96,7 +96,7 @@ def test_headers_and_queries_are_parameters_and_not_in_the_body() -> None:
     assert {"x-amzn-principal", "x-amz-tagging"} <= in_header
     assert all(name.startswith("x-amz") for name in in_header)
     parameters = {each["name"]: each for each in found["CreateKeysAndCertificate"][2]["parameters"]}
-    assert parameters["setAsActive"]["schema"] == {"type": "boolean"}
+    assert parameters["setAsActive"]["schema"] == {"type": "boolean", "default": False}
     assert "requestBody" not in found["CreateKeysAndCertificate"][2]
 
 

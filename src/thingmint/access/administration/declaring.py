@@ -107,11 +107,11 @@ class Command:
         kind = self.fixed.get("kind") or ("user" if given is None else given.kind)
         return self.event_form.format_map(_WORDS[kind])
 
-    def events(self) -> set[str]:
-        """The event's names for all kinds of principals."""
-        if self.fixed.get("kind"):
-            return {self.event()}
-        return {self.event_form.format_map(words) for words in _WORDS.values()}
+    @property
+    def events(self) -> tuple[str, ...]:
+        """All names that the event can have, which depend on the kind of principal."""
+        kinds = (self.fixed["kind"],) if "kind" in self.fixed else self.input.KINDS
+        return tuple(dict.fromkeys(self.event_form.format_map(_WORDS[kind]) for kind in kinds))
 
     def parameters(self, given: Input) -> dict[str, str]:
         """The fields of the input that the audit record shows."""

@@ -77,11 +77,15 @@ RegionName = Annotated[str, Field(max_length=63, pattern=f"^{REGION}$")]
 
 
 class Input(BaseModel):
-    """``AUDITED`` are the fields that the audit record shows: no secrets and no documents."""
+    """``AUDITED`` are the fields that the audit record shows: no secrets and no documents.
+
+    ``KINDS`` are the kinds of principals that the command can be about.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     AUDITED: ClassVar[tuple[str, ...]] = ()
+    KINDS: ClassVar[tuple[PrincipalKind, ...]] = ("user", "role", "service-account")
 
     @property
     def kind(self) -> PrincipalKind:
@@ -193,6 +197,7 @@ class NewKey(Principal):
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [_NEW_KEY, _AWS_KEY]})
     AUDITED: ClassVar[tuple[str, ...]] = ("principal", "access_key_id")
+    KINDS: ClassVar[tuple[PrincipalKind, ...]] = ("user", "service-account")
 
     principal: str = Field(pattern=PRINCIPAL, json_schema_extra=_NOT_ROLE, examples=["user/alice"])
     access_key_id: str | None = Field(None, pattern="^AKIA[0-9A-Z]{16}$")
@@ -203,6 +208,7 @@ class NewKey(Principal):
 
 class Credential(InAccount):
     AUDITED: ClassVar[tuple[str, ...]] = ("id",)
+    KINDS: ClassVar[tuple[PrincipalKind, ...]] = ("user", "service-account")
 
     id: str = Field(max_length=64, pattern=_NO_NUL)
 
