@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs Debian packages that some tests need: the MQTT brokers of tests/e2e/upstream, the TLS libraries of
-# tests/e2e/corpus and tests/e2e/mqtt, faketime for `make test-later`, and Chromium for tests/e2e/console, for which it
-# also fetches axe-core with npm. It starts no broker: while apt runs, a policy-rc.d keeps the packages' own scripts from
-# starting one.
+# tests/e2e/corpus and tests/e2e/mqtt, faketime for `make test-later`, and Chromium for tests/e2e/console, for which npm
+# also fetches axe-core and oidc-provider. It starts no broker: while apt runs, a policy-rc.d keeps the packages' own
+# scripts from starting one.
 # With --missing it installs nothing, and prints a line for each program that is not there.
 set -euo pipefail
 
@@ -26,6 +26,7 @@ if [ "${1:-}" = --missing ]; then
     report_missing faketime "make test-later"
     report_missing chromium "the tests with Chromium in tests/e2e/console"
     report_missing build/axe-core/axe.min.js "the checks of accessibility in tests/e2e/console"
+    report_missing build/oidc-provider/node_modules "the OpenID Connect provider in tests/e2e/console"
     exit 0
 fi
 
@@ -65,7 +66,17 @@ fetch_axe() { # axe-core checks the accessibility of pages. It is used by tests 
     rm "$archive"
 }
 
+fetch_provider() { # An OpenID Connect provider. Tests sign in through it; it is not committed.
+    local folder=build/oidc-provider lock=tests/e2e/console/provider/package-lock.json
+    if [ -e "$folder/node_modules" ] && cmp --silent "$lock" "$folder/package-lock.json"; then return; fi
+    command -v npm >/dev/null || { echo "npm is missing: oidc-provider is not fetched"; return; }
+    mkdir -p "$folder"
+    cp "${lock%/*}"/package*.json "$folder"
+    (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+}
+
 fetch_axe
+fetch_provider
 missing=()
 for package in "${packages[@]}"; do
     is_installed "$package" || missing+=("$package")

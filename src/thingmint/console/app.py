@@ -17,7 +17,7 @@ from thingmint.console.fields import Fields
 from thingmint.console.page import PAGES, Call, Frame, Page, url
 from thingmint.console.pages import load_pages
 from thingmint.console.rendering import render
-from thingmint.console.sign_in import OpenCall
+from thingmint.console.sign_in import OpenCall, ProviderAway
 from thingmint.domain.errors import DomainError, Invalid, Unauthenticated
 from thingmint.services.change import Change
 
@@ -155,6 +155,8 @@ class ConsoleApi:
             return redirect(url("/sign-in", next=error.path), code="Unauthenticated")
         if isinstance(error, Unauthenticated):
             return self._sign_in.page(str(error), status=401)
+        if isinstance(error, ProviderAway):
+            return self._sign_in.page(str(error), status=503)  # with the other ways to sign in
         return errors.answer_of(error, is_signed_in=context.caller is not None)
 
     async def _caller(self, route: _Found) -> Caller:

@@ -66,7 +66,7 @@ def _problem_of(error: errors.DomainError) -> _Problem:
             return _Problem(501, "Unsupported", "This server is not set up for that", "See the documentation.")
         case errors.Unavailable():
             return _Problem(
-                503, "Unavailable", "The database cannot be used now", "Try again. Connected devices stay connected."
+                503, "Unavailable", "The server cannot do this now", "Try again. Connected devices stay connected."
             )
         case _:
             return _Problem(409, "Conflict", "This cannot be done now", "Change what prevents it, and try again.")

@@ -1,24 +1,27 @@
 """Signing in through an OpenID Connect provider: the authorization code flow with PKCE, state and nonce.
 
 The provider's metadata and keys are limited in size, and every answer in time. The ID token's signature, issuer,
-audience, times and nonce are verified (OpenID Connect Core 3.1.3.7).
+audience, times and nonce are verified (OpenID Connect Core 3.1.3.7). Groups that are not in the ID token are asked for
+at the userinfo endpoint: providers may leave the claims of a scope to it (5.4).
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import secrets
 import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import httpx
 import orjson
 import structlog
 
-from thingmint.domain.errors import Unauthenticated, Unavailable
+from thingmint.console.sign_in import ProviderAway
+from thingmint.domain.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,7 +90,7 @@ class OpenIdConnect:
         return self._provider.label
 
     async def begin(self, redirect_uri: str) -> Begun:
-        """Where to send the browser. Raises Unavailable if the provider does not answer."""
+        """Where to send the browser. Raises ProviderAway if the provider does not answer."""
         metadata = await self._described()
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         async with self._client(redirect_uri) as client:
@@ -99,7 +102,7 @@ class OpenIdConnect:
     async def finish(self, redirect_uri: str, kept: Mapping[str, Any], answer: Mapping[str, str]) -> Person:
         """The person who signed in. ``answer`` is the query with which the provider sent the browser back.
 
-        Raises Unauthenticated, and Unavailable if the provider does not answer.
+        Raises Unauthenticated, and ProviderAway if the provider does not answer.
         """
         if not _same(str(kept.get("state") or ""), answer.get("state", "")):
             raise Unauthenticated("unknown", "Signing in did not begin in this browser; try again")
@@ -108,11 +111,14 @@ class OpenIdConnect:
         if answer.get("iss", self._provider.issuer) != self._provider.issuer:  # RFC 9207
             raise Unauthenticated("wrong", _REFUSED, advice="the answer names another issuer")
         metadata = await self._described()
-        token = await self._id_token(metadata, redirect_uri, answer["code"], str(kept["verifier"]))
-        claims = await self._verified(metadata, token, str(kept["nonce"]))
-        return self._person(claims)
+        tokens = await self._tokens(metadata, redirect_uri, answer["code"], str(kept["verifier"]))
+        claims = await self._verified(metadata, tokens["id_token"], str(kept["nonce"]))
+        return self._person(await self._completed(metadata, claims, tokens.get("access_token")))
 
-    async def _id_token(self, metadata: Mapping[str, Any], redirect_uri: str, code: str, verifier: str) -> str:
+    async def _tokens(
+        self, metadata: Mapping[str, Any], redirect_uri: str, code: str, verifier: str
+    ) -> Mapping[str, Any]:
+        """The answer of the token endpoint, which has an ID token. Raises Unauthenticated."""
         from authlib.integrations.base_client import OAuthError
         from authlib.oauth2 import OAuth2Error
 
@@ -123,10 +129,9 @@ class OpenIdConnect:
                 raise Unauthenticated("wrong", _REFUSED, advice=f"the token endpoint: {error}"[:200]) from None
             except (httpx.HTTPError, ValueError) as error:
                 raise self._away(error) from None
-        token = answer.get("id_token")
-        if not isinstance(token, str):
+        if not isinstance(answer.get("id_token"), str):
             raise Unauthenticated("wrong", _REFUSED, advice="the token endpoint gave no ID token")
-        return token
+        return dict(answer)
 
     async def _verified(self, metadata: Mapping[str, Any], token: str, nonce: str) -> dict[str, Any]:
         """The claims of the ID token. Raises Unauthenticated."""
@@ -153,6 +158,18 @@ class OpenIdConnect:
             raise Unauthenticated("wrong", _REFUSED, advice="the ID token is for another client")
         return dict(claims)
 
+    async def _completed(
+        self, metadata: Mapping[str, Any], claims: dict[str, Any], access_token: object
+    ) -> dict[str, Any]:
+        """The claims, with those of the userinfo endpoint if the ID token has no groups. Raises Unauthenticated."""
+        address = metadata.get("userinfo_endpoint")
+        if self._provider.groups_claim in claims or not _is_address(address) or not isinstance(access_token, str):
+            return claims
+        further = await self._fetch(str(address), access_token)
+        if further.get("sub") != claims.get("sub"):  # OpenID Connect Core 5.3.2
+            raise Unauthenticated("wrong", _REFUSED, advice="the userinfo endpoint answered for another person")
+        return further | claims
+
     def _person(self, claims: Mapping[str, Any]) -> Person:
         groups = claims.get(self._provider.groups_claim) or []
         groups = [groups] if isinstance(groups, str) else groups
@@ -173,7 +190,7 @@ class OpenIdConnect:
         now = self._clock().timestamp()
         if self._metadata is None or self._metadata[0] + _KEEP_METADATA < now:
             if now < self._away_until:
-                raise Unavailable(self._no_answer)
+                raise ProviderAway(self._no_answer)
             self._away_until = now + _AWAY_SECONDS  # callers without credentials cause these requests
             issuer = self._provider.issuer
             metadata = await self._fetch(f"{issuer.removesuffix('/')}/.well-known/openid-configuration")
@@ -183,12 +200,13 @@ class OpenIdConnect:
             self._metadata, self._away_until = (now, metadata), 0.0
         return self._metadata[1]
 
-    async def _fetch(self, address: str) -> dict[str, Any]:
-        """A JSON object. Raises Unavailable."""
+    async def _fetch(self, address: str, access_token: str | None = None) -> dict[str, Any]:
+        """A JSON object. Raises ProviderAway."""
+        headers = {} if access_token is None else {"authorization": f"Bearer {access_token}"}
         try:
             async with (
                 httpx.AsyncClient(timeout=_TIMEOUT, verify=self._trust()) as client,
-                client.stream("GET", address) as answer,
+                client.stream("GET", address, headers=headers) as answer,
             ):
                 answer.raise_for_status()
                 found = orjson.loads(await _read(answer))
@@ -205,7 +223,7 @@ class OpenIdConnect:
         return AsyncOAuth2Client(
             client_id=provider.client_id,
             client_secret=provider.client_secret,
-            token_endpoint_auth_method="none" if provider.client_secret is None else "client_secret_basic",
+            token_endpoint_auth_method="none" if provider.client_secret is None else _basic,
             scope=provider.scope,
             redirect_uri=redirect_uri,
             code_challenge_method="S256",
@@ -223,14 +241,21 @@ class OpenIdConnect:
                 self._context = ssl.create_default_context(cafile=self._provider.ca_file)
         return self._context
 
-    def _away(self, error: Exception) -> Unavailable:
+    def _away(self, error: Exception) -> ProviderAway:
         why = f"{type(error).__name__}: {error}"[:300]
         _log.warning("oidc_provider_unusable", issuer=self._provider.issuer, why=why)
-        return Unavailable(self._no_answer)
+        return ProviderAway(self._no_answer)
 
     @property
     def _no_answer(self) -> str:
         return f"{self._provider.label} does not answer as a provider should; the log says why"
+
+
+def _basic(client: Any, method: str, uri: str, headers: Any, body: Any) -> tuple[str, Any, Any]:
+    """Adds the client's id and secret to a request, each encoded (RFC 6749, 2.3.1), which Authlib does not do."""
+    pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
+    headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+    return uri, headers, body
 
 
 async def _read(answer: httpx.Response) -> bytes:

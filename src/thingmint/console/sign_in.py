@@ -13,7 +13,7 @@ from thingmint.console.answers import ROOT, page_answer, redirect
 from thingmint.console.cookies import SESSION
 from thingmint.console.page import Call, action, page, url
 from thingmint.console.rendering import render
-from thingmint.domain.errors import Unauthenticated
+from thingmint.domain.errors import Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from thingmint.access.console_sessions import ConsoleSessions, SignIn
@@ -31,6 +31,10 @@ _OIDC_TIME = timedelta(minutes=10)
 _MAX_PATH = 2048
 
 
+class ProviderAway(Unavailable):
+    """The OpenID Connect provider does not answer as a provider should."""
+
+
 @dataclass(frozen=True, slots=True)
 class SignInPages:
     """``oidc`` is None unless the settings name a provider."""
@@ -41,7 +45,7 @@ class SignInPages:
     def page(self, trouble: str | None = None, *, next: str = "", status: int = 200) -> Answer:
         """The page with all ways to sign in. ``trouble`` is why the last one failed."""
         body = render("sign_in.html", trouble=trouble, next=next, oidc=self.oidc.label if self.oidc else None)
-        return page_answer(body, status, code="Unauthenticated" if status == 401 else None)
+        return page_answer(body, status, code={401: "Unauthenticated", 503: "Unavailable"}.get(status))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

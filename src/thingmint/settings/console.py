@@ -60,7 +60,10 @@ class OidcSettings(Table):
         examples=[{"iot-operators": "arn:aws:iam::123456789012:role/Operators"}],
     )
     groups_claim: str = Field(
-        default="groups", min_length=1, description="The claim of the ID token that has the groups.", examples=["roles"]
+        default="groups",
+        min_length=1,
+        description="The claim that has the groups: of the ID token, else of the userinfo endpoint's answer.",
+        examples=["roles"],
     )
     name_claim: str = Field(
         default="email", min_length=1, description="The claim that names the person in the audit log.", examples=["sub"]

@@ -255,4 +255,4 @@ async def test_while_the_store_is_away(site: Site, world: World, monkeypatch: py
     monkeypatch.setattr(world.store, "read", away)
     answer = await browser.get()
     assert answer.status_code == 503
-    assert "The database cannot be used now" in text_of(answer)
+    assert "The server cannot do this now" in text_of(answer)
