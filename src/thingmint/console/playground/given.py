@@ -56,13 +56,14 @@ class Given:
         texts: dict[str, str] = {}
         errors: dict[str, str] = {}
         for field in operation.fields:
-            text = "\n".join(form.all(field.name)[:1])
+            # The page may have two controls for a field: a list to choose from, and after it one to type in.
+            text = next((each for each in reversed(form.all(field.name)) if each.strip()), "")
             if len(text) > _MAX_TEXT:
                 raise Invalid(field.name, f"must have at most {_MAX_TEXT} characters")
             text = text.replace("\r\n", "\n")
             if not _is_kept_back(field, text):
                 texts[field.name] = text
-            if not text.strip() and field.place != "path":
+            if not text.strip():
                 continue
             try:
                 values[field.name] = _value(field, text)
@@ -81,7 +82,7 @@ class Given:
         return self.texts.get(field.name, "")
 
     def request(self) -> PreparedRequest:
-        """Raises Invalid for the first field with an error, and for a body that cannot be written as JSON."""
+        """Raises Invalid for a field with an error or missing in the path, and for a body that JSON cannot hold."""
         for name, sentence in self.errors.items():
             raise Invalid(name, sentence.removeprefix(f"{name} ").removesuffix("."))
         operation = self.operation
@@ -105,9 +106,11 @@ class Given:
 
     def _path(self) -> str:
         path = self.operation.path or ""
-        for field, value in self._of("path"):
+        for field in self.operation.fields_of("path"):
+            if field.name not in self.values:
+                raise Invalid(field.name, "is needed for the path")
             # Encoded, a slash stays in its segment, and a colon does not begin a verb.
-            path = path.replace(f"{{{field.name}}}", quote(_plain(value), safe=""), 1)
+            path = path.replace(f"{{{field.name}}}", quote(_plain(self.values[field.name]), safe=""), 1)
         return path
 
     def _body(self) -> bytes:
@@ -123,8 +126,6 @@ class Given:
 def _value(field: Field, text: str) -> Any:
     """The JSON value of a field. Raises _WrongText."""
     kind = field.schema.get("type")
-    if not text.strip():
-        raise _WrongText("is needed for the path")
     if kind == "string":
         if field.place == "path" and text in _MADE_OF_DOTS and field.schema.get("x-greedy"):
             raise _WrongText("must not be made of dots only")
