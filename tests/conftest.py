@@ -54,6 +54,7 @@ SLOW = frozenset(
         "e2e/console/test_chromium.py",
         "e2e/console/test_documents.py",
         "e2e/console/test_openid_provider.py",
+        "e2e/console/test_playground_pages.py",
         "e2e/console/test_refusals.py",
         "e2e/fleet/test_kills.py",
         "e2e/importing/test_interrupted_imports.py",

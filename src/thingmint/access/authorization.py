@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -85,6 +85,25 @@ def _requests(
 ) -> list[Request]:
     known = _global_conditions(context, caller) | dict(conditions)
     return [Request(action, resource, known) for resource in resources]
+
+
+Extent = Literal["all", "some", "none"]
+
+
+def extent_of(context: RequestContext, action: str, scope: Scope) -> Extent:
+    """Whether the caller's policies allow the action on all resources, on some or under conditions, or on none.
+
+    For what to show: it is no refusal, and nothing is recorded.
+    """
+    caller = context.caller
+    assert caller is not None, "callers are authenticated first"
+    if is_allowed(context, action, ("*",), scope):
+        return "all"
+    known = _global_conditions(context, caller) | {"aws:RequestedRegion": scope.region}
+    findings = [explain(group, Request(action, "*", known)) for group in caller.groups]
+    if any(each.effect == "Deny" and each.applies for group in findings for each in group):
+        return "none"
+    return "some" if all(any(each.effect == "Allow" for each in group) for group in findings) else "none"
 
 
 def _explain(context: RequestContext, caller: Caller, decision: Deny, request: Request) -> None:

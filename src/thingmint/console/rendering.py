@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from thingmint.console.assets import paths
 from thingmint.domain.status import Status
@@ -94,6 +94,19 @@ def query_of(**fields: Any) -> str:
     return f"?{urlencode(kept)}" if kept else ""
 
 
+def inline(text: str) -> Markup:
+    """A text in which what stands in backticks is code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(each) if n % 2 else escape(each) for n, each in enumerate(parts)
+    )
+
+
+def prose(text: str) -> Markup:
+    """The paragraphs of a description."""
+    return Markup("").join(Markup("<p>{}</p>").format(inline(each)) for each in text.split("\n\n"))
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -104,6 +117,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {"short": shortened, "number": grouped, "exact": exact, "span": span, "seconds": seconds}
+    made.filters |= {"inline": inline, "prose": prose}
     made.globals |= {
         "asset": paths(),
         "when": when,

@@ -47,6 +47,7 @@ class Site:
         self.world = world
         self.checks: list[Check] = []
         self.connected = 0
+        self.contracts = dict(CONTRACTS)
         store = AuditedStore(world.store, world.clock)
         passwords = PasswordVerifier(world.store, world.environment.passwords, lambda: False)
         owners = OwnerAuthenticator(world.store, passwords)
@@ -68,7 +69,7 @@ class Site:
             connected=lambda _scope: self.connected,
             devices=DeviceAccess(8883, lambda _name: None),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
-            contracts=CONTRACTS,
+            contracts=self.contracts,
             invoke=invoker(world, request_log, memory, throttle, failures),
         )
         api = ConsoleApi(

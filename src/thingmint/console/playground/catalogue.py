@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from thingmint.console.playground.schemas import Schemas
 from thingmint.domain.errors import NotFound
+from thingmint.http.openapi import words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ APIS: Final = {"aws": "AWS IoT", "yandex": "Yandex IoT Core", "native": "Native 
 """The APIs in the order of the pages, with their titles."""
 
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
+_SHORT: Final = re.compile("^(Api|Iam)\\b")
 _MAX_WORDS: Final = 8
 _CODE: Final = re.compile(r"^- `(?P<code>\w+)`(?: \(\d+\))?: (?P<meaning>.+)$", re.MULTILINE)
 _LONG: Final = 4096  # characters: longer texts get a field of several lines
@@ -78,8 +80,9 @@ class Example:
 class Operation:
     """An operation of an API. Those that only gRPC has are without ``method`` and ``path``.
 
-    ``grpc`` is the path of the gRPC method. ``body_kind`` is the media type of the body. ``is_raw``: the body is the
-    only body field itself, not an object of fields. ``answer`` is the schema of the answer's body.
+    ``permissions`` are the actions that policies must allow; ``permission`` is the first of them. ``grpc`` is the path
+    of the gRPC method. ``body_kind`` is the media type of the body. ``answer`` is the schema of the answer's body.
+    ``is_open``: it needs no caller. ``is_raw``: the body is the only body field itself, not an object of fields.
     """
 
     api: str
@@ -97,6 +100,8 @@ class Operation:
     grpc: str | None
     body_kind: str | None
     answer: dict[str, Any] | None
+    permissions: tuple[str, ...] = ()
+    is_open: bool = False
     is_raw: bool = False
     is_deprecated: bool = False
 
@@ -138,7 +143,7 @@ class Catalogue:
         return found
 
     def tags(self, api: str) -> list[str]:
-        """The tags of an API's operations, in the order of the alphabet. Raises NotFound for an unknown API."""
+        """The tags of an API's operations in alphabetical order. Raises NotFound for an unknown API."""
         return sorted({each.tag for each in self._of(api).values()})
 
     def search(
@@ -160,6 +165,12 @@ class Catalogue:
         if api not in self._by_api:
             raise NotFound("API", api)
         return self._by_api[api]
+
+
+def title_of(tag: str) -> str:
+    """A tag in words: a service of Yandex has its name as tag."""
+    title = words(tag.removesuffix("Service")) if tag.endswith("Service") else f"{tag[:1].upper()}{tag[1:]}"
+    return _SHORT.sub(lambda found: found[0].upper(), title)
 
 
 _lock = Lock()
@@ -220,6 +231,7 @@ class _Reader:
             yield self._operation(given, None, None)
 
     def _operation(self, given: Mapping[str, Any], method: str | None, path: str | None) -> Operation:
+        first = given.get("x-thingmint-action")
         kind, body = self._content(given.get("requestBody", {}))
         fields = [self._parameter(each) for each in given.get("parameters", ())]
         members = self._schemas.members(body) if body is not None else None
@@ -238,13 +250,15 @@ class _Reader:
             method=method,
             path=path,
             is_served=given.get("x-thingmint-served", True),
-            permission=given.get("x-thingmint-action"),
+            permission=first,
+            permissions=tuple(given.get("x-thingmint-actions", () if first is None else (first,))),
             fields=tuple(fields),
             failures=tuple(self._failures(given["responses"])),
             examples=tuple(self._examples(given, answers)),
             grpc=given.get("x-thingmint-grpc"),
             body_kind=kind,
             answer=self._schemas.resolved(answer) if answer is not None else None,
+            is_open=given.get("security") == [],
             is_raw=body is not None and members is None,
             is_deprecated=given.get("deprecated", False),
         )
@@ -270,21 +284,23 @@ class _Reader:
         given: Mapping[str, Any] | None = None,
     ) -> Field:
         schema = self._schemas.resolved(schema)
-        words = self._schemas.words(schema)
+        said = self._schemas.words(schema)
         description = (given or {}).get("description") or schema.get("description", "")
+        if description == f"{words(name)}.":
+            description = ""  # it says no more than the name
         more = ("deprecated",) if (given or schema).get("deprecated") else ()
         return Field(
             name=name,
             place=place,
             required=required,
-            type=words.type,
-            limits=(*words.limits, *limits, *more),
-            pattern=words.pattern,
+            type=said.type,
+            limits=(*said.limits, *limits, *more),
+            pattern=said.pattern,
             default=schema.get("default"),
             choices=tuple(schema.get("enum", ())),
             description=description,
             is_secret=bool(schema.get("x-sensitive") or schema.get("writeOnly") or schema.get("format") == "password"),
-            is_long=words.is_composed or (words.type in _LONG_TYPES and _is_long(name, schema, words.pattern)),
+            is_long=said.is_composed or (said.type in _LONG_TYPES and _is_long(name, schema, said.pattern)),
             schema=schema,
         )
 

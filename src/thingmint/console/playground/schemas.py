@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 _TYPES: Final = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
+_CONSTANTS: Final = {bool: "true or false", int: "whole number"}
 _PLURALS: Final = {
     "whole number": "whole numbers",
     "number": "numbers",
@@ -87,27 +89,34 @@ class Schemas:
         limits = {name: list(self._alternatives(found, name)) for name in found["properties"]}
         return [(name, each, name in required, limits[name]) for name, each in found["properties"].items()]
 
-    def words(self, schema: Mapping[str, Any]) -> Words:
+    def words(self, schema: Mapping[str, Any], depth: int = 3) -> Words:
+        """Of lists in lists, those deeper than ``depth`` are left out."""
         found = self.resolved(schema)
-        type, is_composed = self._type(found)
+        type, is_composed = self._type(found, depth)
         limits = [*_limits(found)]
+        if not depth:
+            return Words(type, tuple(limits), _pattern(found), is_composed)
         if type.startswith("list of"):
-            limits += self._nested("each", self.words(found["items"]), found["items"])
+            limits += self._nested("each", self.words(found.get("items", {}), depth - 1), found.get("items", {}))
         elif type.startswith("map"):
-            limits += self._nested("names", self.words(found.get("propertyNames", {})), {})
-            limits += self._nested("values", self.words(found["additionalProperties"]), found["additionalProperties"])
+            limits += self._nested("names", self.words(found.get("propertyNames", {}), depth - 1), {})
+            limits += self._nested(
+                "values", self.words(found["additionalProperties"], depth - 1), found["additionalProperties"]
+            )
         return Words(type, tuple(limits), _pattern(found), is_composed)
 
-    def _type(self, schema: Mapping[str, Any]) -> tuple[str, bool]:
+    def _type(self, schema: Mapping[str, Any], depth: int) -> tuple[str, bool]:
         kind = schema.get("type")
         if kind == "array":
-            item, _ = self._type(self.resolved(schema.get("items", {})))
+            if not depth:
+                return "list", True
+            item, _ = self._type(self.resolved(schema.get("items", {})), depth - 1)
             return f"list of {_PLURALS.get(item, item)}", True
         if kind == "object" or "properties" in schema:
             values = schema.get("additionalProperties")
-            if "properties" in schema or not isinstance(values, dict):
+            if "properties" in schema or not isinstance(values, dict) or not depth:
                 return "object", True
-            value, _ = self._type(self.resolved(values))
+            value, _ = self._type(self.resolved(values), depth - 1)
             return f"map from names to {_PLURALS.get(value, value)}", True
         if schema.get("contentEncoding") == "base64":
             return "Base64", False
@@ -115,6 +124,8 @@ class Schemas:
             return "time", False
         if (format := schema.get("format", "")) in _FORMATS:
             return _FORMATS[format], False
+        if "const" in schema:
+            return _CONSTANTS.get(type(schema["const"]), "text"), False
         if not isinstance(kind, str):
             return "any value", True
         return _TYPES.get(kind, kind), False
@@ -150,6 +161,8 @@ def _limits(schema: Mapping[str, Any]) -> Iterable[str]:
         high = None if high == (1 << bits) - 1 else high
     if (words := _range(low, high)) is not None:
         yield words
+    if "const" in schema:
+        yield f"always {json.dumps(schema['const'])}"
     if (duration := _DURATION.fullmatch(schema.get("format", ""))) is not None:
         yield f"{duration[1]} to {duration[2]}"
 
