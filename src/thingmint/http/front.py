@@ -13,7 +13,7 @@ from thingmint.access.context import Outcome, RequestContext
 from thingmint.access.sigv4 import claimed_service
 from thingmint.domain.errors import DomainError, Failed, Throttled, Unauthenticated
 from thingmint.http.documents import DOCUMENTS_PATH
-from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer
+from thingmint.http.messages import Answer, ClientGone, Incoming, send_answer, send_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,6 +90,7 @@ class HttpApp(abc.ABC):
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         incoming, outcome = Incoming(scope, receive, self._memory), Outcome()
         context = _arrived(incoming, self._clock())
+        stream, is_recorded = None, False
         api = self._choose(incoming)
         try:
             try:
@@ -109,8 +110,13 @@ class HttpApp(abc.ABC):
                 if context.caller is None and incoming.has_large_body:
                     # The buffers of the connection have grown, and never shrink.
                     answer = replace(answer, headers=[*answer.headers, (b"connection", b"close")])
-            outcome.status, outcome.code = answer.status, answer.code
-            await send_answer(send, answer)
+            outcome.status, outcome.code, stream = answer.status, answer.code, answer.stream
+            if stream is None or incoming.method == "HEAD":
+                await send_answer(send, answer)
+            else:
+                is_recorded = True  # now, because the stream can take hours
+                self._request_log.record(context, outcome)
+                await send_stream(receive, send, answer, stream)
         except ClientGone:
             outcome.code = "ClientGone"
         except asyncio.CancelledError:
@@ -124,8 +130,11 @@ class HttpApp(abc.ABC):
                 outcome.status = answer.status
                 await send_answer(send, answer)
         finally:
+            if stream is not None:
+                stream.close()
             incoming.release()
-            self._request_log.record(context, outcome)
+            if not is_recorded:
+                self._request_log.record(context, outcome)
 
 
 class SingleApi(HttpApp):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from thingmint.domain.errors import Invalid, Throttled
 from thingmint.domain.names import source_of
@@ -46,14 +46,27 @@ class Request:
     body: bytes
 
 
+class Stream(Protocol):
+    """A body whose parts are not known yet. The next part is asked for when the last one was sent."""
+
+    async def next(self) -> bytes | None:
+        """The next part; None at the end."""
+        ...
+
+    def close(self) -> None:
+        """Called once, when no further part is asked for. Also if none was."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``code`` is the API's code of an error, for log and audit record."""
+    """``code`` is the API's code of an error, for log and audit record. A ``stream`` follows ``body``."""
 
     status: int
     headers: Iterable[Header]
     body: bytes
     code: str | None = None
+    stream: Stream | None = None
 
 
 class Incoming:
@@ -167,3 +180,36 @@ async def send_answer(send: Send, answer: Answer) -> None:
     await send({"type": "http.response.body", "body": answer.body, "more_body": True})
     await asyncio.sleep(0)  # AnswerTransport writes at the end of the turn
     await send({"type": "http.response.body"})  # uvicorn waits here
+
+
+async def send_stream(receive: Receive, send: Send, answer: Answer, stream: Stream) -> None:
+    """Sends the parts of an answer as they come. Returns at their end, or when the client is gone.
+
+    While the peer does not read, no part is asked for. The guard of AnswerTransport then ends the connection.
+    """
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers]})
+    gone = asyncio.create_task(_until_gone(receive))
+    try:
+        part: bytes | None = answer.body
+        while part is not None:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            part = await _unless(gone, stream.next())
+        if not gone.done():
+            await send({"type": "http.response.body"})
+    finally:
+        gone.cancel()
+
+
+async def _unless(gone: asyncio.Task[None], wanted: Coroutine[Any, Any, bytes | None]) -> bytes | None:
+    """What ``wanted`` returns; None if the client is gone before."""
+    task = asyncio.create_task(wanted)
+    try:
+        await asyncio.wait({gone, task}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

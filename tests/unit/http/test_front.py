@@ -13,9 +13,9 @@ from tests.unit.vectors import NOW
 from thingmint.access.request_log import RequestLog
 from thingmint.access.throttle import FailureThrottle
 from thingmint.domain.errors import NotFound
-from thingmint.http.front import Front
+from thingmint.http.front import Front, SingleApi
 from thingmint.http.memory import RequestMemory
-from thingmint.http.messages import ClientGone
+from thingmint.http.messages import Answer, ClientGone
 from thingmint.http.probes import probes
 from thingmint.metrics import Metrics
 
@@ -263,3 +263,156 @@ async def test_probes(path: bytes, ready: bool, client: tuple[str, int] | None, 
     got, _, body = await ask(app, path=path, client=client)
     assert got == status
     assert body.startswith(beginning)
+
+
+class Parts:
+    """A stream of some parts, after which it waits for ever unless it ends."""
+
+    def __init__(self, *parts: bytes, ends: bool = True) -> None:
+        self.parts = list(parts)
+        self.ends = ends
+        self.closed = 0
+
+    async def next(self) -> bytes | None:
+        if not self.parts and not self.ends:
+            await asyncio.Event().wait()
+        return self.parts.pop(0) if self.parts else None
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Streaming(Answering):
+    def __init__(self, stream: Parts) -> None:
+        super().__init__("streaming")
+        self.stream = stream
+
+    async def serve(self, context: RequestContext, outcome: Outcome, route: Any, given: Any) -> Answer:
+        del context, outcome, route, given
+        return Answer(200, [(b"content-type", b"text/event-stream")], b"begin", stream=self.stream)
+
+
+def streaming(stream: Parts) -> tuple[SingleApi, Requests]:
+    requests = Requests()
+    memory = RequestMemory.of()
+    app = SingleApi(Streaming(stream), cast("Any", requests), FailureThrottle(None), memory, lambda: NOW)
+    return app, requests
+
+
+class Requests:
+    """A request log that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.codes: list[str | None] = []
+
+    def record(self, context: RequestContext, outcome: Outcome) -> None:
+        del context
+        self.codes.append(outcome.code)
+
+
+def request(method: str = "GET") -> Message:
+    return {"method": method, "raw_path": b"/", "query_string": b"", "headers": [], "client": None}
+
+
+async def test_a_streamed_answer_is_recorded_once_and_closed() -> None:
+    stream = Parts(b"a", b"b")
+    sent: list[Message] = []
+    app, requests = streaming(stream)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        assert requests.codes == [None], "it is recorded when it begins"
+
+    async def receive() -> Message:
+        if len(sent) > 1:
+            await asyncio.Event().wait()
+        return {"type": "http.request"}
+
+    await app(request(), receive, send)
+    assert sent[0] == {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-type", b"text/event-stream")],
+    }
+    assert [message.get("body", b"") for message in sent[1:]] == [b"begin", b"a", b"b", b""]
+    assert [message.get("more_body", False) for message in sent[1:]] == [True, True, True, False]
+    assert requests.codes == [None]
+    assert stream.closed == 1
+
+
+async def test_a_stream_ends_when_its_client_is_gone() -> None:
+    stream, gone = Parts(b"a", ends=False), asyncio.Event()
+    app, requests = streaming(stream)
+
+    async def send(message: Message) -> None:
+        if message.get("body") == b"a":
+            gone.set()
+
+    async def receive() -> Message:
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    await app(request(), receive, send)
+    assert stream.closed == 1
+    assert requests.codes == [None]
+
+
+async def test_no_part_is_asked_for_while_the_client_does_not_read() -> None:
+    stream = Parts(*[b"a"] * 100)
+    app, _ = streaming(stream)
+
+    async def send(message: Message) -> None:
+        if message.get("body") == b"a":
+            await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    task = asyncio.ensure_future(app(request(), receive, send))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(stream.parts) == 99
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert stream.closed == 1
+
+
+async def test_the_head_of_a_stream_alone_opens_none() -> None:
+    stream = Parts(ends=False)
+    app, requests = streaming(stream)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    await app(request("HEAD"), receive, send)
+    assert stream.closed == 1
+    assert requests.codes == [None]
+    assert sent[-1].get("more_body", False) is False
+
+
+async def test_a_stream_that_fails_is_closed() -> None:
+    class Failing(Parts):
+        async def next(self) -> bytes | None:
+            raise LookupError
+
+    stream = Failing()
+    app, requests = streaming(stream)
+
+    async def send(message: Message) -> None:
+        del message
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    with capture_logs() as logs:
+        await app(request(), receive, send)
+    assert [each["event"] for each in logs] == ["request_failed"]
+    assert stream.closed == 1
+    assert requests.codes == [None]
