@@ -27,12 +27,15 @@ class Vendored(NamedTuple):
 
 
 HTMX = "htmx.org@2.0.11"  # 4.x loads extensions in another way, and is not used yet
+SSE = "htmx-ext-sse@2.2.4"
 INTER = "@fontsource-variable/inter@5.3.0"
 VENDORED = (
     Vendored(
         HTMX, "dist/htmx.min.js", "htmx.min.js", "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717"
     ),
     Vendored(HTMX, "LICENSE", "htmx.LICENSE.txt", "d3d2456f76414f2456104660ebd65aff1c04cd7966b942bdabd63f3cdb316a38"),
+    Vendored(SSE, "dist/sse.min.js", "sse.min.js", "98a46496de0c3605fbffdce9167ba427bdd9553184f83f149c261891a92c0136"),
+    Vendored(SSE, "LICENSE", "sse.LICENSE.txt", "a17d224ce9afdc21ec9491b76a2f5d036d19aa641ac4f85ca29c21f9f7e54fdf"),
     Vendored(
         INTER,
         "files/inter-latin-wght-normal.woff2",

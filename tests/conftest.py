@@ -56,6 +56,8 @@ SLOW = frozenset(
         "e2e/console/test_openid_provider.py",
         "e2e/console/test_playground_pages.py",
         "e2e/console/test_refusals.py",
+        "e2e/console/test_two_processes.py",
+        "e2e/console/test_updates.py",
         "e2e/fleet/test_kills.py",
         "e2e/importing/test_interrupted_imports.py",
         "e2e/importing/test_yandex_import.py",

@@ -123,7 +123,7 @@ def test_the_wheel_has_every_file_of_the_package(built: Built) -> None:
         for name in ("LICENSE", "NOTICE"):
             assert wheel.read(f"{METADATA}/licenses/{name}") == (ROOT / name).read_bytes()
     assert {name for name in names if not name.startswith(METADATA)} == sources()
-    for kind in (".sql", ".binpb", "py.typed", ".html", ".css", ".woff2", "htmx.LICENSE.txt"):
+    for kind in (".sql", ".binpb", "py.typed", ".html", ".css", ".woff2", "htmx.LICENSE.txt", "sse.LICENSE.txt"):
         assert any(name.endswith(kind) for name in names), f"the tests' list of the package's files has no {kind}"
     assert metadata["Version"] == thingmint.__version__
     assert metadata["License-Expression"] == "Apache-2.0"

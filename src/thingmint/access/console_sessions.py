@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from thingmint.access.administration.accounts import list_accounts
 from thingmint.access.administration.principals import find_first_user, get_principal
 from thingmint.domain.errors import Invalid, Unauthenticated, Unavailable
+from thingmint.store.key_lists import KeyList
 from thingmint.store.table import BoundedDelete, Table, record, to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from thingmint.access.context import Caller
     from thingmint.access.directory import Directory
@@ -55,6 +56,7 @@ class ConsoleSession:
 
 SESSIONS = Table(ConsoleSession, "console_sessions", "console session", key=("id",))
 
+_OF_IDS = KeyList(f"{SESSIONS.select}WHERE id IN ({{keys}})")
 _NOTE_USE = "UPDATE console_sessions SET used_at = $2 WHERE id = $1 AND used_at < $2"
 _ADD_LINK = "INSERT INTO sign_in_links (id, principal, ends_at) VALUES ($1, $2, $3)"
 _FIND_LINK = "SELECT principal FROM sign_in_links WHERE id = $1 AND ends_at > $2"
@@ -153,13 +155,27 @@ class ConsoleSessions:
             raise Unauthenticated("unknown", _ENDED)
         now = self._clock()
         session = await self._store.read(lambda tx: SESSIONS.find(tx, parts[1]))
-        if session is None or session.ends_at <= now or session.used_at + self.idle <= now:
+        if session is None or self._has_ended(session):
             raise Unauthenticated("expired", _ENDED)
-        caller = await self._caller(session)
+        caller = await self._caller(session, is_use=is_use)
         if is_use and session.used_at + min(_NOTE_USE_EVERY, self.idle / 4) <= now:
             with contextlib.suppress(Unavailable):  # pages can be read while nothing can be written
                 await self._store.write(lambda tx: tx.execute(_NOTE_USE, session.id, to_micros(now)), urgent=True)
         return session, caller
+
+    async def still_open(self, ids: Collection[str]) -> dict[str, Caller]:
+        """The callers of those sessions that have not ended, by the sessions' ids. It is no use of them."""
+        found = SESSIONS.load_all(await _OF_IDS.fetch(self._store, sorted(ids)))
+        callers = {}
+        for session in found:
+            if not self._has_ended(session):
+                with contextlib.suppress(Unauthenticated):
+                    callers[session.id] = await self._caller(session, is_use=False)
+        return callers
+
+    def _has_ended(self, session: ConsoleSession) -> bool:
+        now = self._clock()
+        return session.ends_at <= now or session.used_at + self.idle <= now
 
     async def end(self, store: Store, id: str) -> None:
         await store.write(lambda tx: SESSIONS.delete(tx, id), urgent=True)
@@ -168,11 +184,11 @@ class ConsoleSessions:
         """A signature for cookies and forms of the console, in hexadecimal digits."""
         return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()
 
-    async def _caller(self, session: ConsoleSession) -> Caller:
+    async def _caller(self, session: ConsoleSession, *, is_use: bool) -> Caller:
         """The caller, with today's policies. Raises Unauthenticated if its principal or its token is not active."""
         caller: Caller | None
         if session.credential is not None:
-            caller = await self._directory.owner_of_token(session.credential)
+            caller = await self._directory.owner_of_token(session.credential, is_use=is_use)
         else:
             caller = await self._directory.active_principal(session.principal, session.id, session.name)
         if caller is None or caller.principal != session.principal:

@@ -124,6 +124,7 @@ class Outcome:
     audit record. ``explain`` returns the statements that came closest to allowing a refused action, for the record of
     the first refusal of its kind. ``recorded``: the audit record was written in the transaction of the change.
     ``throttled``: the caller is unauthenticated and its address fails too often, so the log counts such requests.
+    ``is_update``: the answer brings a page up to date that has a record already; it has no record unless it is refused.
     """
 
     status: int = 0
@@ -134,3 +135,4 @@ class Outcome:
     explain: Callable[[], Sequence[str]] | None = None
     recorded: bool = False
     throttled: bool = False
+    is_update: bool = False

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from thingmint.store.engine import PublishedChange, Store, Transaction
 
 
+DEVELOPER = "dev"
+"""The id of the credential of a request without one, under `serve --dev`."""
 _MAX_USED = 10_000  # credentials whose use is noted between two flushes
 _MAX_NOT_REVOKED = 10_000  # IAM tokens that are cached
 
@@ -171,11 +173,12 @@ class Directory:
         self.used(id)
         return known.caller
 
-    async def owner_of_token(self, id: str) -> Caller:
+    async def owner_of_token(self, id: str, *, is_use: bool = True) -> Caller:
         """The owner of an API token, by the token's id, if the token is still valid. Raises Unauthenticated."""
         known = await self._find(id, ("api-token",), _UNKNOWN_TOKEN)
         self._check_expiry(known, _UNKNOWN_TOKEN)
-        self.used(id)
+        if is_use:
+            self.used(id)
         return known.caller
 
     async def active_principal(self, id: str, credential: str, session: str = "") -> Caller | None:
@@ -310,7 +313,7 @@ async def _find(tx: Transaction, id: str) -> tuple[_Principal, str, bytes, bytes
 
 async def _developer(tx: Transaction) -> _Principal:
     user = await find_first_user(tx)
-    return await _principal(tx, (user.id, user.account, user.kind, user.name), "dev")
+    return await _principal(tx, (user.id, user.account, user.kind, user.name), DEVELOPER)
 
 
 async def _service_account(tx: Transaction, id: str) -> _Principal | None:

@@ -75,10 +75,13 @@ class RequestLog:
     def record(self, context: RequestContext, outcome: Outcome) -> None:
         """Records an answered request. Path and query are left out: they may contain secrets.
 
-        Every successful request except probes gets a log line: the caller's rate limit bounds their number.
+        Every successful request except probes gets a log line: the caller's rate limit bounds their number. Updates
+        of a page that has a record already are only counted, unless they are refused.
         """
         seconds = time.perf_counter() - context.started
         self._metrics.observe(context.api, context.operation, outcome.status, seconds)
+        if outcome.is_update and outcome.code is None:
+            return
         is_first = self._trail.add(context, outcome)
         if outcome.throttled:
             self._refusals.note("unauthenticated_requests_throttled", source_of(context.address or ""), context.api)

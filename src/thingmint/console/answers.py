@@ -9,7 +9,7 @@ from thingmint.http.messages import Answer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.http.messages import Header
+    from thingmint.http.messages import Header, Stream
 
 ROOT = "/console"
 HTML = b"text/html; charset=utf-8"
@@ -22,6 +22,7 @@ _SECURITY = [
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+_RETRY = b"retry: 3000\n\n"  # milliseconds until the browser opens a stream again
 _NOT_STORED = (b"cache-control", b"no-store")
 
 
@@ -30,6 +31,12 @@ def page_answer(
 ) -> Answer:
     """An answer that no cache keeps."""
     return Answer(status, [(b"content-type", media), _NOT_STORED, *_SECURITY, *headers], body.encode(), code)
+
+
+def stream_answer(stream: Stream) -> Answer:
+    """Events for a page. The last header tells nginx not to collect them."""
+    headers = [(b"content-type", b"text/event-stream"), _NOT_STORED, *_SECURITY, (b"x-accel-buffering", b"no")]
+    return Answer(200, headers, _RETRY, stream=stream)
 
 
 def file_answer(body: bytes, media: bytes, headers: Sequence[Header] = ()) -> Answer:

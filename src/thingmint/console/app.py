@@ -112,7 +112,7 @@ class ConsoleApi:
     async def authenticate(self, context: RequestContext, route: _Found | Answer, incoming: Incoming) -> RequestContext:
         if not isinstance(route, _Found):
             return context
-        if route.page.method == "POST":
+        if route.page.method == "POST" or route.page.is_stream:
             _check_origin(incoming)
         if route.page.is_open:
             return context
@@ -145,8 +145,9 @@ class ConsoleApi:
         if context.caller is None or context.scope is None:
             return await route.page.handler(self._open_call(context, outcome, route, given))
         call = await self._call(context, context.caller, context.scope, outcome, route, given)
+        outcome.is_update = call.is_update
         answer = await route.page.handler(call)
-        if call.frame.said is not None:
+        if call.frame.said is not None and not call.is_update:
             answer = replace(answer, headers=[*answer.headers, route.cookies.drop(SAID)])
         return answer
 
@@ -163,12 +164,12 @@ class ConsoleApi:
         """Raises SignInNeeded."""
         cookie, incoming = route.cookies.get(SESSION), route.incoming
         back = None
-        if incoming.method == "GET":
+        if incoming.method == "GET" and not route.page.is_stream and incoming.header(b"thingmint-update") is None:
             back = incoming.path.removeprefix(ROOT) + (f"?{incoming.query.decode('latin-1')}" if incoming.query else "")
         if cookie is not None:
             is_use = incoming.header(b"thingmint-update") is None
             try:
-                return (await self._sessions.find(cookie, is_use=is_use))[1]
+                return (await self._sessions.find(cookie, is_use=is_use and not route.page.is_stream))[1]
             except Unauthenticated as error:
                 if not self._dev:
                     raise SignInNeeded(str(error), back) from None
@@ -185,9 +186,14 @@ class ConsoleApi:
         route: _Found,
         given: _Given,
     ) -> Call:
-        cookies = route.cookies
+        cookies, incoming = route.cookies, route.incoming
+
+        def update_token(address: str) -> str:
+            return self._sessions.signature(f"update {_session_of(cookies)} {' '.join(scope)} {address}")
+
+        given_token = (incoming.header(b"thingmint-update") or b"").decode("latin-1")
         frame = Frame(
-            path=route.incoming.path,
+            path=incoming.path,
             entry=route.page.entry,
             form_token=self._token(route),
             account=caller.account,
@@ -197,6 +203,7 @@ class ConsoleApi:
             is_signed_in=cookies.get(SESSION) is not None,
             health=(await self._parts.health()).state,
             said=cookies.said(),
+            update_token=update_token,
         )
         return Call(
             context=context,
@@ -210,6 +217,7 @@ class ConsoleApi:
             query=given.query,
             form=given.form,
             cookies=cookies,
+            is_update=incoming.method == "GET" and _is_same(given_token, update_token(_address_of(incoming))),
         )
 
     def _open_call(self, context: RequestContext, outcome: Outcome, route: _Found, given: _Given) -> OpenCall:
@@ -226,21 +234,35 @@ class ConsoleApi:
 
     def _token(self, route: _Found) -> str:
         """The token of the session's forms."""
-        return self._sessions.signature(f"form {route.cookies.get(SESSION) or 'dev'}")
+        return self._sessions.signature(f"form {_session_of(route.cookies)}")
 
     def _check_token(self, route: _Found, form: Fields) -> None:
         token = form.text("form_token")
-        if not token.isascii() or not hmac.compare_digest(token, self._token(route)):
+        if not _is_same(token, self._token(route)):
             raise Invalid("form", "is from an earlier session; go back, reload the page and send the form again")
 
 
+def _session_of(cookies: Cookies) -> str:
+    return cookies.get(SESSION) or "dev"
+
+
+def _is_same(token: str, expected: str) -> bool:
+    return token.isascii() and hmac.compare_digest(token, expected)
+
+
+def _address_of(incoming: Incoming) -> str:
+    """Path and query, as a page has them in its links."""
+    query = f"?{incoming.query.decode('latin-1')}" if incoming.query else ""
+    return incoming.raw_path.decode("latin-1") + query
+
+
 def _check_origin(incoming: Incoming) -> None:
-    """Raises Invalid for a form that a page of another site sent."""
+    """Raises Invalid for a form or a stream that a page of another site asked for."""
     site, origin = incoming.header(b"sec-fetch-site"), incoming.header(b"origin")
     host = (incoming.header(b"host") or b"").lower()
     ours = (None, b"http://" + host, b"https://" + host)
     if site not in (None, b"same-origin", b"none") or (origin and origin.lower()) not in ours:
-        raise Invalid("form", "was sent by a page of another site")
+        raise Invalid("request", "was sent by a page of another site")
 
 
 def _origin(incoming: Incoming) -> str:

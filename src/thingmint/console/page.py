@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from thingmint.console.cookies import Cookies
     from thingmint.console.fields import Fields
     from thingmint.console.own_certificates import OwnCertificate
+    from thingmint.console.updates import Updates
     from thingmint.domain.arns import Scope
     from thingmint.http.invoking import Invoked, PreparedRequest
     from thingmint.http.messages import Answer, Header
@@ -84,14 +85,17 @@ class Page:
     handler: Handler
     entry: str
     is_open: bool = False  # for browsers that are not signed in
+    is_stream: bool = False  # of a page that is open already: it does not keep the session open
 
 
 PAGES: list[Page] = []
 
 
-def page(path: str, operation: str, *, entry: str | None = None, is_open: bool = False) -> Callable[[Handler], Handler]:
+def page(
+    path: str, operation: str, *, entry: str | None = None, is_open: bool = False, is_stream: bool = False
+) -> Callable[[Handler], Handler]:
     """Declares a page. ``path`` is below /console and may have parameters, as in ``/certificates/{id}``."""
-    return _declared(path, operation, "GET", entry, is_open=is_open)
+    return _declared(path, operation, "GET", entry, is_open=is_open, is_stream=is_stream)
 
 
 def action(path: str, operation: str, *, is_open: bool = False) -> Callable[[Handler], Handler]:
@@ -100,10 +104,10 @@ def action(path: str, operation: str, *, is_open: bool = False) -> Callable[[Han
 
 
 def _declared(
-    path: str, operation: str, method: str, entry: str | None, *, is_open: bool
+    path: str, operation: str, method: str, entry: str | None, *, is_open: bool, is_stream: bool = False
 ) -> Callable[[Handler], Handler]:
     def declare(handler: Handler) -> Handler:
-        PAGES.append(Page(path, operation, method, handler, entry or _first_part(path), is_open))
+        PAGES.append(Page(path, operation, method, handler, entry or _first_part(path), is_open, is_stream))
         return handler
 
     return declare
@@ -128,9 +132,10 @@ class DeviceAccess:
 class Parts:
     """The parts of the server that pages use beside the services.
 
-    ``connected`` returns how many devices of an account in a region are connected to this process. ``explain`` returns
-    the reports of `thingmint why` about devices of one account and region. ``contracts`` make the OpenAPI document of
-    each API. ``invoke`` runs a request of an API, by the API's name and the operation's id, for the caller of the page.
+    ``connected`` returns how many devices of an account in a region are connected, to all processes on the database.
+    ``explain`` returns the reports of `thingmint why` about devices of one account and region. ``contracts`` make the
+    OpenAPI document of each API. ``invoke`` runs a request of an API, by the API's name and the operation's id, for the
+    caller of the page.
     """
 
     environment: Environment
@@ -143,12 +148,16 @@ class Parts:
     explain: Callable[[Asked, Scope], Awaitable[list[dict[str, Any]]]]
     contracts: Mapping[str, Callable[[], dict[str, Any]]]
     invoke: Callable[[RequestContext, str, str, PreparedRequest], Awaitable[Invoked]]
+    updates: Updates
     own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """What the frame of every page shows. ``said`` is what the last form did; ``form_token`` belongs in each form."""
+    """What the frame of every page shows. ``said`` is what the last form did; ``form_token`` belongs in each form.
+
+    ``update_token`` returns the token with which a part of the page asks for an address again.
+    """
 
     path: str
     entry: str
@@ -160,6 +169,7 @@ class Frame:
     is_signed_in: bool = False
     health: State = "unknown"
     said: tuple[str, str] | None = None
+    update_token: Callable[[str], str] = str
 
     @property
     def has_documents(self) -> bool:
@@ -196,6 +206,7 @@ class Call:
     query: Fields
     form: Fields
     cookies: Cookies
+    is_update: bool = False  # of a part of a page that has a record already
 
     @property
     def scope(self) -> Scope:
@@ -211,6 +222,15 @@ class Call:
 
     async def read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         return await self.store.read(body)
+
+    async def share(self, key: Any, read: Callable[[], Awaitable[T]]) -> T:
+        """What ``read`` returns. Open pages that ask for an update at the same time share it.
+
+        ``key`` names all that the result depends on beside account and region, the caller's rights included.
+        """
+        if not self.is_update:
+            return await read()
+        return await self.parts.updates.share(self.scope, key, read)
 
     async def write(self, body: Callable[[Transaction], Awaitable[T]], **parameters: str) -> T:
         """The body's result. Its transaction also has the audit record of the call, which shows the ``parameters``."""

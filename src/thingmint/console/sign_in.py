@@ -119,6 +119,7 @@ async def sign_out(call: Call) -> Answer:
     cookie = call.cookies.get(SESSION)
     if cookie is not None:
         await call.parts.sessions.end(call.store, cookie.partition(".")[0])
+        call.parts.updates.check_soon()
     return redirect(url("/sign-in"), headers=[call.cookies.drop(SESSION)])
 
 

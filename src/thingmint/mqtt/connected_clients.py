@@ -89,6 +89,11 @@ class ConnectedClients:
         self._scopes: dict[Scope, dict[str, Place]] = {}
         self._ended: dict[Scope, dict[str, Ended]] = {}
         self._last = 0
+        self._followers: list[Callable[[Scope], None]] = []
+
+    def follow(self, follower: Callable[[Scope], None]) -> None:
+        """Calls ``follower``, which must be fast, after each connection and each end of one."""
+        self._followers.append(follower)
 
     def add(self, scope: Scope, name: str, connection: Connected) -> None:
         self._last = max(to_micros(self._clock()), self._last + 1)
@@ -96,6 +101,7 @@ class ConnectedClients:
         clients.pop(name, None)  # so that the new entry goes to the end
         clients[name] = self._last, name, connection
         self._ended.get(scope, {}).pop(name, None)
+        self._tell(scope)
 
     def remove(self, scope: Scope, name: str, connection: Connected, reason: DisconnectReason) -> None:
         """Removes the connection, unless the name belongs to a newer one."""
@@ -104,6 +110,11 @@ class ConnectedClients:
             if not self._scopes[scope]:
                 del self._scopes[scope]
             self._keep(scope, name, Ended(self._clock(), connection.facts, reason))
+            self._tell(scope)
+
+    def _tell(self, scope: Scope) -> None:
+        for follower in self._followers:
+            follower(scope)
 
     def _keep(self, scope: Scope, name: str, ended: Ended) -> None:
         kept = self._ended.setdefault(scope, {})
@@ -142,6 +153,10 @@ class ConnectedClients:
     def count(self, scope: Scope) -> int:
         """Returns how many connections of the account this process has."""
         return len(self._scopes.get(scope, ()))
+
+    def scopes(self) -> list[Scope]:
+        """Returns the accounts and regions that have connections."""
+        return list(self._scopes)
 
     def places(self, scope: Scope, name: str | None = None) -> list[Place]:
         """Returns the account's connections, the oldest first; with ``name``, only that session's."""

@@ -16,13 +16,16 @@ from thingmint.console.oidc import OpenIdConnect
 from thingmint.console.own_certificates import OwnCertificate
 from thingmint.console.page import DeviceAccess, Parts, url
 from thingmint.console.sign_in import LINK_PATH, SignInPages
+from thingmint.console.updates import Updates
 from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.domain.names import authority_of
 from thingmint.instance.key_files import is_encrypted
 from thingmint.server.contracts import CONTRACTS
 from thingmint.services.certificates import utc_now
 from thingmint.services.health import RecentHealth
+from thingmint.services.imports import list_imports
 from thingmint.services.page_tokens import PageTokens
+from thingmint.services.registration_tasks import running_tasks
 from thingmint.settings.console import ConsoleSettings
 
 if TYPE_CHECKING:
@@ -31,18 +34,21 @@ if TYPE_CHECKING:
     from thingmint.domain.server_certificates import ServerCertificate
     from thingmint.http.invoking import Invoker
     from thingmint.instance.create import Instance
-    from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.server.apis import Access
     from thingmint.server.explaining import Explain
     from thingmint.server.served_names import ServedNames
     from thingmint.services.change import Environment
+    from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.health import HealthReport
+    from thingmint.services.live_changes import LiveChanges
     from thingmint.settings import Settings
+    from thingmint.store.engine import Store
     from thingmint.tls import ListenerTLS
 
 
 LinkCommand = Callable[..., Awaitable[dict[str, object]]]
 _HEALTH = 5.0  # seconds for which the report on the health of the server counts
+_IMPORTS = 20
 _LISTENERS = {"api": "HTTPS", "grpc": "gRPC", "mqtt": "MQTT"}
 
 
@@ -50,6 +56,7 @@ _LISTENERS = {"api": "HTTPS", "grpc": "gRPC", "mqtt": "MQTT"}
 class ConsoleParts:
     api: ConsoleApi
     sessions: ConsoleSessions
+    updates: Updates
 
 
 def console_of(
@@ -60,7 +67,8 @@ def console_of(
     names: ServedNames,
     tls: ListenerTLS,
     health: HealthReport,
-    clients: ConnectedClients,
+    live: LiveChanges,
+    feed: ChangeFeed,
     explain: Explain,
     mqtt_port: int,
     invoke: Invoker,
@@ -78,13 +86,17 @@ def console_of(
         return tls.api_names() | further | {name.lower() for name in names.all()}
 
     root = instance.directory.ca.read_text("ascii")
+    updates = Updates(sessions, partial(_progress, instance.store))
+    live.follow(updates.changed)
+    feed.follow(updates.published)
     parts = Parts(
         environment=environment,
         administration=access.administration,
         audit=AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
         sessions=sessions,
         health=RecentHealth(health, _HEALTH),
-        connected=clients.count,
+        connected=live.count,
+        updates=updates,
         devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None),
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
         contracts=CONTRACTS,
@@ -103,7 +115,7 @@ def console_of(
         AllowedHosts(allowed),
         dev=settings.dev,
     )
-    return ConsoleParts(api, sessions)
+    return ConsoleParts(api, sessions, updates)
 
 
 async def console_address(
@@ -116,6 +128,16 @@ async def console_address(
         with contextlib.suppress(Unavailable):  # a full disk, with which the server starts nevertheless
             return str((await link())["local"])
     return f"http://127.0.0.1:{ports['http']}{url('/')}"
+
+
+async def _progress(store: Store) -> dict[str, list[object]]:
+    """How far the running tasks and the newest imports are, by account."""
+    found: dict[str, list[object]] = {}
+    for task in await store.read(running_tasks):
+        found.setdefault(task.scope.account, []).append((task.id, task.status, task.position, task.modified_at))
+    for each in await store.read(lambda tx: list_imports(tx, _IMPORTS)):
+        found.setdefault(each.account, []).append((each.id, each.modified_at))
+    return found
 
 
 def _own_certificates(environment: Environment, tls: ListenerTLS, *, is_encrypted: bool) -> Iterator[OwnCertificate]:

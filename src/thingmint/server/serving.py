@@ -60,7 +60,7 @@ from thingmint.server.gauges import (
 )
 from thingmint.server.health import ServerHealth
 from thingmint.server.local_commands import server_commands
-from thingmint.server.processes import DevicePresence, SharedStore
+from thingmint.server.processes import DevicePresence, SharedStore, live_changes
 from thingmint.server.reloading import Reloading, settings_changes, stop_and_reload_signals
 from thingmint.server.reports import Reports
 from thingmint.server.served_names import ServedNames
@@ -97,6 +97,7 @@ if TYPE_CHECKING:
     from thingmint.access.audit import AuditLog
     from thingmint.access.audit_sealer import Sealer
     from thingmint.access.directory import Directory
+    from thingmint.console.updates import Updates
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
@@ -145,6 +146,7 @@ class _Server:
     exports: Exports
     events: EventPublisher
     last_messages: LastMessages
+    updates: Updates | None
     stalls: StallWatch
     chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
 
@@ -175,6 +177,8 @@ class _Server:
         self.instance.directory.listeners.unlink(missing_ok=True)
         if self.settings.mqtt_proxy_socket is not None:
             self.settings.mqtt_proxy_socket.unlink(missing_ok=True)
+        if self.updates is not None:
+            self.updates.close()  # else the listeners would wait for the streams of open pages
         await self.events.stop()
         await self.gateway.stop()
         await asyncio.gather(*(listener.stop() for listener in self.listeners.values()))
@@ -245,6 +249,7 @@ async def serve(
     sessions = shared_sessions or only_here(LocalSessionList(broker, clients, ""))
     messages = GatewayMessages(broker, connections, clients, utc_now, client_ids=client_ids, sessions=sessions)
     feed = ChangeFeed(instance.store, messages, utc_now)
+    live = live_changes(instance.store, shared, clients, reports.refusals, feed)
     if shared_sessions is not None:
         feed.follow(shared_sessions.changed)
     feed.follow(names.changed)
@@ -271,10 +276,9 @@ async def serve(
     apis = http_apis(instance, access, settings, environment, yandex)
     invoke = invoker_of(apis, access, reports, api_socket.getsockname()[1])
     console = console_of(
-        instance, access, settings, environment, names, tls, health, clients, explain, mqtt_port, invoke
+        instance, access, settings, environment, names, tls, health, live, feed, explain, mqtt_port, invoke
     )
-    console_api = console.api if console is not None else None
-    app = front(apis, instance, access, settings, environment, reports, broker, console_api)
+    app = front(apis, instance, access, settings, environment, reports, broker, console.api if console else None)
     refusals = reports.connections.refusals
     devices = device_credentials(instance, access, account_of_others, feed, names.host_names)
     grpc = grpc_listener(yandex, instance, access, reports.requests, grpc_socket, limits["grpc"], refusals, tls)
@@ -351,6 +355,7 @@ async def serve(
         exports=exports,
         events=publisher,
         last_messages=environment.last_messages,
+        updates=console.updates if console is not None else None,
         stalls=stalls,
         chores=[
             partial(tls.keep_renewed, names.all),
@@ -367,6 +372,8 @@ async def serve(
             feed.run,
             Reloading(names, certificates, ports, reread or (lambda: settings), changes, reloading).run,
             partial(names.run, ports),
+            live.run,
+            *(() if console is None else (console.updates.run,)),
             *presence.chores(jobs_store),
         ],
     )

@@ -142,6 +142,11 @@ class Refusals:
         self._groups = 0  # that wait
         self._known: OrderedDict[tuple[Scope, str, str, str], set[str]] = OrderedDict()
         self._failing = False
+        self._followers: list[Callable[[Scope], None]] = []
+
+    def follow(self, follower: Callable[[Scope], None]) -> None:
+        """Call ``follower`` with each account and region whose refusals were stored."""
+        self._followers.append(follower)
 
     def note(
         self,
@@ -206,6 +211,9 @@ class Refusals:
                     _log.warning("refusals_not_stored", error=str(error))
                 self._failing = True
                 self._keep(scope, some)
+                continue
+            for follower in self._followers:
+                follower(scope)
 
     def _keep(self, scope: Scope, some: _ByScope) -> None:
         mine = self._waiting.setdefault(scope, _ByScope())

@@ -59,6 +59,7 @@ Kind = Literal[
     "client",
     "close",
     "sessions",
+    "live",
     "registry",
     "owner",
     "aliases",

@@ -20,6 +20,7 @@ from thingmint.console.app import ConsoleApi
 from thingmint.console.hosts import AllowedHosts
 from thingmint.console.page import DeviceAccess, Parts
 from thingmint.console.sign_in import SignInPages
+from thingmint.console.updates import Updates
 from thingmint.http.front import SingleApi
 from thingmint.http.memory import RequestMemory
 from thingmint.metrics import Metrics
@@ -60,6 +61,7 @@ class Site:
         request_log, failures = RequestLog(Metrics(), self.trail), FailureThrottle(Rate(50, 1000))
         memory = RequestMemory.of(unauthenticated=2**24, authenticated=2**24)
         throttle = Throttle(None, {})
+        self.updates = Updates(self.sessions)
         parts = Parts(
             environment=world.environment,
             administration=Administration(store, world.vault, world.clock),
@@ -67,6 +69,7 @@ class Site:
             sessions=self.sessions,
             health=self._health,
             connected=lambda _scope: self.connected,
+            updates=self.updates,
             devices=DeviceAccess(8883, lambda _name: None),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
             contracts=self.contracts,
@@ -109,7 +112,7 @@ class Site:
 
 class Browser:
     def __init__(self, site: Site, base: str) -> None:
-        self.base = base
+        self.site, self.base = site, base
         transport = httpx.ASGITransport(app=cast("Any", site.app), client=("127.0.0.1", 50000))
         self.client = httpx.AsyncClient(transport=transport, base_url=base)
 

@@ -165,7 +165,8 @@ async def test_pages_that_update_themselves_do_not_keep_a_session_open(site: Sit
     for _ in range(2):
         world.clock.advance(seconds=IDLE.total_seconds() / 2)
         answer = await browser.get(thingmint_update="1")
-    assert answer.status_code == 303
+    assert answer.status_code == 401
+    assert (await browser.get()).status_code == 303
 
 
 async def test_a_session_ends_after_its_lifetime(site: Site, world: World) -> None:

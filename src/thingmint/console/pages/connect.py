@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.console.device_code import code_for, topic_of
 from thingmint.console.page import action, page, url
 from thingmint.domain.arns import Scope, arn, arn_of
-from thingmint.domain.errors import AlreadyExists, Disallowed
+from thingmint.domain.errors import AlreadyExists, Disallowed, NotFound
 from thingmint.domain.status import Status
 from thingmint.services.certificate_activity import read_last_seen
 from thingmint.services.certificates import discard, issue_with_keys, register_new
@@ -25,6 +25,8 @@ from thingmint.services.thing_principals import attach_to_known, certificates_of
 from thingmint.services.things import THINGS, Thing, insert_thing, thing_arn
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
     from thingmint.services.certificate_activity import LastSeen
@@ -70,7 +72,7 @@ async def make(call: Call) -> Answer:
         ("device.pem", "Certificate", new.certificate.pem),
         *_root(call, host),
     ]
-    return _shown(call, name, host, None, files, id)
+    return _shown(call, name, host, None, files, made=id)
 
 
 @page("/connect/{name}", "DescribeThing")
@@ -81,7 +83,8 @@ async def follow(call: Call) -> Answer:
     for needed in ("iot:DescribeThing", "iot:ListThingPrincipals"):
         call.may(needed, thing_arn(call.scope, name))
     host, seen = await call.read(lambda tx: _read(tx, call, name))
-    return _shown(call, name, host, seen, _root(call, host))
+    open_since = await _open_since(call, name)
+    return _shown(call, name, host, seen, _root(call, host), open_since=open_since)
 
 
 async def _make(tx: Transaction, call: Call, name: str, new: NewCertificate) -> str:
@@ -134,6 +137,16 @@ async def _read(tx: Transaction, call: Call, name: str) -> tuple[str, LastSeen |
     return await endpoint_of(tx, call.change), last
 
 
+async def _open_since(call: Call, name: str) -> datetime | None:
+    """When the thing connected under its own name, if it is connected. What is stored follows some seconds later."""
+    try:
+        client = await call.change.environment.messages.client(call.scope, name)
+    except NotFound:
+        return None
+    is_thing = client.facts is None or client.facts.thing == name
+    return client.since if client.connected and is_thing else None
+
+
 def _root(call: Call, host: str) -> list[tuple[str, str, str]]:
     """The certificate that devices have to trust; nothing if the operator's own certificate is shown to them."""
     root = call.parts.devices.root(host)
@@ -141,13 +154,21 @@ def _root(call: Call, host: str) -> list[tuple[str, str, str]]:
 
 
 def _shown(
-    call: Call, name: str, host: str, seen: LastSeen | None, files: list[tuple[str, str, str]], made: str | None = None
+    call: Call,
+    name: str,
+    host: str,
+    seen: LastSeen | None,
+    files: list[tuple[str, str, str]],
+    *,
+    made: str | None = None,
+    open_since: datetime | None = None,
 ) -> Answer:
     """``files`` are name, title and PEM. ``made`` is the id of the certificate that this call has made."""
     port = call.parts.devices.port
-    is_open = seen is not None and seen.connected_at is not None
-    if seen is not None and seen.connected_at is not None and seen.disconnected_at is not None:
-        is_open = seen.connected_at > seen.disconnected_at
+    connected_at = open_since or (seen.connected_at if seen is not None else None)
+    is_open = open_since is not None
+    if not is_open and seen is not None and seen.connected_at is not None:
+        is_open = seen.disconnected_at is None or seen.connected_at > seen.disconnected_at
     links: list[dict[str, Any]] = [
         {"name": file, "title": title, "pem": pem, "data": b64encode(pem.encode()).decode()}
         for file, title, pem in files
@@ -162,7 +183,8 @@ def _shown(
         files=links,
         has_root=any(file == "ca.pem" for file, _, _ in files),
         made=made,
-        seen=seen,
+        connected_at=connected_at,
+        address=seen.address if seen is not None else "",
         is_open=is_open,
         codes=code_for(name, host, port),
         here=url(f"/connect/{name}"),

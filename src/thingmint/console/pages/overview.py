@@ -60,7 +60,10 @@ class _Task:
 async def overview(call: Call) -> Answer:
     call.may("iot:ListCertificates")
     may_see_refusals = call.allows("thingmint:ListRefusals")
-    facts = await call.read(lambda tx: _read(tx, call, may_see_refusals=may_see_refusals))
+    facts = await call.share(
+        ("overview", may_see_refusals),
+        lambda: call.read(lambda tx: _read(tx, call, may_see_refusals=may_see_refusals)),
+    )
     checks = (await call.parts.health()).checks if call.allows("thingmint:GetHealth") else None
     added = [sum(origins.values()) for _, origins in facts.counts.added]
     active = facts.counts.by_status.get(Status.ACTIVE, 0)

@@ -26,7 +26,8 @@ _STOP = 286  # of htmx: shows the answer, and does not ask again
 async def sessions(call: Call) -> Answer:
     call.may("thingmint:ListSessions")
     text, token = call.query.text("q"), call.query.text("page", 2000)
-    found, missing = await list_sessions(call.change, Cursor(_ROWS, token, "page"), SessionFilter(text=text or None))
+    cursor, wanted = Cursor(_ROWS, token, "page"), SessionFilter(text=text or None)
+    found, missing = await call.share(("sessions", text, token), lambda: list_sessions(call.change, cursor, wanted))
     return call.render(
         "sessions.html",
         sessions=found.items,
@@ -63,6 +64,7 @@ async def session(call: Call) -> Answer:
         since=from_micros(found.connected_at),
         may_end=call.allows("iot:DeleteConnection", resource),
         here=url("/sessions/one", client_id=client_id, owner=owner, update=1),
+        reload=url("/sessions/one", client_id=client_id, owner=owner),
         simulator=url("/refusals/simulator", device=found.certificate or found.owner, client_id=client_id),
         command=f"thingmint session show {named}\nthingmint session kick {named}",
     )

@@ -17,3 +17,35 @@ document.addEventListener("click", async (event) => {
 
 for (const each of document.querySelectorAll("[data-show]")) each.hidden = false;
 for (const each of document.querySelectorAll("[data-hide]")) each.hidden = true;
+
+// Parts that update themselves do so at the events of the page's stream. Without one they ask at intervals.
+let streams = false;
+if (!window.EventSource) {
+  for (const each of document.querySelectorAll("[sse-connect]")) each.removeAttribute("sse-connect");
+}
+document.addEventListener("htmx:sseOpen", () => (streams = true));
+document.addEventListener("htmx:sseError", () => (streams = false));
+document.addEventListener("htmx:sseClose", (event) => {
+  streams = false;
+  if (event.detail.type === "message") sessionEnded();
+});
+document.addEventListener("htmx:responseError", (event) => {
+  if (event.detail.xhr.status === 401) sessionEnded();
+});
+
+let seconds = 0;
+const polling = setInterval(() => {
+  if (document.hidden) return;
+  seconds += 1;
+  for (const each of document.querySelectorAll("[data-poll]")) {
+    // With a stream, only for times such as "2 min ago", and for what no event tells.
+    const every = each.dataset.poll * (streams ? 6 : 1);
+    if (seconds % every === 0) htmx.trigger(each, "poll");
+  }
+}, 1000);
+
+function sessionEnded() {
+  clearInterval(polling);
+  const words = document.getElementById("ended");
+  if (words) words.hidden = false;
+}

@@ -1,0 +1,131 @@
+"""Pages that follow at once: the stream of a real server, in Chromium, its end, and pages without one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.e2e.access.local_admin import allow, document
+from tests.e2e.commands import in_process
+from tests.e2e.console.browser import signed_in, text_of, until
+from tests.e2e.console.streams import stream
+from tests.e2e.mqtt.devices import Device, credential
+from thingmint.testing import running_server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Page
+
+    from tests.e2e.console.browser import Browser
+    from thingmint.testing import RunningServer
+
+
+@pytest.fixture
+def device(server: RunningServer, iot: Any, tmp_path: Path) -> Iterator[Device]:
+    """A device that may do everything."""
+    made = credential(tmp_path)
+    arn = iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")["certificateArn"]
+    name = f"all-{made.fingerprint[:8]}"
+    iot.create_policy(policyName=name, policyDocument=document(allow("iot:*", ["*"])))
+    iot.attach_policy(policyName=name, target=arn)
+    with Device(server, made) as device:
+        yield device
+
+
+def test_a_stream_tells_that_a_device_has_connected(server: RunningServer, device: Device) -> None:
+    with signed_in(server) as browser, stream(server, browser) as opened:
+        opened.readline()
+        device.connect("streamed")
+        assert [opened.readline() for _ in range(3)] == [b"event: connections\n", b"data: 1\n", b"\n"]
+        assert "streamed" in text_of(browser.get("/sessions"))
+        assert browser.post("/sign-out").status_code == 303
+        told = opened.read()  # to its end
+        assert told.endswith(b"event: end\ndata: 1\n\n")
+
+
+def test_streams_of_a_disabled_user_end(server: RunningServer) -> None:
+    def cli(*arguments: str) -> str:
+        return in_process("access", *arguments, "--data-dir", server.data_dir, "--output", "json").stdout
+
+    cli("user", "create", "watcher")
+    cli("policy", "attach", "user/watcher", "--policy", "thingmint/ReadOnly")
+    token = json.loads(cli("token", "create", "user/watcher", "--lifetime", "1h"))["token"]
+    with signed_in(server, token) as browser, stream(server, browser) as opened:
+        cli("user", "disable", "watcher")
+        assert opened.read().endswith(b"event: end\ndata: 1\n\n")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_open_streams_do_not_delay_the_end_of_the_server(sent: signal.Signals) -> None:
+    with running_server(arguments=["--key-pool=0"]) as server, signed_in(server) as browser:
+        with stream(server, browser) as opened:
+            server.process.send_signal(sent)
+            # A stream that is cut off, as after the time for requests in flight, has no end: IncompleteRead.
+            assert opened.read() == b"\n"
+        assert server.process.wait(60) == 0
+        assert "Traceback" not in server.output.read_text()
+
+
+def test_the_list_of_sessions_follows_at_once(open_console: Callable[..., Page], device: Device) -> None:
+    page = open_console("/sessions")
+    with page.expect_response("**/console/updates/sessions"):
+        page.goto("/console/sessions?q=at-once")
+    page.clock.install()  # from now on the page asks at no interval
+    page.get_by_text("No session matches.").wait_for()
+    device.connect("at-once")
+    page.get_by_role("link", name="at-once").wait_for()
+    device.disconnect()
+    page.get_by_text("No session matches.").wait_for()
+
+
+@pytest.mark.parametrize("way", ["refused", "missing"])
+def test_without_a_stream_the_page_asks_at_intervals(
+    server: RunningServer, chromium: Any, device: Device, way: str
+) -> None:
+    page: Page = chromium.new_context(base_url=server.http_url).new_page()  # a refusal is an error in the browser's log
+    page.goto("/console/sign-in")
+    page.fill("#token", server.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/console/")
+    if way == "missing":
+        page.add_init_script("delete window.EventSource")
+    page.route("**/console/updates/*", lambda route: route.fulfill(status=429))
+    page.goto(f"/console/sessions?q={way}")
+    page.get_by_text("No session matches.").wait_for()
+    device.connect(way)
+    page.get_by_role("link", name=way).wait_for(timeout=60_000)
+
+
+def test_a_page_tells_that_its_session_has_ended(
+    open_console: Callable[..., Page],
+) -> None:
+    page = open_console("/sessions")
+    page.get_by_text("No device is connected.").wait_for()
+    other = page.context.new_page()
+    other.goto("/console/")
+    other.get_by_role("button", name="Sign out").click()
+    page.get_by_text("Your session has ended").wait_for()
+    page.get_by_text("No device is connected.").wait_for()  # what was shown stays
+
+
+def test_only_some_pages_of_a_session_have_a_stream(server: RunningServer) -> None:
+    with signed_in(server) as browser, contextlib.ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(stream(server, browser))
+        refused = browser.get("/updates/sessions")
+        assert refused.status_code == 429
+        assert "already has 4 pages" in text_of(refused)
+        assert browser.get("/sessions").status_code == 200
+    with signed_in(server) as browser:
+        until(lambda: _opens(server, browser))
+
+
+def _opens(server: RunningServer, browser: Browser) -> bool:
+    with stream(server, browser):
+        return True
