@@ -164,7 +164,10 @@ _NEW_READS = [
 _READS_OF_FLEETS = {
     "Sid": "ReadFleet",
     "Effect": "Allow",
-    "Action": ["thingmint:GetHealth", "thingmint:ListRefusals", "thingmint:ListSessions"],
+    "Action": [
+        *("thingmint:GetHealth", "thingmint:ListImports", "thingmint:ListProvisioningClaims"),
+        *("thingmint:ListRefusals", "thingmint:ListSessions", "thingmint:TestProvisioning"),
+    ],
     "Resource": "*",
 }
 

@@ -176,7 +176,7 @@ async def _import(source: Source, local: Reached, options: Options, progress: Pr
         async for batch in _ahead(source, place):
             items = batch.items if passwords is None else await passwords.give(local, batch.items, begun["account"])
             done += batch.size
-            after, place = place, {**place, **batch.place, "done": done}
+            after, place = place, {**place, **batch.place, "done": done, "total": source.total()}
             if passwords is not None:
                 place["passwords"] = passwords.size
             await local.call(

@@ -16,9 +16,11 @@ from thingmint.store.table import BoundedDelete, Fingerprint, Table, record, to_
 if TYPE_CHECKING:
     from thingmint.domain.certificates import Certificate
     from thingmint.services.change import Change
+    from thingmint.services.templates import ProvisioningTemplate
     from thingmint.store.engine import Store, Transaction
 
 _KEY = ("account", "region", "fingerprint")
+_MAX_LISTED = 50
 _EXPIRED = BoundedDelete("provisioning_claims", _KEY, "expires_at <= $1")
 
 
@@ -36,6 +38,12 @@ class Claim:
 
 CLAIMS = Table(Claim, "provisioning_claims", "claim", key=_KEY)
 
+# All claims that are not expired yet are few: they live for minutes.
+_LIVE = (
+    f"{CLAIMS.select}WHERE expires_at > $1 AND account = $2 AND region = $3 AND template = $4 "
+    "AND template_generation = $5 ORDER BY expires_at DESC LIMIT $6"
+)
+
 
 async def create_claim(
     tx: Transaction, change: Change, template: str, generation: str, certificate: Certificate
@@ -44,6 +52,12 @@ async def create_claim(
     fingerprint, expires_at = certificate.fingerprint, certificate.not_after
     await CLAIMS.insert(tx, Claim(change.scope, fingerprint, template, generation, expires_at, change.now))
     tx.audit_resources.append(arn(change.scope, f"provisioningtemplate/{template}"))
+
+
+async def live_claims(tx: Transaction, template: ProvisioningTemplate, now: datetime) -> list[Claim]:
+    """Return the newest claims of a template that can be used still, 50 at most."""
+    given = to_micros(now), *template.scope, template.name, template.generation, _MAX_LISTED
+    return CLAIMS.load_all(await tx.fetch_all(_LIVE, *given))
 
 
 async def delete_expired_claims(store: Store, now: datetime) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from thingmint.domain.errors import Conflict
+from thingmint.domain.errors import Conflict, NotFound
 from thingmint.store.engine import AlreadyKept
 from thingmint.store.table import BoundedDelete, Table, Uuid, record, to_micros, uuid_bytes
 
@@ -25,6 +25,8 @@ operator has to know something."""
 MAX_KEPT = 100_000
 """Findings of one import that are kept. Further ones are only counted."""
 _KEEP = timedelta(days=90)
+_BATCH_TAKES = timedelta(minutes=1)
+State = Literal["running", "interrupted", "ended"]
 
 
 class Result(NamedTuple):
@@ -59,6 +61,30 @@ class Import:
     modified_at: datetime
     finished_at: datetime | None = None
 
+    def state(self, now: datetime) -> State:
+        """Where the import is. One that has not told of a batch for a minute was interrupted."""
+        if self.finished_at is not None:
+            return "ended"
+        return "running" if now - self.modified_at < _BATCH_TAKES else "interrupted"
+
+    @property
+    def done(self) -> int:
+        """How many of ``total`` items are done."""
+        return int(self.place.get("done", 0))
+
+    @property
+    def total(self) -> int | None:
+        """The number of items of the source; None if it does not tell, and for imports of earlier releases."""
+        total = self.place.get("total")
+        return total if isinstance(total, int) else None
+
+    @property
+    def percentage(self) -> int | None:
+        """None if it is not known."""
+        if self.finished_at is not None:
+            return 100
+        return min(99, self.done * 100 // self.total) if self.total else None
+
 
 IMPORTS = Table(Import, "imports", "import", key=("id",))
 
@@ -67,6 +93,7 @@ _UNFINISHED = (
     "ORDER BY created_at DESC LIMIT 1"
 )
 _NEWEST = f"{IMPORTS.select}ORDER BY created_at DESC, id DESC LIMIT $1"
+_NEWEST_OF = f"{IMPORTS.select}WHERE account = $1 ORDER BY created_at DESC, id DESC LIMIT $2"
 _ADD_FINDING = (
     "INSERT INTO import_findings (import, number, kind, outcome, subject, reason) VALUES ($1, $2, $3, $4, $5, $6)"
 )
@@ -74,6 +101,7 @@ _FINDINGS = (
     "SELECT number, kind, outcome, subject, reason FROM import_findings WHERE import = $1 AND number > $2 "
     "ORDER BY number LIMIT $3"
 )
+_FINDINGS_OF_KIND = _FINDINGS.replace("number > $2", "number > $2 AND kind = $4 AND outcome = $5")
 _OLD_FINDINGS = BoundedDelete(
     "import_findings", ("import", "number"), "import IN (SELECT id FROM imports WHERE created_at < $1)"
 )
@@ -89,6 +117,19 @@ async def find_unfinished(tx: Transaction, account: str, source: str, identity: 
 async def list_imports(tx: Transaction, limit: int) -> list[Import]:
     """The newest first."""
     return IMPORTS.load_all(await tx.fetch_all(_NEWEST, limit))
+
+
+async def list_imports_of(tx: Transaction, account: str, limit: int) -> list[Import]:
+    """Those of one account, which are few, the newest first."""
+    return IMPORTS.load_all(await tx.fetch_all(_NEWEST_OF, account, limit))
+
+
+async def get_import_of(tx: Transaction, account: str, id: str) -> Import:
+    """Raises NotFound, also for an import of another account."""
+    found = await get_import(tx, id)
+    if found.account != account:
+        raise NotFound(IMPORTS.noun, id)
+    return found
 
 
 async def get_import(tx: Transaction, id: str) -> Import:
@@ -124,9 +165,12 @@ async def advance(
     return after_it
 
 
-async def findings_after(tx: Transaction, id: str, number: int, limit: int) -> list[tuple[int, Result]]:
-    """The findings after that number, with their numbers."""
-    rows = await tx.fetch_all(_FINDINGS, uuid_bytes(id), number, limit)
+async def findings_after(
+    tx: Transaction, id: str, number: int, limit: int, of: tuple[str, str] | None = None
+) -> list[tuple[int, Result]]:
+    """The findings after that number, with their numbers. ``of`` are a kind and an outcome, by default all."""
+    statement, more = (_FINDINGS, ()) if of is None else (_FINDINGS_OF_KIND, of)
+    rows = await tx.fetch_all(statement, uuid_bytes(id), number, limit, *more)
     return [(number, Result(*rest)) for number, *rest in rows]
 
 

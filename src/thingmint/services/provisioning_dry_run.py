@@ -11,8 +11,10 @@ import hashlib
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
 
+from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import Certificate, parse_issued_certificate
 from thingmint.domain.errors import Disallowed, DomainError, Invalid, Throttled, Unavailable
 from thingmint.domain.status import Status
@@ -169,8 +171,10 @@ async def dry_run(
 ) -> DryRun:
     """Run a template with the document ``body`` for a sample device. The template need not be stored.
 
-    Raises InvalidTemplate, NotFound (the sample's certificate), and Invalid for a certificate that cannot be used.
+    Raises InvalidTemplate, Denied and NotFound (the sample's certificate), and Invalid for one that cannot be used, and
+    for an address that is none.
     """
+    _check_address(sample.address)
     compiled = compile_template(body, template.kind)
     run = await _begin(store, change, template, sample)
     if not template.enabled:
@@ -211,6 +215,15 @@ async def dry_run(
     return replace(known, failures=tuple(run.failures), plan=plan, before=run.before, after=after, actions=actions)
 
 
+def _check_address(address: str | None) -> None:
+    """Raises Invalid."""
+    try:
+        if address is not None:
+            ip_address(address)
+    except ValueError:
+        raise Invalid("address", "must be an IP address") from None
+
+
 def _question(template: ProvisioningTemplate, run: _Run, sample: SampleDevice) -> Mapping[str, object] | None:
     if template.hook is None:
         return None
@@ -225,9 +238,10 @@ def _question(template: ProvisioningTemplate, run: _Run, sample: SampleDevice) -
 
 
 async def _begin(store: Store, change: Change, template: ProvisioningTemplate, sample: SampleDevice) -> _Run:
-    """Find the certificate of the sample device, and the role. Raises InvalidCertificate and NotFound."""
+    """Find the certificate of the sample device, and the role. Raises Denied, InvalidCertificate and NotFound."""
     registered, id = None, sample.certificate
     if id is not None:
+        change.may("iot:DescribeCertificate", arn_of(change.scope, id))
         registered = await store.read(lambda tx: get_registered(tx, change.scope, id))
     if template.kind is Kind.JITP:
         pem = sample.pem if registered is None else registered.certificate.pem

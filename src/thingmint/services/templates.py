@@ -3,6 +3,7 @@
 # ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache
@@ -87,6 +88,18 @@ _WITH_DEFAULT = (
     "ON v.account = t.account AND v.region = t.region AND v.template = t.name AND v.version = t.default_version "
     "WHERE t.account = $1 AND t.region = $2 AND t.name = $3"
 )
+
+_COUNT_VERSIONS = (
+    "SELECT template, count(*) FROM provisioning_template_versions WHERE account = $1 AND region = $2 "
+    "AND template >= $3 AND template <= $4 GROUP BY template"
+)
+_NAME = re.compile(r"[0-9A-Za-z_-]{1,36}", re.ASCII)
+
+
+def check_name(name: str) -> None:
+    """Raise Invalid unless a template can have the name."""
+    if not _NAME.fullmatch(name):
+        raise Invalid("templateName", "must be 1 to 36 letters, digits, underscores and hyphens")
 
 
 def check_template(template: ProvisioningTemplate, body: str) -> None:
@@ -188,6 +201,11 @@ async def list_versions(
     listing = f"versions of provisioning template {name}"
     page = await page_of(query, cursor, listing, fetch, lambda version: (version.version, ""))
     return await TEMPLATES.get(tx, *query.scope, name), page
+
+
+async def count_versions(tx: Transaction, scope: Scope, first: str, last: str) -> dict[str, int]:
+    """Return the number of versions of each template from one name to another, in the order of names."""
+    return dict(await tx.fetch_all(_COUNT_VERSIONS, *scope, first, last))
 
 
 async def delete_version(tx: Transaction, change: Change, name: str, number: int) -> None:

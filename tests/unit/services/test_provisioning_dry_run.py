@@ -274,6 +274,7 @@ async def test_certificates_of_others_and_wrong_ones_are_errors(provisioning: Pr
         ({"certificate": theirs}, NotFound),
         ({"certificate": "0" * 64}, NotFound),
         ({"pem": "x"}, Invalid),
+        ({"address": "x"}, Invalid),
     ):
         with pytest.raises(error):
             await tried(provisioning, fleet, **wrong)

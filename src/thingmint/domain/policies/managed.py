@@ -48,7 +48,13 @@ _PROVISIONING = (
 
 ADMINISTRATOR = _document([_allow("Everything", ["*"])])
 FULL_ACCESS = _document([_allow("AllOfIoT", ["iot:*"])])
-_FLEET = _allow("ReadFleet", ["thingmint:GetHealth", "thingmint:ListRefusals", "thingmint:ListSessions"])
+_FLEET = _allow(
+    "ReadFleet",
+    [
+        *("thingmint:GetHealth", "thingmint:ListRefusals", "thingmint:ListSessions"),
+        *("thingmint:ListImports", "thingmint:ListProvisioningClaims", "thingmint:TestProvisioning"),
+    ],
+)
 READ_ONLY = _document([_allow("ReadIoT", _READS), _FLEET])
 PROVISIONING_ONLY = _document(
     [

@@ -35,6 +35,9 @@ def allows(text: str, action: str, resource: str = "*") -> bool:
         ("thingmint:ListRefusals", "Administrator ReadOnly AuditOnly"),
         ("thingmint:ListSessions", "Administrator ReadOnly AuditOnly"),
         ("thingmint:GetHealth", "Administrator ReadOnly AuditOnly"),
+        ("thingmint:ListImports", "Administrator ReadOnly AuditOnly"),
+        ("thingmint:ListProvisioningClaims", "Administrator ReadOnly AuditOnly"),
+        ("thingmint:TestProvisioning", "Administrator ReadOnly AuditOnly"),
         ("yandex:DeviceService.Get", "Administrator"),
     ],
 )

@@ -1,0 +1,227 @@
+"""Provisioning templates: the list, and one template with its versions, hook and claims."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thingmint.console.page import action, page, url
+from thingmint.domain.arns import arn, parse_role_arn
+from thingmint.domain.errors import Invalid
+from thingmint.services.claims import live_claims
+from thingmint.services.hooks import PAYLOAD_VERSION, Hook
+from thingmint.services.pages import Cursor
+from thingmint.services.templates import (
+    all_versions,
+    compile_template,
+    count_versions,
+    delete_template,
+    delete_version,
+    get_template,
+    list_templates,
+    update_template,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from thingmint.console.page import Call
+    from thingmint.domain.templates import Template
+    from thingmint.http.messages import Answer
+    from thingmint.services.claims import Claim
+    from thingmint.services.templates import ProvisioningTemplate, TemplateVersion
+    from thingmint.store.engine import Transaction
+
+KINDS = {"FLEET_PROVISIONING": "Fleet provisioning", "JITP": "Just in time"}
+_ROWS = 25
+_SWITCHES = {"true": True, "false": False}
+_LONGEST_ARN = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """``versions`` are the newest first. ``compiled`` are the templates of their documents, by number.
+
+    ``versions`` and ``claims`` are empty if the caller may not list them.
+    """
+
+    template: ProvisioningTemplate
+    versions: Sequence[TemplateVersion]
+    compiled: Mapping[int, Template]
+    claims: Sequence[Claim]
+
+
+@page("/provisioning", "ListProvisioningTemplates")
+async def templates(call: Call) -> Answer:
+    call.may("iot:ListProvisioningTemplates")
+    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+
+    async def body(tx: Transaction) -> tuple[Sequence[ProvisioningTemplate], str | None, Mapping[str, int]]:
+        listed = await list_templates(tx, call.change, cursor)
+        names = [each.name for each in listed.items]
+        counts = await count_versions(tx, call.scope, names[0], names[-1]) if names else {}
+        return listed.items, listed.next_token, counts
+
+    found, token, counts = await call.read(body)
+    return call.render(
+        "provisioning.html",
+        templates=found,
+        versions=counts,
+        kinds=KINDS,
+        role_of=lambda arn: role_of(call, arn),
+        tabs=tabs_of(call, "/provisioning"),
+        may_create=call.allows("iot:CreateProvisioningTemplate"),
+        first=url("/provisioning") if cursor.token else None,
+        next=url("/provisioning", page=token) if token else None,
+    )
+
+
+@page("/provisioning/templates/{name}", "DescribeProvisioningTemplate")
+async def template(call: Call) -> Answer:
+    name, resource = named(call)
+    call.may("iot:DescribeProvisioningTemplate", resource)
+    found = await call.read(lambda tx: _read(tx, call, name))
+    return call.render(
+        "provisioning_template.html",
+        found=found,
+        of=found.template,
+        resource=resource,
+        kinds=KINDS,
+        role=role_of(call, found.template.role_arn),
+        readable=readable,
+        payload_version=PAYLOAD_VERSION,
+        may_change=call.allows("iot:UpdateProvisioningTemplate", resource),
+        may_add=call.allows("iot:CreateProvisioningTemplateVersion", resource),
+        may_delete=call.allows("iot:DeleteProvisioningTemplate", resource),
+        may_delete_version=call.allows("iot:DeleteProvisioningTemplateVersion", resource),
+        may_claim=call.allows("iot:CreateProvisioningClaim", resource),
+        may_see_claims=call.allows("thingmint:ListProvisioningClaims", resource),
+        may_try=call.allows("thingmint:TestProvisioning", resource),
+    )
+
+
+@action("/provisioning/templates/{name}/enabled", "UpdateProvisioningTemplate")
+async def set_enabled(call: Call) -> Answer:
+    name = _to_change(call)
+    enabled = _SWITCHES[_chosen(call, "enabled", list(_SWITCHES))]
+    await _update(call, name, {"enabled": enabled}, enabled=str(enabled).lower())
+    return call.done(f"/provisioning/templates/{name}", f"{name} is {'enabled' if enabled else 'disabled'}.")
+
+
+@action("/provisioning/templates/{name}/default", "UpdateProvisioningTemplate")
+async def set_default(call: Call) -> Answer:
+    name, version = _to_change(call), _version(call)
+    await _update(call, name, {"default_version": version}, defaultVersionId=str(version))
+    return call.done(f"/provisioning/templates/{name}", f"Devices are provisioned with version {version} now.")
+
+
+@action("/provisioning/templates/{name}/hook", "UpdateProvisioningTemplate")
+async def set_hook(call: Call) -> Answer:
+    """Without a function, the hook is removed."""
+    name, target = _to_change(call), call.form.text("target", _LONGEST_ARN)
+    hook = Hook(target) if target else None
+    fields = {
+        "hook_arn": hook.target_arn if hook is not None else None,
+        "hook_payload_version": hook.payload_version if hook is not None else None,
+    }
+    await _update(call, name, fields, preProvisioningHook=target)
+    said = f"Before {name} provisions a device, it asks the hook." if target else f"{name} asks no hook any more."
+    return call.done(f"/provisioning/templates/{name}", said)
+
+
+@page("/provisioning/templates/{name}/delete", "DeleteProvisioningTemplate")
+async def confirm_delete(call: Call) -> Answer:
+    name, resource = named(call)
+    call.may("iot:DeleteProvisioningTemplate", resource)
+    found, _ = await call.read(lambda tx: get_template(tx, call.scope, name))
+    return call.render("provisioning_delete.html", of=found)
+
+
+@action("/provisioning/templates/{name}/deleted", "DeleteProvisioningTemplate")
+async def delete(call: Call) -> Answer:
+    name, resource = named(call)
+    call.may("iot:DeleteProvisioningTemplate", resource)
+    await call.write(lambda tx: delete_template(tx, call.change, name), templateName=name)
+    return call.done("/provisioning", f"{name} is deleted.")
+
+
+@action("/provisioning/templates/{name}/delete-version", "DeleteProvisioningTemplateVersion")
+async def remove_version(call: Call) -> Answer:
+    name, resource = named(call)
+    call.may("iot:DeleteProvisioningTemplateVersion", resource)
+    version = _version(call)
+    await call.write(
+        lambda tx: delete_version(tx, call.change, name, version), templateName=name, versionId=str(version)
+    )
+    return call.done(f"/provisioning/templates/{name}", f"Version {version} is deleted.")
+
+
+def named(call: Call) -> tuple[str, str]:
+    """The name of the template in the path, and its ARN."""
+    name = call.path["name"]
+    return name, arn(call.scope, f"provisioningtemplate/{name}")
+
+
+def role_of(call: Call, role_arn: str) -> str | None:
+    """The name of a role of the account; None for another ARN."""
+    try:
+        account, name = parse_role_arn(role_arn, "role")
+    except Invalid:
+        return None
+    return name if account == call.scope.account else None
+
+
+def readable(text: str) -> str:
+    """The document of a template with line breaks."""
+    return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+
+
+def tabs_of(call: Call, current: str) -> list[tuple[str, str, bool]]:
+    """The views of provisioning, as far as the caller may open them."""
+    views = (
+        ("Templates", "/provisioning", "iot:ListProvisioningTemplates"),
+        ("Bulk registration", "/provisioning/tasks", "iot:ListThingRegistrationTasks"),
+        ("Imports", "/provisioning/imports", "thingmint:ListImports"),
+    )
+    return [
+        (title, url(path), path == current)
+        for title, path, needed in views
+        if call.frame.has(path) and (path == current or call.allows(needed))
+    ]
+
+
+def _to_change(call: Call) -> str:
+    name, resource = named(call)
+    call.may("iot:UpdateProvisioningTemplate", resource)
+    return name
+
+
+def _chosen(call: Call, field: str, choices: Sequence[str]) -> str:
+    value = call.form.choice(field, choices)
+    if not value:
+        raise Invalid(field, "is missing")
+    return value
+
+
+def _version(call: Call) -> int:
+    number = call.form.number("version")
+    if number is None or number > 10**9:
+        raise Invalid("version", "must be the number of a version")
+    return number
+
+
+async def _update(call: Call, name: str, fields: Mapping[str, object], **parameters: str) -> None:
+    await call.write(lambda tx: update_template(tx, call.change, name, fields), templateName=name, **parameters)
+
+
+async def _read(tx: Transaction, call: Call, name: str) -> _Shown:
+    found, default = await get_template(tx, call.scope, name)
+    versions: Sequence[TemplateVersion] = [default]
+    if call.allows("iot:ListProvisioningTemplateVersions", found.arn):
+        versions = await all_versions(tx, call.scope, name)
+    compiled = {each.version: compile_template(each.body, found.kind) for each in versions}
+    claims: Sequence[Claim] = ()
+    if call.allows("thingmint:ListProvisioningClaims", found.arn):
+        claims = await live_claims(tx, found, call.change.now)
+    return _Shown(found, versions, compiled, claims)
