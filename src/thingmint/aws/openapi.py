@@ -13,6 +13,7 @@ from thingmint.aws.contract.portable_patterns import ANY_TEXT, portable
 from thingmint.aws.contract.scalars import SUPERLINEAR_LENGTH, is_superlinear
 from thingmint.aws.descriptions import DEFAULTS, FIELDS
 from thingmint.aws.descriptions import OPERATIONS as DESCRIPTIONS
+from thingmint.aws.error_meanings import MEANINGS
 from thingmint.aws.errors import COMMON_STATUS
 from thingmint.http.openapi import Responses, permissions, words
 
@@ -239,7 +240,7 @@ class _Writer:
             if schema not in schemas:
                 schemas.append(schema)
         return {
-            "description": "\n".join(f"- `{code}`: {words(code.removesuffix('Exception')).lower()}" for code in codes),
+            "description": "\n".join(f"- `{code}`: {MEANINGS[code]}" for code in codes),
             "headers": {
                 "x-amzn-errortype": {
                     "description": "The code.",

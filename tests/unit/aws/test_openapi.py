@@ -16,6 +16,7 @@ from thingmint.aws.contract import load_contract, load_model
 from thingmint.aws.contract.portable_patterns import portable
 from thingmint.aws.contract.scalars import scalar_decoder
 from thingmint.aws.contract.violations import Violations
+from thingmint.aws.error_meanings import MEANINGS
 from thingmint.aws.operations import OPERATIONS
 from thingmint.domain.errors import Invalid
 
@@ -86,6 +87,13 @@ def test_errors_have_the_statuses_of_the_model() -> None:
         }
         assert statuses["AccessDeniedException"] == "403"
         assert name in OPERATIONS or statuses["NotImplementedException"] == "501"
+
+
+def test_every_code_has_a_meaning_that_is_used() -> None:
+    codes = set()
+    for response in document()["components"]["responses"].values():
+        codes.update(response["headers"]["x-amzn-errortype"]["schema"]["enum"])
+    assert codes == MEANINGS.keys()
 
 
 def test_headers_and_queries_are_parameters_and_not_in_the_body() -> None:
