@@ -66,7 +66,7 @@ async def as_local_admin(admin: Administration, trail: AuditLog, name: str, give
         raise NotFound("command", name)
     context = local_request(command.event(), admin.clock())
     try:
-        checked = _checked(command, given)
+        checked = checked_input(command, given)
         if isinstance(checked, InAccount):
             if not checked.account:
                 accounts = await admin.store.read(list_accounts)
@@ -80,7 +80,8 @@ async def as_local_admin(admin: Administration, trail: AuditLog, name: str, give
         return await admin.run(command, context, outcome, checked)
 
 
-def _checked(command: Command, given: Mapping[str, Any]) -> Input:
+def checked_input(command: Command, given: Mapping[str, Any]) -> Input:
+    """The command's input. Raises Invalid."""
     try:
         return command.input.model_validate(given)
     except ValidationError as error:

@@ -104,7 +104,8 @@ class ConsoleApi:
             match, scope = route.matches({"type": "http", "method": method, "path": path})
             if match is Match.FULL:
                 cookies = Cookies(incoming, self._sessions.signature)
-                return context.of(page.operation), _Found(page, scope["path_params"], incoming, cookies)
+                api = "console" if page.is_recorded else "probe"
+                return context.of(page.operation, api=api), _Found(page, scope["path_params"], incoming, cookies)
             if match is Match.PARTIAL:
                 allowed |= route.methods or set()
         return context, errors.wrong_method(allowed) if allowed else errors.not_found()

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from thingmint.console.own_certificates import OwnCertificate
     from thingmint.console.updates import Updates
     from thingmint.domain.arns import Scope
+    from thingmint.domain.policies import Kind
+    from thingmint.domain.policy_lint import Vocabulary
     from thingmint.http.invoking import Invoked, PreparedRequest
     from thingmint.http.messages import Answer, Header
     from thingmint.services.change import Change, Environment
@@ -86,6 +88,7 @@ class Page:
     entry: str
     is_open: bool = False  # for browsers that are not signed in
     is_stream: bool = False  # of a page that is open already: it does not keep the session open
+    is_recorded: bool = True
 
 
 PAGES: list[Page] = []
@@ -98,16 +101,19 @@ def page(
     return _declared(path, operation, "GET", entry, is_open=is_open, is_stream=is_stream)
 
 
-def action(path: str, operation: str, *, is_open: bool = False) -> Callable[[Handler], Handler]:
-    """Declares what the server does with a form that is sent to ``path``. The form's token is checked before."""
-    return _declared(path, operation, "POST", None, is_open=is_open)
-
-
-def _declared(
-    path: str, operation: str, method: str, entry: str | None, *, is_open: bool, is_stream: bool = False
+def action(
+    path: str, operation: str, *, entry: str | None = None, is_open: bool = False, is_recorded: bool = True
 ) -> Callable[[Handler], Handler]:
+    """Declares what the server does with a form that is sent to ``path``. The form's token is checked before.
+
+    ``is_recorded``: False for what only reads its own form, while a person types. It has no line in log and audit log.
+    """
+    return _declared(path, operation, "POST", entry, is_open=is_open, is_recorded=is_recorded)
+
+
+def _declared(path: str, operation: str, method: str, entry: str | None, **kind: bool) -> Callable[[Handler], Handler]:
     def declare(handler: Handler) -> Handler:
-        PAGES.append(Page(path, operation, method, handler, entry or _first_part(path), is_open, is_stream))
+        PAGES.append(Page(path, operation, method, handler, entry or _first_part(path), **kind))
         return handler
 
     return declare
@@ -135,7 +141,8 @@ class Parts:
     ``connected`` returns how many devices of an account in a region are connected, to all processes on the database.
     ``explain`` returns the reports of `thingmint why` about devices of one account and region. ``contracts`` make the
     OpenAPI document of each API. ``invoke`` runs a request of an API, by the API's name and the operation's id, for the
-    caller of the page.
+    caller of the page. ``policy_vocabulary`` returns what policies of a kind are asked for, in an account with these
+    regions; its first call takes some tens of milliseconds.
     """
 
     environment: Environment
@@ -149,6 +156,7 @@ class Parts:
     contracts: Mapping[str, Callable[[], dict[str, Any]]]
     invoke: Callable[[RequestContext, str, str, PreparedRequest], Awaitable[Invoked]]
     updates: Updates
+    policy_vocabulary: Callable[[Kind, Scope, Sequence[str]], Vocabulary]
     own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
 
 
@@ -250,9 +258,9 @@ class Call:
         body = render(template, frame=self.frame, now=self.change.now, **values)
         return page_answer(body, status, headers=headers)
 
-    def done(self, path: str, said: str, kind: str = "ok") -> Answer:
+    def done(self, path: str, said: str, kind: str = "ok", **query: str) -> Answer:
         """Sends the browser to another page of the console, which shows ``said`` at its top."""
-        return redirect(url(path), headers=[self.cookies.say(kind, said)])
+        return redirect(url(path, **query), headers=[self.cookies.say(kind, said)])
 
     def download(self, text: str, name: str, media: str) -> Answer:
         """A file for the browser to save. ``name`` may have letters, digits, dots and hyphens only."""

@@ -21,6 +21,7 @@ from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.domain.names import authority_of
 from thingmint.instance.key_files import is_encrypted
 from thingmint.server.contracts import CONTRACTS
+from thingmint.server.policy_actions import vocabulary_of
 from thingmint.services.certificates import utc_now
 from thingmint.services.health import RecentHealth
 from thingmint.services.imports import list_imports
@@ -100,6 +101,7 @@ def console_of(
         devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None),
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
         contracts=CONTRACTS,
+        policy_vocabulary=vocabulary_of,
         own_certificates=partial(_own_certificates, environment, tls, is_encrypted=is_encrypted(instance.directory)),
         invoke=invoke,
     )

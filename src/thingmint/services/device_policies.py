@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Row, Transaction, Value
 
 # AWS's quotas.
-_MAX_SIZE = 2048  # characters of a document, white space not counted
+MAX_SIZE = 2048  # characters of a document, white space not counted
 _MAX_VERSIONS = 5
 
 MAX_ATTACHED = 10
@@ -143,7 +143,7 @@ def parse_target(arn: str, scope: Scope, field: str, *kinds: TargetKind) -> Targ
 
 def check_document(scope: Scope, name: str, document: str) -> None:
     """Raise MalformedPolicy for an invalid document. Log a warning for keys without a value, which AWS accepts too."""
-    policy = compile_policy(document, kind=Kind.DEVICE, name=name, max_size=_MAX_SIZE)
+    policy = compile_policy(document, kind=Kind.DEVICE, name=name, max_size=MAX_SIZE)
     if keys := unknown_keys(policy):
         advice = "no request has such a key, and a pattern with such a variable never matches"
         shown = ", ".join(keys[:_MAX_SHOWN])

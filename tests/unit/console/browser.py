@@ -25,6 +25,7 @@ from thingmint.http.front import SingleApi
 from thingmint.http.memory import RequestMemory
 from thingmint.metrics import Metrics
 from thingmint.server.contracts import CONTRACTS
+from thingmint.server.policy_actions import vocabulary_of
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.device_explanations import Explainer
 from thingmint.services.health import Check, Health
@@ -73,6 +74,7 @@ class Site:
             devices=DeviceAccess(8883, lambda _name: None),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
             contracts=self.contracts,
+            policy_vocabulary=vocabulary_of,
             invoke=invoker(world, request_log, memory, throttle, failures),
         )
         api = ConsoleApi(

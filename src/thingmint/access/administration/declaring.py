@@ -32,7 +32,7 @@ T = TypeVar("T")
 Json = dict[str, Any]
 Apply = TypeVar("Apply", bound=Callable[..., Awaitable[Any]])
 
-_MAX_POLICY_SIZE = 6144  # characters without white space, IAM's limit
+MAX_POLICY_SIZE = 6144  # characters without white space, IAM's limit
 _NAME = re.compile(NAME)
 
 # Parts of event names by kind of principal, as CloudTrail and Yandex Audit Trails call them. In AWS STS a session of a
@@ -163,7 +163,7 @@ def check_name(name: str) -> None:
 def check_document(document: str | None, kind: Kind, name: str = "") -> None:
     """Raises MalformedPolicy."""
     if document is not None:
-        compile_policy(document, kind=kind, name=name, max_size=_MAX_POLICY_SIZE)
+        compile_policy(document, kind=kind, name=name, max_size=MAX_POLICY_SIZE)
 
 
 async def check_account(tx: Transaction, account: str) -> None:

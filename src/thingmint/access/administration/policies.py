@@ -71,6 +71,13 @@ _ATTACHED = (
 )
 
 
+_ATTACHED_TO = (
+    "SELECT p.kind, p.name, a.resource FROM principals AS p "
+    "JOIN policy_attachments AS a ON a.principal = p.id AND a.policy = $2 "
+    "WHERE p.account = $1 ORDER BY p.kind, p.name, a.resource LIMIT $3"
+)
+
+
 def is_managed(name: str) -> bool:
     """True for managed policies: an account's own policies have no slash in their names."""
     return "/" in name
@@ -82,6 +89,19 @@ def managed_document(name: str, resource: str) -> str | None:
         return DOCUMENTS.get(name.removeprefix(_OURS))
     role = name.removeprefix(_YANDEX)
     return role_policy(role, resource) if name.startswith(_YANDEX) and role in ROLES else None
+
+
+class AttachedTo(NamedTuple):
+    """``kind`` and ``name`` are the principal's."""
+
+    kind: str
+    name: str
+    resource: str
+
+
+async def attached_to(tx: Transaction, account: str, policy: str, limit: int) -> list[AttachedTo]:
+    """The first principals of the account to which the policy is attached."""
+    return [AttachedTo(*row) for row in await tx.fetch_all(_ATTACHED_TO, account, policy, limit)]
 
 
 async def list_attached(tx: Transaction, principal: str) -> list[Attached]:

@@ -1,31 +1,25 @@
-"""Who may use the APIs: principals with their keys and policies, and what policies say."""
+"""Who may use the APIs: the lists of principals, and one of them with its keys and policies."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import orjson
-
-from thingmint.access.administration import COMMANDS, inputs
 from thingmint.access.administration.credentials import credentials_of
-from thingmint.access.administration.policies import (
-    MANAGED_POLICIES,
-    POLICIES,
-    is_managed,
-    list_attached,
-    managed_document,
-)
+from thingmint.access.administration.policies import MANAGED_POLICIES, POLICIES, list_attached
 from thingmint.access.administration.principals import get_principal, principals_after
+from thingmint.console.administering import event_of, may_run
 from thingmint.console.page import page, url
-from thingmint.domain.errors import NotFound
+from thingmint.services.device_registry import list_folders
 from thingmint.services.pages import Cursor, page_by_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
     from thingmint.access.administration.credentials import Credential
-    from thingmint.access.administration.policies import Attached, Policy
+    from thingmint.access.administration.policies import Attached
     from thingmint.access.administration.principals import Principal
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
@@ -35,7 +29,7 @@ if TYPE_CHECKING:
 _ROWS = 50
 _MAX_CREDENTIALS = 100
 _LONGEST_NAME = 128
-_KINDS = {
+LISTS = {
     "user": ("/access", "Users", "Users are people, or programs of your own."),
     "role": ("/access/roles", "Roles", "Users and other servers assume a role for a time."),
     "service-account": (
@@ -45,6 +39,18 @@ _KINDS = {
     ),
 }
 """The path, the title, and what principals of the kind are."""
+LIFETIMES = [
+    ("1d", "1 day"),
+    ("7d", "7 days"),
+    ("30d", "30 days"),
+    ("90d", "90 days"),
+    ("365d", "1 year"),
+    ("", "No end"),
+]
+"""Of a new token."""
+_MAX_CHOICES = 100
+_OLD = timedelta(days=90)  # of a key that should be replaced, or that was not used for so long
+_NEW = timedelta(days=7)  # of a key that was perhaps not used yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +61,15 @@ class _Found:
     policies: Sequence[Attached]
     keys: Sequence[Credential]
     may_see_keys: bool
+    attachable: Sequence[str]
+    folders: Sequence[tuple[str, str]]
 
 
 def _list_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
-    path, title, what = _KINDS[kind]
+    path, title, what = LISTS[kind]
 
     async def shown(call: Call) -> Answer:
-        call.may(f"thingmint:{COMMANDS[f'{kind}.list'].event()}")
+        call.may(f"thingmint:{event_of(f'{kind}.list')}")
         cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
 
         async def body(tx: Transaction) -> Page[Principal]:
@@ -78,6 +86,7 @@ def _list_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
             path=path,
             title=title,
             what=what,
+            may_make=may_run(call, f"{kind}.create"),
             tabs=tabs_of(call, path),
             first=url(path) if cursor.token else None,
             next=url(path, page=found.next_token) if found.next_token else None,
@@ -88,88 +97,92 @@ def _list_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
 
 def _one_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
     async def shown(call: Call) -> Answer:
-        call.may(f"thingmint:{_attached_event(kind)}")
+        call.may(f"thingmint:{event_of('policy.attached', kind)}")
         name = call.path["name"]
         found = await call.read(lambda tx: _read(tx, call, kind, name))
         return call.render(
             "principal.html",
             found=found,
             principal=found.principal,
-            kind=kind.replace("-", " "),
+            kind=kind,
+            words=kind.replace("-", " "),
+            may=_permissions(call, kind),
+            marks={key.id: mark for key in found.keys if (mark := _mark(key, call.change.now))},
+            lifetimes=LIFETIMES,
             trust=found.principal.trust_policy if call.allows("thingmint:ListRoles") else None,
             may_see_documents=call.allows("thingmint:GetPolicy"),
             may_see_audit=call.allows("thingmint:ListAudit"),
-            back=_KINDS[kind],
+            back=LISTS[kind],
             resource=f"{kind}/{name}",
         )
 
     return shown
 
 
-def _attached_event(kind: str) -> str:
-    return COMMANDS["policy.attached"].event(inputs.Principal(account="", principal=f"{kind}/any"))
-
-
 async def _read(tx: Transaction, call: Call, kind: str, name: str) -> _Found:
     principal = await get_principal(tx, call.caller.account, kind, name)
-    listed = COMMANDS["key.list"].event(inputs.Principal(account="", principal=f"{kind}/any"))
-    may_keys = call.allows(f"thingmint:{listed}")
-    may_tokens = call.allows("thingmint:ListApiTokens")
+    may_keys = may_run(call, "key.list", kind)
+    may_tokens = may_run(call, "token.list")
     keys = await credentials_of(tx, principal.id, _MAX_CREDENTIALS) if may_keys or may_tokens else []
     return _Found(
         principal,
         await list_attached(tx, principal.id),
         [key for key in keys if (may_tokens if key.kind == "api-token" else may_keys)],
         may_keys or may_tokens,
+        await _attachable(tx, call, kind),
+        await _folders(tx, call),
     )
 
 
-for _kind, (_path, _, _) in _KINDS.items():
-    page(_path, COMMANDS[f"{_kind}.list"].event(), entry="/access")(_list_of(_kind))
-    page(f"/access/{_kind}/{{name}}", _attached_event(_kind), entry="/access")(_one_of(_kind))
+async def _attachable(tx: Transaction, call: Call, kind: str) -> list[str]:
+    """The policies that the caller may attach: managed ones, and the first ones of the account by name."""
+    if not (may_run(call, "policy.attach", kind) and may_run(call, "policy.list")):
+        return []
+    own = await POLICIES.page(tx, call.caller.account, after="", limit=_MAX_CHOICES)
+    return [*(each.name for each in own), *MANAGED_POLICIES]
 
 
-@page("/access/policies", "ListPolicies")
-async def policies(call: Call) -> Answer:
-    call.may("thingmint:ListPolicies")
-    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
-
-    async def body(tx: Transaction) -> Page[Policy]:
-        async def fetch(after: str, limit: int) -> list[Policy]:
-            return await POLICIES.page(tx, call.caller.account, after=after, limit=limit)
-
-        return await page_by_text(call.change, cursor, "console policies", fetch, lambda each: each.name)
-
-    found = await call.read(body)
-    return call.render(
-        "access_policies.html",
-        policies=found.items,
-        managed=MANAGED_POLICIES,
-        tabs=tabs_of(call, "/access/policies"),
-        first=url("/access/policies") if cursor.token else None,
-        next=url("/access/policies", page=found.next_token) if found.next_token else None,
-    )
+async def _folders(tx: Transaction, call: Call) -> list[tuple[str, str]]:
+    if not may_run(call, "folder.list"):
+        return []
+    return [(each.id, each.name) for each in (await list_folders(tx, call.caller.account))[:_MAX_CHOICES]]
 
 
-@page("/access/policy", "GetPolicy")
-async def policy(call: Call) -> Answer:
-    call.may("thingmint:GetPolicy")
-    name = call.query.text("name", _LONGEST_NAME)
-    document: str | None
-    if is_managed(name):
-        document = managed_document(name, "*")
-    else:
-        found = await call.read(lambda tx: POLICIES.find(tx, call.caller.account, name))
-        document = found.document if found else None
-    if document is None:
-        raise NotFound("policy", name)
-    text = orjson.dumps(orjson.loads(document), option=orjson.OPT_INDENT_2).decode()
-    return call.render("access_policy.html", name=name, document=text, is_managed=is_managed(name))
+def _permissions(call: Call, kind: str) -> dict[str, bool]:
+    """Which buttons the page has."""
+    return {
+        "change": may_run(call, f"{kind}.disable"),
+        "delete": may_run(call, f"{kind}.delete"),
+        "attach": may_run(call, "policy.attach", kind),
+        "detach": may_run(call, "policy.detach", kind),
+        "new_key": kind != "role" and may_run(call, "key.create", kind),
+        "new_token": kind == "user" and may_run(call, "token.create"),
+        "change_key": may_run(call, "key.disable", kind),
+        "change_token": may_run(call, "token.disable"),
+        "change_session": may_run(call, "key.disable"),
+        "delete_key": may_run(call, "key.delete", kind),
+        "delete_token": may_run(call, "token.delete"),
+        "delete_session": may_run(call, "key.delete"),
+    }
+
+
+def _mark(key: Credential, now: datetime) -> str | None:
+    """What to say about an active key or token that should be replaced or deleted."""
+    if key.kind == "session" or key.status != "active" or (key.expires_at is not None and key.expires_at <= now):
+        return None
+    if now - (key.last_used_at or key.created_at) > (_OLD if key.last_used_at else _NEW):
+        return "Unused"
+    return "Old" if now - key.created_at > _OLD else None
+
+
+for _kind, (_path, _, _) in LISTS.items():
+    page(_path, event_of(f"{_kind}.list"), entry="/access")(_list_of(_kind))
+    page(f"/access/{_kind}/{{name}}", event_of("policy.attached", _kind), entry="/access")(_one_of(_kind))
 
 
 def tabs_of(call: Call, current: str) -> list[tuple[str, str, bool]]:
     """The views of access, as far as the caller may open them."""
-    views = [(title, path, COMMANDS[f"{kind}.list"].event()) for kind, (path, title, _) in _KINDS.items()]
+    views = [(title, path, event_of(f"{kind}.list")) for kind, (path, title, _) in LISTS.items()]
     views += [("Policies", "/access/policies", "ListPolicies"), ("Audit log", "/access/audit", "ListAudit")]
     return [
         (title, url(path), path == current)

@@ -130,7 +130,7 @@ def _principals(statement: dict[str, Any]) -> str:
     given = statement[element]
     names = ["every caller"] if given == "*" else [name for kind in given.values() for name in listed(kind)]
     names = ["every caller" if name == "*" else str(name) for name in names]
-    return f" {'to' if element == 'Principal' else 'to everyone except'} {joined(names)}"
+    return f" {'to' if element == 'Principal' else 'to all callers except'} {joined(names)}"
 
 
 def _condition(operator: str, key: str, values: object) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MAX_CHECKED = 300  # actions and resources of a document
 _MAX_SUGGESTIONS = 5  # in a document; each compares a name with some hundred others
 _SHOWN = 100  # characters of a name in a message
-_OWN_RIGHTS = (
+_ESCALATING = (
     "thingmint:AttachUserPolicy",
     "thingmint:AttachRolePolicy",
     "thingmint:AttachServiceAccountPolicy",
@@ -217,8 +217,8 @@ class StatementChecks:
     def _warn_of_breadth(self, path: Path, statement: dict[str, Any], actions: Sequence[str]) -> None:
         if self._kind is Kind.TRUST:
             given = statement.get("Principal")
-            everyone = given == "*" or (isinstance(given, dict) and ANY in listed(given.get("AWS", [])))
-            if everyone and not statement.get("Condition"):
+            all_callers = given == "*" or (isinstance(given, dict) and ANY in listed(given.get("AWS", [])))
+            if all_callers and not statement.get("Condition"):
                 self._warn((*path, "Principal"), "Every principal of this account may assume the role")
             return
         patterns = listed(statement.get("Action", []))
@@ -240,7 +240,7 @@ class StatementChecks:
             )
         if self._kind is Kind.DEVICE:
             self._warn_of_client_ids(path, statement, actions, resources)
-        elif broad != ANY and (leading := [name for name in _OWN_RIGHTS if name in actions]):
+        elif broad != ANY and (leading := [name for name in _ESCALATING if name in actions]):
             self._warn((*path, "Action"), f"With {joined(leading, 'or')} a principal can get every other permission")
 
     def _warn_of_client_ids(

@@ -198,9 +198,9 @@ def test_a_device_policy_that_is_meant() -> None:
 
 
 def test_who_may_assume_a_role() -> None:
-    anyone = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": "*"}
-    assert any("may assume the role" in each for each in flaws(policy(anyone), Kind.TRUST))
-    service = anyone | {"Principal": {"Service": "iot.amazonaws.com"}}
+    all_callers = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": "*"}
+    assert any("may assume the role" in each for each in flaws(policy(all_callers), Kind.TRUST))
+    service = all_callers | {"Principal": {"Service": "iot.amazonaws.com"}}
     assert flaws(policy(service), Kind.TRUST) == []
     assert any("never applies" in each for each in flaws(policy(service | {"Action": "iot:Connect"}), Kind.TRUST))
 

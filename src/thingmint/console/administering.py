@@ -1,0 +1,35 @@
+"""Runs the commands of `thingmint access` for a person of the console, on the person's own account."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from thingmint.access.administration import COMMANDS, inputs
+from thingmint.access.local_admin import checked_input
+
+if TYPE_CHECKING:
+    from thingmint.console.page import Call
+
+
+async def administer(call: Call, name: str, /, **given: Any) -> Any:
+    """The command's answer. Its permission and its audit record are those of the native API. Raises DomainErrors."""
+    command = COMMANDS[name]
+    checked = checked_input(command, {"account": call.caller.account, **given})
+    event = command.event(checked)
+    call.may(f"thingmint:{event}")
+    context = replace(call.context, operation=event, parameters=command.parameters(checked))
+    return await call.parts.administration.run(command, context, call.outcome, checked)
+
+
+def event_of(name: str, kind: str = "user") -> str:
+    """The event of a command about a principal of this kind."""
+    command = COMMANDS[name]
+    if "{" not in command.event_form or "kind" in command.fixed:
+        return command.event()
+    return command.event(inputs.Principal(account="", principal=f"{kind}/any"))
+
+
+def may_run(call: Call, name: str, kind: str = "user") -> bool:
+    """True if the caller's policies allow the command. For what to show."""
+    return call.allows(f"thingmint:{event_of(name, kind)}")

@@ -1,0 +1,194 @@
+"""The policies of users, roles and service accounts: the list, one policy, and its editor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from thingmint.access.administration import PrincipalKind
+from thingmint.access.administration.policies import (
+    MANAGED_POLICIES,
+    POLICIES,
+    attached_to,
+    is_managed,
+    managed_document,
+)
+from thingmint.console.administering import administer, event_of, may_run
+from thingmint.console.page import action, page, url
+from thingmint.console.pages.access import tabs_of
+from thingmint.console.policy_editor import drafted, pretty, sent_document
+from thingmint.domain.errors import Conflict, NotFound
+from thingmint.domain.policies import Kind
+from thingmint.services.pages import Cursor, page_by_text
+from thingmint.store.table import to_micros
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from thingmint.access.administration.policies import Policy
+    from thingmint.console.page import Call
+    from thingmint.console.policy_editor import Draft
+    from thingmint.http.messages import Answer
+    from thingmint.services.pages import Page
+    from thingmint.store.engine import Transaction
+
+_ROWS = 50
+_MAX_ATTACHED = 100
+_LONGEST_NAME = 128
+_ENTRY = "/access"
+_NEW = """{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Effect": "Allow",
+      "Action": ["iot:ListThings", "iot:DescribeEndpoint"],
+      "Resource": "*"
+    }
+  ]
+}"""
+
+
+@page("/access/policies", "ListPolicies")
+async def policies(call: Call) -> Answer:
+    call.may("thingmint:ListPolicies")
+    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+
+    async def body(tx: Transaction) -> Page[Policy]:
+        async def fetch(after: str, limit: int) -> list[Policy]:
+            return await POLICIES.page(tx, call.caller.account, after=after, limit=limit)
+
+        return await page_by_text(call.change, cursor, "console policies", fetch, lambda each: each.name)
+
+    found = await call.read(body)
+    return call.render(
+        "access_policies.html",
+        policies=found.items,
+        managed=MANAGED_POLICIES,
+        may_put=may_run(call, "policy.put"),
+        tabs=tabs_of(call, "/access/policies"),
+        first=url("/access/policies") if cursor.token else None,
+        next=url("/access/policies", page=found.next_token) if found.next_token else None,
+    )
+
+
+@page("/access/policy", "GetPolicy")
+async def policy(call: Call) -> Answer:
+    call.may("thingmint:GetPolicy")
+    name = call.query.text("name", _LONGEST_NAME)
+    document: str | None
+    if is_managed(name):
+        document = managed_document(name, "*")
+    else:
+        found = await call.read(lambda tx: POLICIES.find(tx, call.caller.account, name))
+        document = found.document if found else None
+    if document is None:
+        raise NotFound("policy", name)
+    principals = await call.read(lambda tx: attached_to(tx, call.caller.account, name, _MAX_ATTACHED + 1))
+    kinds = [kind for kind in get_args(PrincipalKind) if may_run(call, "policy.attached", kind)]
+    return call.render(
+        "access_policy.html",
+        name=name,
+        draft=await drafted(call, Kind.IDENTITY, pretty(document)),
+        is_managed=is_managed(name),
+        attached=[each for each in principals[:_MAX_ATTACHED] if each.kind in kinds],
+        has_more=len(principals) > _MAX_ATTACHED,
+        kinds=kinds,
+        attaching=[kind for kind in get_args(PrincipalKind) if may_run(call, "policy.attach", kind)],
+        detaching=[kind for kind in get_args(PrincipalKind) if may_run(call, "policy.detach", kind)],
+        takes_resource=name.startswith("yandex/"),
+        may_put=not is_managed(name) and may_run(call, "policy.put"),
+        may_delete=not is_managed(name) and may_run(call, "policy.delete"),
+    )
+
+
+@page("/access/policy/edit", "GetPolicy")
+async def edit(call: Call) -> Answer:
+    """The editor of a policy, or without a name of a new one."""
+    name = call.query.text("name", _LONGEST_NAME)
+    call.may("thingmint:CreatePolicy")
+    if not name:
+        return _editor(call, await _drafted(call, _NEW), "", "", "")
+    call.may("thingmint:GetPolicy")
+    found = await call.read(lambda tx: POLICIES.get(tx, call.caller.account, name))
+    return _editor(call, await _drafted(call, pretty(found.document)), name, name, str(to_micros(found.modified_at)))
+
+
+@action("/access/policy/check", "GetPolicy", entry=_ENTRY, is_recorded=False)
+async def check(call: Call) -> Answer:
+    """The editor with what the linter says. Nothing is read or changed."""
+    call.may("thingmint:CreatePolicy")
+    name, was, since = _names(call)
+    return _editor(call, await _drafted(call, sent_document(call)), name, was, since)
+
+
+@action("/access/policy/save", "CreatePolicy", entry=_ENTRY)
+async def save(call: Call) -> Answer:
+    call.may("thingmint:CreatePolicy")
+    (name, was, since), document = _names(call), sent_document(call)
+    draft = await _drafted(call, document)
+    if not draft.may_be_saved:
+        return _editor(call, draft, name, was, since, status=400)
+    known = await call.read(lambda tx: POLICIES.find(tx, call.caller.account, name))
+    if known is not None and was != name:
+        raise Conflict("policy", name, f"There already is a policy {name}. Open it to change it")
+    if was and (known is None or str(to_micros(known.modified_at)) != since):
+        raise Conflict("policy", name, f"The policy {name} was changed after you opened it. Open it again")
+    await administer(call, "policy.put", name=name, document=document)
+    return call.done("/access/policy", f"The policy {name} is saved. It is in force at once.", name=name)
+
+
+@page("/access/policy/delete", "GetPolicy", entry=_ENTRY)
+async def confirm_deletion(call: Call) -> Answer:
+    call.may("thingmint:DeletePolicy")
+    name = call.query.text("name", _LONGEST_NAME)
+    await call.read(lambda tx: POLICIES.get(tx, call.caller.account, name))
+    return call.render(
+        "access_confirm.html",
+        title=f"Delete the policy {name}?",
+        consequence="It can be deleted while it is attached to no principal. Its document cannot be restored.",
+        address=url("/access/policy/deleted"),
+        fields={"name": name},
+        button="Delete",
+        back=url("/access/policy", name=name),
+        command=f"thingmint access policy delete {name}",
+    )
+
+
+@action("/access/policy/deleted", "DeletePolicy", entry=_ENTRY)
+async def delete(call: Call) -> Answer:
+    name = call.form.text("name", _LONGEST_NAME)
+    await administer(call, "policy.delete", name=name)
+    return call.done("/access/policies", f"The policy {name} is deleted.")
+
+
+def _attachment(verb: str, kind: PrincipalKind) -> Callable[[Call], Awaitable[Answer]]:
+    """What attaches or detaches. The form has the field ``back`` if its page is that of the policy."""
+
+    async def changed(call: Call) -> Answer:
+        name, policy = call.form.text("name", _LONGEST_NAME), call.form.text("policy", _LONGEST_NAME)
+        resource = call.form.text("resource") or "*"
+        await administer(call, f"policy.{verb}", principal=f"{kind}/{name}", policy=policy, resource=resource)
+        said = f"The policy {policy} is {'attached to' if verb == 'attach' else 'detached from'} {kind}/{name}."
+        if call.form.text("back"):
+            return call.done("/access/policy", said, name=policy)
+        return call.done(f"/access/{kind}/{name}", said)
+
+    return changed
+
+
+for _kind in get_args(PrincipalKind):
+    for _verb in ("attach", "detach"):
+        action(f"/access/{_verb}/{_kind}", event_of(f"policy.{_verb}", _kind), entry=_ENTRY)(_attachment(_verb, _kind))
+
+
+async def _drafted(call: Call, text: str) -> Draft:
+    return await drafted(call, Kind.IDENTITY, text, url("/access/policy/check"))
+
+
+def _names(call: Call) -> tuple[str, str, str]:
+    """The name in the form, the name of the policy that is changed, and when that was last changed."""
+    form = call.form
+    return form.text("name", _LONGEST_NAME), form.text("was", _LONGEST_NAME), form.text("since", 32)
+
+
+def _editor(call: Call, draft: Draft, name: str, was: str, since: str, status: int = 200) -> Answer:
+    return call.render("access_policy_edit.html", status=status, draft=draft, name=name, was=was, since=since)

@@ -1,0 +1,55 @@
+"""The editor of policies, which all pages with a policy share: its text, and what the linter says about it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from thingmint.access.administration.declaring import MAX_POLICY_SIZE
+from thingmint.domain.policies import Kind
+from thingmint.domain.policy_lint import Report, lint
+from thingmint.services.device_policies import MAX_SIZE
+
+if TYPE_CHECKING:
+    from thingmint.console.page import Call
+
+_LIMITS = {Kind.IDENTITY: MAX_POLICY_SIZE, Kind.TRUST: MAX_POLICY_SIZE, Kind.DEVICE: MAX_SIZE}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A document as it was typed. ``check`` is the address that checks it, while a person types."""
+
+    text: str
+    report: Report
+    check: str
+
+    @property
+    def may_be_saved(self) -> bool:
+        return not self.report.errors
+
+
+async def drafted(call: Call, kind: Kind, text: str, check: str = "") -> Draft:
+    """The text and the report about it, which is made in a thread."""
+    account, regions = call.scope, call.caller.regions
+
+    def work() -> Report:
+        return lint(text, kind, call.parts.policy_vocabulary(kind, account, regions), _LIMITS[kind])
+
+    return Draft(text, await asyncio.to_thread(work), check)
+
+
+def sent_document(call: Call) -> str:
+    """The document of the form. Browsers send each line end as two characters. Raises Invalid."""
+    return "\n".join(next(iter(call.form.all("document")), "").splitlines())
+
+
+def pretty(document: str) -> str:
+    """The document with a line for each element; as it is, if it cannot be read."""
+    try:
+        return orjson.dumps(orjson.loads(document), option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONDecodeError:
+        return document
