@@ -6,12 +6,14 @@ import asyncio
 import json
 import re
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.unit.console.browser import IDLE, LIFETIME, Site, text_of
 from tests.world import OURS, THEIRS
+from thingmint.console import pages
 from thingmint.console import updates as module
 from thingmint.console.pages.updates import STREAMS
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tests.unit.console.browser import Browser
     from tests.world import World
 
+TEMPLATES = Path(pages.__file__).parent.parent / "templates"
 END = "event: end\ndata: 1\n\n"
 
 
@@ -388,3 +391,14 @@ async def test_tasks_are_looked_at_once_for_all_pages(site: Site, monkeypatch: p
         assert await one.part() == "event: tasks\ndata: 1\n\n"
         assert await two.part() == "event: tasks\ndata: 1\n\n"
         assert looks == 2
+
+
+def test_all_parts_that_update_themselves_are_made_by_one_macro() -> None:
+    for template in TEMPLATES.glob("*.html"):
+        text = template.read_text()
+        if template.name != "macros.html":
+            assert "Thingmint-Update" not in text, template.name
+            assert not re.search(r'hx-trigger="[^"]*(every|load)', text), template.name
+        for name in re.findall(r'{% set updates = "(\w+)" %}', text):
+            events = re.findall(r"ui.live\([^[]*\[([^]]*)\]", text)
+            assert {each for found in events for each in re.findall(r'"(\w+)"', found)} == {*STREAMS[name].names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from thingmint.access.authorization import is_allowed
 from thingmint.access.directory import DEVELOPER
@@ -20,31 +20,47 @@ if TYPE_CHECKING:
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
 
-STREAMS: Mapping[str, tuple[str, Sequence[str]]] = {
-    "overview": ("iot:ListCertificates", (CONNECTIONS, REFUSALS, CERTIFICATES)),
-    "sessions": ("thingmint:ListSessions", (CONNECTIONS,)),
-    "session": ("iot:GetConnection", (CONNECTIONS,)),
-    "connect": ("iot:DescribeEndpoint", (CONNECTIONS,)),
-    "refusals": ("thingmint:ListRefusals", (REFUSALS,)),
-    "tasks": ("iot:ListThingRegistrationTasks", (TASKS,)),
+
+class _Stream(NamedTuple):
+    """The action that a stream needs, and the names of its events.
+
+    ``of_yandex``: on the resource that stands for the account, and in the account's home region.
+    """
+
+    action: str
+    names: Sequence[str]
+    of_yandex: bool = False
+
+
+STREAMS: Mapping[str, _Stream] = {
+    "overview": _Stream("iot:ListCertificates", (CONNECTIONS, REFUSALS, CERTIFICATES)),
+    "sessions": _Stream("thingmint:ListSessions", (CONNECTIONS,)),
+    "session": _Stream("iot:GetConnection", (CONNECTIONS,)),
+    "connect": _Stream("iot:DescribeEndpoint", (CONNECTIONS,)),
+    "device": _Stream("yandex:DeviceService.Get", (CONNECTIONS,), of_yandex=True),
+    "tasks": _Stream("iot:ListThingRegistrationTasks", (TASKS,)),
+    "task": _Stream("iot:DescribeThingRegistrationTask", (TASKS,)),
+    "imports": _Stream("thingmint:ListImports", (TASKS,)),
 }
-"""The action that a stream needs, and the names of its events."""
 
 
 @page("/updates/{name}", "ConsoleUpdates", is_stream=True)
 async def updates(call: Call) -> Answer:
     """One record is left for each stream, and none for an event."""
-    action, names = STREAMS.get(call.path["name"], ("", ()))
-    if not names:
+    wanted = STREAMS.get(call.path["name"])
+    if wanted is None:
         raise NotFound("stream", call.path["name"])
-    call.may(action)
-    context, scope = call.context, call.scope
+    scope, resource = call.scope, "*"
+    if wanted.of_yandex:
+        scope, resource = call.caller.scope(), f"yandex:cloud/{call.caller.account}"
+    call.may(wanted.action, resource)
+    context = call.context
 
     def may_still(caller: Caller) -> bool:
-        regions = caller.account == scope.account and scope.region in caller.regions
-        return regions and is_allowed(context.by(caller, scope), action, ("*",), scope)
+        has_region = caller.account == scope.account and scope.region in caller.regions
+        return has_region and is_allowed(context.by(caller, scope), wanted.action, (resource,), scope)
 
     session = None
     if call.caller.credential != DEVELOPER:
         session = (call.cookies.get(SESSION) or "").partition(".")[0]
-    return stream_answer(call.parts.updates.open(scope, names, session, may_still))
+    return stream_answer(call.parts.updates.open(scope, wanted.names, session, may_still))
