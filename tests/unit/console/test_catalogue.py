@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from thingmint.aws.contract import load_model
@@ -204,6 +206,14 @@ def test_search(catalogue: Catalogue) -> None:
     for hostile in ("\N{LATIN SMALL LETTER DOTLESS I}", "<script>", "%00", "(((", "xq " * 1000, "\ud800"):
         assert catalogue.search(hostile) == [], hostile
     assert catalogue.search("", api="none") == []
+
+
+def test_summaries(catalogue: Catalogue) -> None:
+    made = catalogue.find("aws", "CreateKeysAndCertificate")
+    assert replace(made, description="Makes keys of `2048` bits. More.").summary == "Makes keys of `2048` bits"
+    for none in ("", "x" * 91 + ". More.", "Differs from AWS: it is slow.", "No end"):
+        assert replace(made, description=none).summary == "Create keys and certificate", none
+    assert replace(made, description="Uses v1.2 of it.\n\nMore.").summary == "Create keys and certificate"
 
 
 def test_unknown_names(catalogue: Catalogue) -> None:

@@ -46,7 +46,7 @@ async def test_the_page_of_each_operation(site: Site, catalogue: Catalogue) -> N
         text = text_of(answer)
         assert answer.status_code == 200, each.id
         assert len(answer.text) < 200_000, each.id
-        assert ("This server does not serve it" in text) == (not each.is_served), each.id
+        assert ("This server does not serve it: a call" in text) == (not each.is_served), each.id
         controls = re.findall(r'<(?:input|select|textarea) id="field-([^"]+)" name="([^"]+)"', answer.text)
         assert sorted(controls) == sorted((field.name, field.name) for field in each.fields), each.id
         for failure in each.failures:

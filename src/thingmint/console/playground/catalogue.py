@@ -22,6 +22,9 @@ APIS: Final = {"aws": "AWS IoT", "yandex": "Yandex IoT Core", "native": "Native 
 
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
 _SHORT: Final = re.compile("^(Api|Iam)\\b")
+_SENTENCE: Final = re.compile(r"([^.:\n]+)[.:](?=\s|$)")
+_MAX_SUMMARY: Final = 90  # characters
+_DEVIATION: Final = "Differs"  # begins the text on what differs from AWS
 _MAX_WORDS: Final = 8
 _CODE: Final = re.compile(r"^- `(?P<code>\w+)`(?: \(\d+\))?: (?P<meaning>.+)$", re.MULTILINE)
 _LONG: Final = 4096  # characters: longer texts get a field of several lines
@@ -104,6 +107,13 @@ class Operation:
     is_open: bool = False
     is_raw: bool = False
     is_deprecated: bool = False
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the description if it is short, or else the title."""
+        first = _SENTENCE.match(self.description)
+        short = first is not None and len(first[1]) <= _MAX_SUMMARY and not first[1].startswith(_DEVIATION)
+        return first[1] if first is not None and short else self.title
 
     def fields_of(self, place: Place) -> list[Field]:
         return [each for each in self.fields if each.place == place]
