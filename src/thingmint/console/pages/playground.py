@@ -11,6 +11,7 @@ from thingmint.console.page import page, url
 from thingmint.console.playground.catalogue import APIS, Catalogue, catalogue_of, title_of
 from thingmint.console.playground.diagrams import operation_diagram, types_of
 from thingmint.console.playground.given import Given
+from thingmint.console.playground.pickers import pickers_of
 from thingmint.console.playground.shapes import sample_of, tree_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ _OPEN_GROUPS = 3  # so many groups show their operations without a click
 _SERVED = (("", "All"), ("yes", "Served"), ("no", "Not served"))
 _DOCUMENTS = {"aws": "/openapi/aws.json", "yandex": "/openapi/yandex.json", "native": "/openapi.json"}
 _UNSERVED = {"aws": "NotImplementedException", "yandex": "UNIMPLEMENTED", "native": "NOT_IMPLEMENTED"}
+_PAIRS = {
+    ("aws", "RegisterCertificateWithoutCA"): "certificatePem",
+    ("native", "AddCertificate"): "certificate_pem",
+    ("yandex", "AddCertificate"): "certificateData",
+}
+"""The fields that accept a certificate which the browser has made, by the names of operations."""
 _EXTENTS: Mapping[Extent, tuple[str, str]] = {
     "all": ("ok", "Your policies allow it for all resources."),
     "some": ("warn", "Your policies allow it for some resources, or under conditions."),
@@ -96,10 +103,10 @@ async def operation(call: Call) -> Answer:
         given = Given.of(found, found.examples[number - 1].request)
     else:
         given = Given.parse(found, call.query)
-    return call.render("playground_operation.html", **page_values(call, catalogue, given))
+    return call.render("playground_operation.html", **await page_values(call, catalogue, given))
 
 
-def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[str, Any]:
+async def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[str, Any]:
     """What the template of an operation's page needs. ``values`` and ``wrong`` are of its form, by names of fields."""
     operation = given.operation
     schemas = catalogue.schemas[operation.api]
@@ -123,6 +130,8 @@ def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[str, Any
         "values": given.texts,
         "wrong": given.errors,
         "document": _DOCUMENTS[operation.api],
+        "pickers": await pickers_of(call, given),
+        "pair": _PAIRS.get((operation.api, operation.id.rpartition(".")[2]), ""),
     }
 
 

@@ -1,0 +1,171 @@
+"""Calls from the playground: the answer, the audit record that the call left, and files of what is shown once."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from thingmint.access.audit_events import event_name, facts_of
+from thingmint.access.audit_records import AuditFilter
+from thingmint.console.page import action, page, url
+from thingmint.console.pages.playground import page_values
+from thingmint.console.playground.answers import shown
+from thingmint.console.playground.catalogue import catalogue_of
+from thingmint.console.playground.diagrams import operation_diagram, state_of, types_of
+from thingmint.console.playground.given import GRPC, Given
+from thingmint.domain.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.access.audit_records import Record
+    from thingmint.console.page import Call
+    from thingmint.console.playground.catalogue import Operation
+    from thingmint.http.invoking import Invoked
+    from thingmint.http.messages import Answer, Header
+
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MOMENT = re.compile(r"[0-9]{10,17}")
+_FILE = re.compile(r"[a-z0-9-]{1,60}(?:\.[a-z]{1,8}){0,2}")
+_MAX_FILE = 65_536
+_WINDOW = timedelta(minutes=1)  # in which a call's record is written
+_EARLY = timedelta(seconds=5)
+_WAIT = timedelta(seconds=20)  # then the page does not look for the record by itself any more
+_ROWS = 1000
+_NOT_YET = "The record is written within a second."
+_NO_RECORD = "There is no record of this call. Refusals that repeat are counted, and recorded together after a while."
+_WAITING = b"#record-wait"
+
+
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """What a call left in the audit log. ``facts`` are known from the call itself, ``record`` is what was written.
+
+    ``address`` is where the page looks for a record that is not there yet; None if it need not look. ``note`` says why
+    there is no record to see.
+    """
+
+    facts: Mapping[str, Any]
+    record: str | None
+    address: str | None
+    note: str
+    search: str | None
+
+    @property
+    def is_refused(self) -> bool:
+        return self.facts.get("outcome") == "refused"
+
+    @property
+    def resources(self) -> list[str]:
+        further = self.facts.get("resources")
+        about = [self.facts.get("resource"), *(further if isinstance(further, list) else [])]
+        return list(dict.fromkeys(str(each) for each in about if each and each != "*"))
+
+
+@action("/playground/{api}/{id}", "CallOperation")
+async def call_operation(call: Call) -> Answer:
+    """Runs the operation as the caller of the page. The answer's page is the only place that shows its secrets.
+
+    The API's steps authorize the call, and record it: this request has no audit record of its own.
+    """
+    catalogue = await catalogue_of(call.parts.contracts)
+    operation = catalogue.find(call.path["api"], call.path["id"])
+    given = Given.parse(operation, call.form)
+    values = await page_values(call, catalogue, given)
+    try:
+        request = given.request()
+        api = f"{operation.api}-grpc" if request.method == GRPC else operation.api
+        invoked = await call.parts.invoke(call.context, api, operation.id, request)
+    except Invalid as error:
+        wrong = dict(given.errors) or {error.field: f"{error}."}
+        page = call.render("playground_unsent.html", status=400, **values | {"wrong": wrong, "unsent": str(error)})
+        return replace(page, code="Invalid")
+    call.outcome.recorded = True
+    answer = shown(operation, catalogue.schemas[operation.api], invoked, call.scope.region)
+    return call.render(
+        "playground_answer.html",
+        **values,
+        shown=answer,
+        sent=f"{request.method} {request.path}{'?' if request.query else ''}{request.query}",
+        state=_diagram(operation, answer.value),
+        trace=await _trace(call, invoked),
+    )
+
+
+@page("/playground/record/{request}/{at}", "ListAudit", entry="/playground")
+async def record(call: Call) -> Answer:
+    """The audit record of a call. The page of the call asks for it until it is there."""
+    call.may("thingmint:ListAudit")
+    request, at = call.path["request"], call.path["at"]
+    if not _ID.fullmatch(request) or not _MOMENT.fullmatch(at):
+        raise Invalid("address", "is not that of an audit record")
+    try:
+        moment = datetime.fromtimestamp(int(at) / 1_000_000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise Invalid("address", "is not that of an audit record") from None
+    event = call.query.text("event", 128)
+    found = await _find(call, request, moment, event or None)
+    if found is not None:
+        return call.render("playground_record.html", trace=_of_record(found))
+    is_late, search = not -_EARLY < call.change.now - moment < _WAIT, url("/access/audit")
+    address = None if is_late else url(f"/playground/record/{request}/{at}", event=event)
+    trace = _Trace({}, None, address, _NO_RECORD if is_late else _NOT_YET, search)
+    headers: list[Header] = []
+    if call.query.text("wait"):  # htmx asks: the facts of the call stay on its page
+        headers = [(b"hx-retarget", _WAITING), (b"hx-reselect", _WAITING)] if is_late else [(b"hx-reswap", b"none")]
+    return call.render("playground_record.html", trace=trace, headers=headers)
+
+
+@action("/playground/file", "SaveFile")
+async def save_file(call: Call) -> Answer:
+    """Sends what the form has back as a file. The server keeps nothing of it, and no address has it."""
+    name, text = call.form.text("name", 80), call.form.exact("text")
+    if not _FILE.fullmatch(name):
+        raise Invalid("name", "must be a file name")
+    if len(text) > _MAX_FILE:
+        raise Invalid("text", f"must have at most {_MAX_FILE} characters")
+    return call.download(text.replace("\r\n", "\n"), name, "application/octet-stream")
+
+
+def _diagram(operation: Operation, value: Any) -> str | None:
+    """The Operation in the answer as a diagram of its states, if there is one."""
+    types = types_of(operation.answer)
+    if types is None or not isinstance(value, dict) or "metadata" not in value:
+        return None
+    return operation_diagram(state_of(value), metadata=types[0], response=types[1], id="called")
+
+
+async def _trace(call: Call, invoked: Invoked) -> _Trace:
+    context, outcome = invoked.context, invoked.outcome
+    facts = facts_of(context, outcome)
+    search = url("/access/audit", q=facts["principal"], event=facts["event"])
+    if facts["account"] != call.caller.account:
+        return _Trace(facts, None, None, "The call had no caller of this account, whose log does not have it.", None)
+    if not call.allows("thingmint:ListAudit"):
+        return _Trace(facts, None, None, "Your policies do not allow you to read the audit log.", None)
+    is_own = facts["principal"] == call.caller.arn
+    event = None if is_own else event_name(context)
+    if outcome.recorded:
+        found = await _find(call, context.id, context.now, event)
+        if found is not None:
+            return _of_record(found)
+    at = int(context.now.timestamp() * 1_000_000)
+    address = url(f"/playground/record/{context.id}/{at}", event=event)
+    return _Trace(facts, None, address, _NOT_YET, search)
+
+
+async def _find(call: Call, request: str, moment: datetime, event: str | None) -> Record | None:
+    """The record of the request, which was made at that moment: the caller's own, or one of the event."""
+    who = {"event": event} if event is not None else {"principal": call.caller.arn}
+    wanted = AuditFilter(since=moment - _EARLY, until=moment + _WINDOW, **who)
+    found = await call.parts.audit.list(call.caller.account, wanted, limit=_ROWS, marker=None)
+    return next((each for each in found.items if each.get("request") == request), None)
+
+
+def _of_record(record: Record) -> _Trace:
+    search = url("/access/audit", q=record.get("principal"), event=record.get("event"))
+    return _Trace(record, orjson.dumps(record, option=orjson.OPT_INDENT_2).decode(), None, "", search)
