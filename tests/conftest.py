@@ -53,6 +53,7 @@ SLOW = frozenset(
         "e2e/bulk/test_kills.py",
         "e2e/console/test_chromium.py",
         "e2e/console/test_documents.py",
+        "e2e/console/test_equivalents.py",
         "e2e/console/test_openid_provider.py",
         "e2e/console/test_playground_pages.py",
         "e2e/console/test_refusals.py",

@@ -138,6 +138,7 @@ class _Writer:
             "x-thingmint-served": method.path in SERVED,
             "x-thingmint-grpc": method.path,
             **permissions([] if method.path in OPEN else [f"yandex:{method.label}"]),
+            "x-thingmint-messages": _messages(method),
             "parameters": [self._parameter(request.fields_by_name[name], "path") for name in variables],
         }
         others = [field for field in request.fields if field.name not in variables]
@@ -323,6 +324,14 @@ class _Writer:
 
 def _description(field: FieldDescriptor) -> dict[str, Any]:
     return {"description": FIELDS[field.name]} if field.name in FIELDS else {}
+
+
+def _messages(method: Method) -> dict[str, str]:
+    """The file and the name of the request's message, and of those in an operation, for code of protobuf."""
+    classes = {"request": method.request_class}
+    if method.operation is not None:
+        classes |= {"metadata": method.operation.metadata_class, "response": method.operation.response_class}
+    return {role: f"{each.DESCRIPTOR.file.name}#{each.DESCRIPTOR.name}" for role, each in classes.items()}
 
 
 def _error(codes: list[Code]) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class Operation:
     ``permissions`` are the actions that policies must allow; ``permission`` is the first of them. ``grpc`` is the path
     of the gRPC method. ``body_kind`` is the media type of the body. ``answer`` is the schema of the answer's body.
     ``is_open``: it needs no caller. ``is_raw``: the body is the only body field itself, not an object of fields.
+    ``messages`` are those of the gRPC method, as FILE#NAME: its request, and what is in its operation.
     """
 
     api: str
@@ -107,6 +108,7 @@ class Operation:
     is_open: bool = False
     is_raw: bool = False
     is_deprecated: bool = False
+    messages: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -271,6 +273,7 @@ class _Reader:
             is_open=given.get("security") == [],
             is_raw=body is not None and members is None,
             is_deprecated=given.get("deprecated", False),
+            messages=given.get("x-thingmint-messages", {}),
         )
 
     def _content(self, part: Mapping[str, Any]) -> tuple[str | None, dict[str, Any] | None]:
