@@ -182,10 +182,12 @@ for _kind, (_path, _, _) in LISTS.items():
 
 def tabs_of(call: Call, current: str) -> list[tuple[str, str, bool]]:
     """The views of access, as far as the caller may open them."""
-    views = [(title, path, event_of(f"{kind}.list")) for kind, (path, title, _) in LISTS.items()]
-    views += [("Policies", "/access/policies", "ListPolicies"), ("Audit log", "/access/audit", "ListAudit")]
+    views = [(title, path, f"thingmint:{event_of(f'{kind}.list')}") for kind, (path, title, _) in LISTS.items()]
+    views += [
+        ("Policies", "/access/policies", "thingmint:ListPolicies"),
+        ("Device policies", "/policies", "iot:ListPolicies"),
+        ("Audit log", "/access/audit", "thingmint:ListAudit"),
+    ]
     return [
-        (title, url(path), path == current)
-        for title, path, event in views
-        if path == current or call.allows(f"thingmint:{event}")
+        (title, url(path), path == current) for title, path, action in views if path == current or call.allows(action)
     ]

@@ -68,6 +68,10 @@ class Report:
         return sum(flaw.kind == "error" for flaw in self.flaws)
 
 
+def _sentence(message: str) -> str:
+    return message if message.endswith("\N{HORIZONTAL ELLIPSIS}") else f"{message}."
+
+
 class _Notes:
     """Collects flaws, one for each place and message."""
 
@@ -85,7 +89,7 @@ class _Notes:
 
     def _add(self, kind: Literal["error", "warning"], path: Path, message: str, at_name: bool) -> None:
         place = self._positions.of_name(path) if at_name else self._positions.of_value(path)
-        self._found[Flaw(kind, *place, shown(f"{message}."))] = None
+        self._found[Flaw(kind, *place, shown(_sentence(message)))] = None
 
     def error_at(self, offset: int, message: str) -> None:
         self._found[Flaw("error", *self._positions.place(offset), f"{message}.")] = None
