@@ -95,6 +95,10 @@ faults: install ## Kill the server under load 1,000 times (hours; continues wher
 docs: install ## Build the documentation site in build/docs, which a server of this clone has at /docs
 	@$(BIN)/python scripts/docs_site.py
 
+.PHONY: screenshots
+screenshots: install ## Write the pictures of README.md and docs/console.md (needs Chromium and pngquant)
+	SCREENSHOTS=1 $(BIN)/python -m pytest tests/e2e/console/test_screenshots.py
+
 .PHONY: served
 served: install ## Write the tables of what is served (README.md, docs/aws.md, docs/served.md) from the code
 	@$(BIN)/python scripts/served.py

@@ -26,7 +26,11 @@ BUILT = ROOT / "build" / "docs"
 # Files of the repository that are pages of the site too, with their names there.
 _PAGES_BESIDE = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "SECURITY.md": "security.md"}
 _HOME = "README.md"
-_LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
+_PICTURE = re.compile(  # GitHub shows the one that is for the reader's colours
+    r'<picture><source media="\(prefers-color-scheme: dark\)" srcset="docs/(?P<dark>[^"]+)">\s*'
+    r'<img alt="(?P<text>[^"]*)" src="docs/(?P<light>[^"]+)"[^>]*></picture>'
+)
 _FENCE = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
 _ENTRY = re.compile(r"\[([^\]]+)\]\(([\w./-]+\.md)\)")
 _POLICY = (
@@ -84,13 +88,18 @@ def policy(site: Path) -> str:
 
 
 def broken_links(site: Path) -> Iterator[str]:
-    """A line for each link of a page that leads to no file or no anchor of the site, or loads from another host."""
+    """A line for each link of a page that leads to no file or no anchor of the site, and for each picture or script
+    that is not there or on another host."""
     pages = {file.resolve(): _Page.of(file) for file in site.rglob("*.html")}
     for file, page in pages.items():
         name = file.relative_to(site.resolve())
         yield from (f"{name} loads {address}" for address in page.loads if urlsplit(address).netloc)
         if file.name == "404.html":
             continue  # its links start at the site's root
+        for address in page.loads:
+            parts = urlsplit(address)
+            if not parts.scheme and not parts.netloc and parts.path and not (file.parent / parts.path).is_file():
+                yield f"{name} loads {address}, which is not there"
         for link in page.links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -146,6 +155,7 @@ class _Page(HTMLParser):
 def _write_pages(pages: Path) -> None:
     for file in sorted((ROOT / "docs").glob("*.md")):
         (pages / file.name).write_text(_with_links(file.read_text(), in_docs=True))
+    shutil.copytree(ROOT / "docs" / "images", pages / "images")
     for name, page in _PAGES_BESIDE.items():
         (pages / page).write_text(_with_links((ROOT / name).read_text(), in_docs=False))
 
@@ -163,7 +173,15 @@ def _with_links(text: str, *, in_docs: bool) -> str:
             return label
         return f"[{label}]({address}{'#' + anchor if anchor else ''})"
 
-    return "".join(part if part.startswith("```") else _LINK.sub(changed, part) for part in _FENCE.split(text))
+    def linked(part: str) -> str:
+        return _LINK.sub(changed, part if in_docs else _PICTURE.sub(_of_theme, part))
+
+    return "".join(part if part.startswith("```") else linked(part) for part in _FENCE.split(text))
+
+
+def _of_theme(picture: re.Match[str]) -> str:
+    """Both files of a picture, of which the site's style sheet shows the one for the colours that a reader chose."""
+    return " ".join(f"![{picture['text']}]({picture[kind]}#only-{kind})" for kind in ("light", "dark"))
 
 
 def _address(path: str) -> str | None:

@@ -7,7 +7,7 @@
 set -euo pipefail
 
 packages=(mosquitto mosquitto-clients rabbitmq-server gnutls-bin libmbedtls-dev gcc libc6-dev faketime chromium
-    fonts-dejavu-core)
+    fonts-dejavu-core pngquant)
 axe=axe-core@4.14.1
 policy=/usr/sbin/policy-rc.d
 aside=$policy.before-thingmint

@@ -72,6 +72,13 @@ def links_of(text: str) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)", plain) + re.findall(r"(?m)^\[[^\]]+\]:\s+(\S+)", plain)
 
 
+def images_of(text: str) -> list[str]:
+    """The files of the pictures, ``![text](file)`` and those of HTML, that are not of other hosts."""
+    prose = prose_of(text)
+    found = re.findall(r"!\[[^\]]*\]\(([^)\s]+)\)", prose) + re.findall(r'\bsrc(?:set)?="([^"]+)"', prose)
+    return [target for target in found if "://" not in target]
+
+
 def anchors_of(text: str) -> set[str]:
     """The fragments that GitHub gives to the headings; a heading that comes again has ``-1``, ``-2`` behind it."""
     anchors: set[str] = set()

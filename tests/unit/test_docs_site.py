@@ -61,6 +61,7 @@ def test_the_policy_has_the_hash_of_each_inline_script(script: ModuleType, tmp_p
         ('<a href="#nothing">', "links to #nothing, which has no such anchor"),
         ('<link rel="stylesheet" href="https://example.com/a.css">', "loads https://example.com/a.css"),
         ('<script src="//example.com/a.js"></script>', "loads //example.com/a.js"),
+        ('<img src="../nothing.png">', "loads ../nothing.png, which is not there"),
     ],
 )
 def test_broken_links_and_other_hosts_are_found(
@@ -70,3 +71,13 @@ def test_broken_links_and_other_hosts_are_found(
     (tmp_path / "index.html").write_text('<h1 id="top">Home</h1>')
     (tmp_path / "page" / "index.html").write_text(written)
     assert list(script.broken_links(tmp_path)) == ([] if flaw is None else [f"page/index.html {flaw}"])
+
+
+def test_pictures_for_light_and_dark_become_pictures_of_the_sites_colours(script: ModuleType) -> None:
+    written = script._with_links(
+        '<picture><source media="(prefers-color-scheme: dark)" srcset="docs/images/a-dark.png">\n'
+        '<img alt="A page" src="docs/images/a-light.png" width="49%"></picture>',
+        in_docs=False,
+    )
+    assert written == "![A page](images/a-light.png#only-light) ![A page](images/a-dark.png#only-dark)"
+    assert script._with_links("![A page](images/a.png)", in_docs=True) == "![A page](images/a.png)"
