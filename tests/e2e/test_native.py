@@ -40,13 +40,17 @@ _FLEET = {
     "/v1/certificate-find",
     "/v1/certificate-search",
     "/v1/health",
+    "/v1/import-findings",
+    "/v1/imports",
+    "/v1/provisioning/claims",
+    "/v1/provisioning/dry-run",
     "/v1/refusal-counts",
     "/v1/refusals",
     "/v1/session",
     "/v1/session/end",
     "/v1/sessions",
 }
-"""Requests with one method each, which tests/e2e/test_fleet_facts.py tests."""
+"""Requests with one method each, which tests/e2e/test_fleet_facts.py and provisioning/test_dry_run.py test."""
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ from thingmint.cli.console import open_console
 from thingmint.cli.directory import DataDirOption, passphrase_for
 from thingmint.cli.fleet import app as fleet_app
 from thingmint.cli.importing import app as import_app
+from thingmint.cli.provisioning import app as provisioning_app
 from thingmint.cli.refusals import app as refusal_app
 from thingmint.cli.sessions import app as session_app
 from thingmint.cli.status import EXAMPLES as STATUS_EXAMPLES
@@ -106,6 +107,7 @@ app.add_typer(bulk_app, name="bulk")
 app.add_typer(certificate_app, name="certificate")
 app.add_typer(import_app, name="import")
 app.add_typer(fleet_app, name="fleet")
+app.add_typer(provisioning_app, name="provisioning")
 app.add_typer(refusal_app, name="refusal")
 app.add_typer(session_app, name="session")
 app.add_typer(store_app, name="store")

@@ -41,6 +41,16 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "EndSession": (
         "Closes the connection of a device. The device can connect again, unless its certificate or policy changes."
     ),
+    "TestProvisioning": (
+        "Runs a provisioning template for a sample device, in a transaction that is taken back: what would be made, as "
+        "which role, and each action that the role needs, with the reason if it is refused. A pre-provisioning hook is "
+        "not called."
+    ),
+    "ListProvisioningClaims": "Lists the certificates of CreateProvisioningClaim that have not ended, 50 at most.",
+    "ListImports": "Lists the imports of the account, the newest first, with their progress and results.",
+    "ListImportFindings": (
+        "Lists what did not come as it was in an import, with the reason and what to do, in the order of the import."
+    ),
     "ListAudit": (
         "Lists what callers and devices did or were refused, the newest first. Every condition of the query must hold."
     ),
@@ -74,6 +84,7 @@ WITHOUT_RESOURCE: Final = frozenset(
     {
         *("CreateKeysAndCertificate", "AddCertificate", "ListCertificates", "CountCertificates", "SearchCertificates"),
         *("FindCertificates", "ListRefusals", "CountRefusals", "GetHealth", "ListSessions", "ListAudit"),
+        "ListImports",
     }
 )
 """The endpoints that name no resource and no account, so that NOT_FOUND is impossible."""

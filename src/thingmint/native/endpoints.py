@@ -14,6 +14,7 @@ from thingmint.domain.status import Status
 from thingmint.native import schemas
 from thingmint.native.declaring import Endpoint, Endpoints
 from thingmint.native.fleet import FLEET
+from thingmint.native.provisioning import PROVISIONING
 from thingmint.native.sessions import SESSIONS
 from thingmint.services.accounts import get_settings
 from thingmint.services.ca_certificates import find_ca_state
@@ -203,6 +204,7 @@ ENDPOINTS: list[Endpoint] = [
     *_OWN,
     *FLEET,
     *SESSIONS,
+    *PROVISIONING,
     _AUDIT,
     *(_access_endpoint(command) for command in COMMANDS.values() if not command.instance_wide),
 ]

@@ -26,11 +26,12 @@ _REF = "#/components/{kind}/{model}"
 
 _TAGS = {
     "certificates": "Certificates of devices.",
-    "fleet": "Sessions of devices, what devices were refused, and the health of the server.",
+    "fleet": "Sessions of devices, what devices were refused, imports, and the health of the server.",
+    "provisioning": "Dry runs and claims of provisioning templates.",
     "audit": "The records of what was done and refused.",
     "access": "Accounts, users, service accounts, roles, their credentials and policies.",
 }
-_FLEET = frozenset({"health", "refusal-counts", "refusals", "session", "sessions"})
+_FLEET = frozenset({"health", "import-findings", "imports", "refusal-counts", "refusals", "session", "sessions"})
 
 _ERRORS = {
     "400": ("VALIDATION_ERROR", "A parameter or the body is wrong. The message names it."),

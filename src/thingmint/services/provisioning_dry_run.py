@@ -19,6 +19,7 @@ from thingmint.domain.certificates import Certificate, parse_issued_certificate
 from thingmint.domain.errors import Disallowed, DomainError, Invalid, Throttled, Unavailable
 from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID, Kind, subject_parameters
+from thingmint.domain.templates.subjects import CERTIFICATE_PREFIX, PSEUDO_PREFIX
 from thingmint.services.billing_groups import find_group_of
 from thingmint.services.ca_certificates import get_registered_ca
 from thingmint.services.certificates import NewCertificate, find_registered, get_registered, register, register_new
@@ -54,7 +55,7 @@ _VALIDITY = timedelta(days=365)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleDevice:
-    """What a device gives. ``parameters`` of a JITP template are the fields of its certificate's subject.
+    """What a device gives. ``parameters`` of a JITP template are the fields of its certificate's subject: CommonName.
 
     ``certificate`` is the id of a registered certificate, ``pem`` is a certificate; without both, a certificate that
     does not exist stands for the device's. ``address`` is for policies that ask for it.
@@ -267,7 +268,11 @@ async def _begin_just_in_time(
 ) -> _Run:
     stand_in = _stand_in(change)
     instead = {CERTIFICATE_ID: stand_in.fingerprint}
-    run = _Run(template.role_arn, stand_in, {**sample.parameters, **instead}, is_stand_in=True)
+    fields = {
+        name if name.startswith(PSEUDO_PREFIX) else f"{CERTIFICATE_PREFIX}{name}": value
+        for name, value in sample.parameters.items()
+    }
+    run = _Run(template.role_arn, stand_in, {**fields, **instead}, is_stand_in=True)
     if pem is None:
         return run
     issued = parse_issued_certificate(pem, "certificate")

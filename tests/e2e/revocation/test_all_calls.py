@@ -108,6 +108,7 @@ KEEPS_ACCESS = {
     "aws:DeleteCertificateProvider": _OF_PROVISIONING,
     "aws:DeleteConnection": "ends a connection, and the device may connect again",
     "native:POST /v1/session/end": "ends a connection, and the device may connect again",
+    "native:POST /v1/provisioning/dry-run": "changes nothing",
     "aws:DeletePolicy": _UNUSED,
     "aws:DeletePolicyVersion": "refused for the default version, and no other version applies",
     "aws:DeleteProvisioningTemplateVersion": _OF_PROVISIONING,

@@ -344,5 +344,8 @@ async def test_the_fields_of_a_subject_can_be_typed(provisioning: Provisioning) 
     assert found.succeeds
     assert found.after is not None
     assert found.after.things == ("pump-8",)
+    short = await tried(provisioning, name, parameters={"CommonName": "pump-9"})
+    assert short.after is not None
+    assert short.after.things == ("pump-9",)
     lacking = await tried(provisioning, name, parameters={})
     assert lacking.failures == (("parameters", f"Cannot resolve reference value: {SUBJECT}"),)

@@ -15,6 +15,7 @@ from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
+from thingmint.domain.templates.subjects import CERTIFICATE_PREFIX, PSEUDO_PREFIX
 from thingmint.services.certificate_search import CertificateFilter, search_certificates
 from thingmint.services.pages import Cursor
 from thingmint.services.provisioning_changes import changes_of
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 PREFIX = "parameter:"
-_PSEUDO = "AWS::"
 _MAX_OFFERED = 25
 _LONGEST_PEM = 65_536
 _LONGEST_VALUE = 4096
@@ -50,7 +50,7 @@ class Parameter:
 
     @property
     def title(self) -> str:
-        return self.name.removeprefix("AWS::IoT::Certificate::")
+        return self.name.removeprefix(CERTIFICATE_PREFIX)
 
 
 @page("/provisioning/templates/{name}/dry-run", "TestProvisioning")
@@ -120,7 +120,7 @@ def fields_of(compiled: Template, sample: SampleDevice) -> list[Parameter]:
     """The parameters that a device can give: for JITP, the fields of its certificate's subject."""
     found = []
     for name, default in compiled.parameters.items():
-        is_pseudo = name.startswith(_PSEUDO)
+        is_pseudo = name.startswith(PSEUDO_PREFIX)
         if name != CERTIFICATE_ID and is_pseudo == (compiled.kind is Kind.JITP):
             found.append(Parameter(name, default, sample.parameters.get(name, "")))
     return found

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 PSEUDO_PREFIX: Final = "AWS::"
-_PREFIX: Final = "AWS::IoT::Certificate::"
-CERTIFICATE_ID: Final = f"{_PREFIX}Id"
+CERTIFICATE_PREFIX: Final = "AWS::IoT::Certificate::"
+CERTIFICATE_ID: Final = f"{CERTIFICATE_PREFIX}Id"
 
 _ATTRIBUTES: Final = {
     "Country": NameOID.COUNTRY_NAME,
@@ -36,4 +36,4 @@ def subject_parameters(certificate: CertificateParts) -> dict[str, str]:
     for oid, text in texts_of(certificate.subject):
         texts.setdefault(oid, text)
     found = {CERTIFICATE_ID: hashlib.sha256(certificate.der).hexdigest()}
-    return found | {f"{_PREFIX}{name}": texts[oid] for name, oid in _ATTRIBUTES.items() if oid in texts}
+    return found | {f"{CERTIFICATE_PREFIX}{name}": texts[oid] for name, oid in _ATTRIBUTES.items() if oid in texts}
