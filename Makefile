@@ -103,6 +103,10 @@ screenshots: install ## Write the pictures of README.md and docs/console.md (nee
 served: install ## Write the tables of what is served (README.md, docs/aws.md, docs/served.md) from the code
 	@$(BIN)/python scripts/served.py
 
+.PHONY: examples
+examples: install ## Call a temporary server, and write the examples of the OpenAPI documents
+	@$(BIN)/python scripts/examples.py
+
 lock: install ## Compile requirements/*.txt from pyproject.toml
 	$(BIN)/python scripts/lock.py
 

@@ -71,6 +71,7 @@ SLOW = frozenset(
         "e2e/test_credential_provider.py",
         "e2e/test_demo.py",
         "e2e/test_durability_and_secrecy.py",
+        "e2e/test_examples.py",
         "e2e/test_failover.py",
         "e2e/test_faults.py",
         "e2e/test_fleet_facts.py",

@@ -2,50 +2,26 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
-
 import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
+from tests.api_documents import MAKERS, by_id, document, operations
 from thingmint.aws import descriptions as of_aws
-from thingmint.aws import openapi as aws
 from thingmint.aws.operations import OPERATIONS as AWS
 from thingmint.native import descriptions as of_native
-from thingmint.native import openapi as native
 from thingmint.native.endpoints import ENDPOINTS
 from thingmint.yandex import descriptions as of_yandex
-from thingmint.yandex import openapi as yandex
 from thingmint.yandex.contract import load
 from thingmint.yandex.operations import OPEN
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_MAKERS = {"aws": aws.document, "yandex": yandex.document, "native": native.document}
 _NATIVE = [endpoint.id or endpoint.operation for endpoint in ENDPOINTS]
 
 
-@cache
-def _document(api: str) -> dict[str, Any]:
-    return _MAKERS[api]()
-
-
-def _operations(api: str) -> Iterator[dict[str, Any]]:
-    document = _document(api)
-    yield from (operation for item in document["paths"].values() for operation in item.values())
-    yield from document.get("x-thingmint-grpc-only", ())
-
-
-def _by_id(api: str) -> dict[str, dict[str, Any]]:
-    return {operation["operationId"]: operation for operation in _operations(api)}
-
-
-@pytest.mark.parametrize("api", _MAKERS)
+@pytest.mark.parametrize("api", MAKERS)
 def test_documents_are_valid_and_their_defaults_match_their_schemas(api: str) -> None:
-    validate(_document(api))
-    for operation in _operations(api):
+    validate(document(api))
+    for operation in operations(api):
         for parameter in operation["parameters"]:
             if "default" in parameter["schema"]:
                 schema = parameter["schema"]
@@ -61,8 +37,8 @@ def test_descriptions_are_of_operations_that_exist() -> None:
     assert named <= set(_NATIVE)
 
 
-def test_described_fields_and_defaults_are_in_a_document() -> None:
-    texts = {api: str(_document(api)) for api in _MAKERS}
+def test_described_fields_and_defaults_are_in_adocument() -> None:
+    texts = {api: str(document(api)) for api in MAKERS}
     for api, fields in (("aws", of_aws.FIELDS), ("native", of_native.FIELDS), ("yandex", of_yandex.FIELDS)):
         assert [name for name, text in fields.items() if text not in texts[api] and repr(text) not in texts[api]] == []
     names = {name.partition(".")[0] for name in of_aws.DEFAULTS if "." in name}
@@ -70,13 +46,13 @@ def test_described_fields_and_defaults_are_in_a_document() -> None:
 
 
 def test_operations_name_the_actions_that_they_need() -> None:
-    assert _by_id("aws")["CreateThing"]["x-thingmint-action"] == "iot:CreateThing"
-    assert _by_id("aws")["CreateRoleAlias"]["x-thingmint-actions"] == ["iot:CreateRoleAlias", "iam:PassRole"]
-    for operation in _operations("yandex"):
+    assert by_id("aws")["CreateThing"]["x-thingmint-action"] == "iot:CreateThing"
+    assert by_id("aws")["CreateRoleAlias"]["x-thingmint-actions"] == ["iot:CreateRoleAlias", "iam:PassRole"]
+    for operation in operations("yandex"):
         label = operation["operationId"].removesuffix(".post")
         needed = None if operation["x-thingmint-grpc"] in OPEN else f"yandex:{label}"
         assert operation.get("x-thingmint-action") == needed
-    found = _by_id("native")
+    found = by_id("native")
     assert found["GetSession"]["x-thingmint-actions"] == ["iot:GetConnection", "iot:ListSubscriptions"]
     assert found["AddCertificate"]["x-thingmint-one-of-actions"] == [
         "iot:CreateCertificateFromCsr",
@@ -88,7 +64,7 @@ def test_operations_name_the_actions_that_they_need() -> None:
 
 def test_methods_without_a_binding_are_listed_apart() -> None:
     without = [method.label for method in load().methods.values() if not method.bindings]
-    apart = _document("yandex")["x-thingmint-grpc-only"]
+    apart = document("yandex")["x-thingmint-grpc-only"]
     assert [operation["operationId"] for operation in apart] == without
     for operation in apart:
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -97,7 +73,7 @@ def test_methods_without_a_binding_are_listed_apart() -> None:
 
 def test_errors_are_only_those_that_an_operation_can_have() -> None:
     def statuses(api: str, id: str) -> set[str]:
-        return set(_by_id(api)[id]["responses"]) - {"200", "400", "401", "403", "429", "500", "503"}
+        return set(by_id(api)[id]["responses"]) - {"200", "400", "401", "403", "429", "500", "503"}
 
     assert statuses("yandex", "DeviceService.AddCertificate") == {"404", "409"}
     assert statuses("yandex", "DeviceService.Get") == {"404"}

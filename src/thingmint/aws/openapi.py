@@ -15,7 +15,7 @@ from thingmint.aws.descriptions import DEFAULTS, FIELDS
 from thingmint.aws.descriptions import OPERATIONS as DESCRIPTIONS
 from thingmint.aws.error_meanings import MEANINGS
 from thingmint.aws.errors import COMMON_STATUS
-from thingmint.http.openapi import Responses, permissions, words
+from thingmint.http.openapi import Examples, Responses, permissions, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -75,8 +75,10 @@ def document() -> dict[str, Any]:
     writer = _Writer(model)
     paths: dict[str, Any] = {}
     used = set()
+    examples = Examples("thingmint.aws")
     for name, spec in model["operations"].items():
         operation = writer.operation(name, spec)
+        examples.embed(operation, writer.responses.written)
         used.update(operation["tags"])
         path = spec["http"]["requestUri"].replace("+}", "}")
         paths.setdefault(path, {})[spec["http"]["method"].lower()] = operation

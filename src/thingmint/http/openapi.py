@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -47,6 +48,58 @@ class Responses:
         while self.written.setdefault(name := f"Error{status}.{number}", response) != response:
             number += 1
         return {"$ref": f"#/components/responses/{name}"}
+
+
+class Examples:
+    """Recorded calls of the operations of an API, which `make examples` writes.
+
+    An example has the same name, its title, in the parameters, the body and the response.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._recorded: Mapping[str, Sequence[Mapping[str, Any]]] = orjson.loads(
+            resources.files(package).joinpath("examples.json").read_bytes()
+        )
+
+    def embed(self, operation: dict[str, Any], responses: Mapping[str, Any]) -> None:
+        """Adds the operation's examples to it. ``responses`` are those of the document's components, by name.
+
+        What the operation does not have any more is left out: `make examples` reads the documents, too.
+        """
+        for example in self._recorded.get(operation["operationId"], ()):
+            title = example["title"]
+            for parameter in operation["parameters"]:
+                if parameter["name"] in example.get("parameters", ()):
+                    value = {"value": example["parameters"][parameter["name"]]}
+                    parameter.setdefault("examples", {})[title] = value
+            if "body" in example:
+                _add(operation.get("requestBody", {}), title, example["body"])
+            status = str(example["status"])
+            if status not in operation["responses"]:
+                continue
+            response = _own_response(operation["responses"][status], responses)
+            operation["responses"][status] = response
+            if "answer" in example:
+                _add(response, title, example["answer"], f"{title}: {example['code']}" if "code" in example else title)
+            for header in response.get("headers", {}).values() if "code" in example else ():
+                header.setdefault("examples", {})[title] = {"value": example["code"]}
+
+
+def _add(part: Mapping[str, Any], title: str, value: Any, summary: str = "") -> None:
+    """Adds an example to the content of a body or a response."""
+    for content in part.get("content", {}).values():
+        content.setdefault("examples", {})[title] = {"summary": summary or title, "value": value}
+
+
+def _own_response(response: dict[str, Any], responses: Mapping[str, Any]) -> dict[str, Any]:
+    """The response, or a copy of the one that it refers to, which examples of one operation can be added to."""
+    if "$ref" not in response:
+        return response
+    found = dict(responses[response["$ref"].rpartition("/")[2]])
+    for part in ("content", "headers"):
+        if part in found:
+            found[part] = {name: dict(each) for name, each in found[part].items()}
+    return found
 
 
 class Documents:

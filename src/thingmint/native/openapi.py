@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 
 from thingmint import __version__
-from thingmint.http.openapi import permissions
+from thingmint.http.openapi import Examples, permissions
 from thingmint.native import schemas
 from thingmint.native.descriptions import CONFLICTS, FIELDS, OPERATIONS, UNSUPPORTED, WITHOUT_RESOURCE
 from thingmint.native.endpoints import ENDPOINTS
@@ -61,9 +61,12 @@ def document() -> dict[str, Any]:
     refs, definitions = models_json_schema(results + bodies, ref_template=_ref("schemas", "{model}"))
     for model in definitions["$defs"].values():
         model["properties"] = {name: _described(name, each) for name, each in model.get("properties", {}).items()}
+    errors = {code: _json(f"- `{code}`: {text}", _error(code)) for code, text in _ERRORS.values()}
+    examples = Examples("thingmint.native")
     paths: dict[str, Any] = {}
     for endpoint in ENDPOINTS:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, refs)
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation = _operation(endpoint, refs)
+        examples.embed(operation, errors)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -83,7 +86,7 @@ def document() -> dict[str, Any]:
                     "description": "A token of `thingmint access token create`, or the one in `clients/token`.",
                 }
             },
-            "responses": {code: _json(text, _error(code)) for code, text in _ERRORS.values()},
+            "responses": errors,
             "schemas": definitions["$defs"],
         },
     }

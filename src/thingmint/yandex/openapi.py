@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from google.protobuf.descriptor import FieldDescriptor
 
 from thingmint import __version__
-from thingmint.http.openapi import Responses, permissions, whole, words
+from thingmint.http.openapi import Examples, Responses, permissions, whole, words
 from thingmint.yandex.contract import load
 from thingmint.yandex.contract.answers import HTTP_STATUS, Code
 from thingmint.yandex.contract.descriptors import ContractError, Descriptors
@@ -119,6 +119,7 @@ class _Writer:
         self._descriptors = descriptors
         self.schemas: dict[str, Any] = {}
         self.responses = Responses()
+        self._examples = Examples("thingmint.yandex")
         self._answer(self._message("google.rpc.Status"))
 
     def _message(self, name: str) -> Any:
@@ -166,6 +167,7 @@ class _Writer:
         if method.path in OPEN:
             written["security"] = []
         written["responses"] = {"200": self._success(method), **self._errors(method)}
+        self._examples.embed(written, self.responses.written)
         return written
 
     def _parameter(self, field: FieldDescriptor, place: str) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def test_errors_have_the_statuses_of_the_model() -> None:
         statuses: dict[str, str] = {}
         for status, response in operation["responses"].items():
             if status != "200":
-                written = whole["components"]["responses"][response["$ref"].rpartition("/")[2]]
+                written = whole["components"]["responses"].get(response.get("$ref", "").rpartition("/")[2], response)
                 codes = written["headers"]["x-amzn-errortype"]["schema"]["enum"]
                 statuses |= dict.fromkeys(codes, status)
         declared = contract.operations[name].errors

@@ -191,6 +191,19 @@ def test_examples_have_values_by_field() -> None:
     assert (example.title, example.request, example.answer) == ("A pump", {"id": "a", "name": "pump"}, 1)
 
 
+def test_examples_of_errors_come_last_with_their_status(catalogue: Catalogue) -> None:
+    found = catalogue.find("aws", "CreateKeysAndCertificate").examples
+    assert [each.status for each in found] == [200, 200, 400, 403]
+    assert found[3].title == "A caller without permission: AccessDeniedException"
+    assert found[3].answer["message"].startswith("User: arn:aws:iam::123456789012:user/viewer is not authorized")
+
+
+def test_permissions_are_needed_together_or_one_of_them(catalogue: Catalogue) -> None:
+    session, key = catalogue.find("native", "GetSession"), catalogue.find("native", "key-create")
+    assert (session.permissions, session.needs_one) == (("iot:GetConnection", "iot:ListSubscriptions"), False)
+    assert (key.permissions, key.needs_one) == (("thingmint:CreateAccessKey", "thingmint:CreateKey"), True)
+
+
 def test_search(catalogue: Catalogue) -> None:
     assert len(catalogue.search("")) == sum(len(catalogue.operations(api)) for api in CONTRACTS)
     assert catalogue.search("create KEYS certificate")[0].id == "CreateKeysAndCertificate"

@@ -126,7 +126,10 @@ async def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[st
         },
         "answer": tree_of(schemas, operation.answer) if operation.answer is not None else (),
         "diagram": operation_diagram(metadata=types[0], response=types[1]) if types is not None else None,
-        "examples": [(each.title, _json(each.request), _json(each.answer)) for each in operation.examples],
+        "examples": [
+            (each.title, _json(each.request), "" if each.answer is None else _json(each.answer), each.status)
+            for each in operation.examples
+        ],
         "values": given.texts,
         "wrong": given.errors,
         "document": _DOCUMENTS[operation.api],

@@ -33,6 +33,7 @@ _LONG_NAMES: Final = re.compile(
 )
 _LONG_TYPES: Final = ("text", "PEM", "JSON as text", "Base64")
 _GRPC_ONLY: Final = "x-thingmint-grpc-only"
+_ONE_OF: Final = "x-thingmint-one-of-actions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +73,22 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """``request`` has the values by the names of fields."""
+    """``request`` has the values by the names of fields. ``status`` is that of the answer."""
 
     title: str
     request: dict[str, Any]
     answer: Any
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """An operation of an API. Those that only gRPC has are without ``method`` and ``path``.
 
-    ``permissions`` are the actions that policies must allow; ``permission`` is the first of them. ``grpc`` is the path
-    of the gRPC method. ``body_kind`` is the media type of the body. ``answer`` is the schema of the answer's body.
-    ``is_open``: it needs no caller. ``is_raw``: the body is the only body field itself, not an object of fields.
+    ``permissions`` are the actions that policies must allow, with ``needs_one`` one of them, about which the request
+    decides; ``permission`` is the first one. ``grpc`` is the path of the gRPC method. ``body_kind`` is the media type
+    of the body. ``answer`` is the schema of the answer's body. ``is_open``: it needs no caller. ``is_raw``: the body is
+    the only body field itself, not an object of fields.
     ``messages`` are those of the gRPC method, as FILE#NAME: its request, and what is in its operation.
     """
 
@@ -105,6 +108,7 @@ class Operation:
     body_kind: str | None
     answer: dict[str, Any] | None
     permissions: tuple[str, ...] = ()
+    needs_one: bool = False
     is_open: bool = False
     is_raw: bool = False
     is_deprecated: bool = False
@@ -244,6 +248,7 @@ class _Reader:
 
     def _operation(self, given: Mapping[str, Any], method: str | None, path: str | None) -> Operation:
         first = given.get("x-thingmint-action")
+        several = given.get("x-thingmint-actions") or given.get(_ONE_OF)
         kind, body = self._content(given.get("requestBody", {}))
         fields = [self._parameter(each) for each in given.get("parameters", ())]
         members = self._schemas.members(body) if body is not None else None
@@ -263,10 +268,11 @@ class _Reader:
             path=path,
             is_served=given.get("x-thingmint-served", True),
             permission=first,
-            permissions=tuple(given.get("x-thingmint-actions", () if first is None else (first,))),
+            permissions=tuple(several or (() if first is None else (first,))),
+            needs_one=_ONE_OF in given,
             fields=tuple(fields),
             failures=tuple(self._failures(given["responses"])),
-            examples=tuple(self._examples(given, answers)),
+            examples=tuple(self._examples(given)),
             grpc=given.get("x-thingmint-grpc"),
             body_kind=kind,
             answer=self._schemas.resolved(answer) if answer is not None else None,
@@ -329,18 +335,24 @@ class _Reader:
             if not found:
                 yield Failure(int(status), given.get("$ref", status).rpartition("/")[2], description)
 
-    def _examples(self, given: Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> Iterable[Example]:
-        """Those that the parameters, the body and the answer have under the same name."""
+    def _examples(self, given: Mapping[str, Any]) -> Iterable[Example]:
+        """Those that the parameters, the body and a response have under the same name."""
         asked = self._named(given.get("requestBody", {}))
-        answered = self._named(answers[0]) if answers else {}
+        answered = {
+            name: (int(status), each)
+            for status, response in given["responses"].items()
+            if status.isdigit()
+            for name, each in self._named(self._schemas.part(response)).items()
+        }
         in_parameters = {each["name"]: each.get("examples", {}) for each in given.get("parameters", ())}
         names = dict.fromkeys([*asked, *answered, *(name for each in in_parameters.values() for name in each)])
-        for name in names:
+        for name in sorted(names, key=lambda name: answered.get(name, (200,))[0]):
             values = {parameter: each[name]["value"] for parameter, each in in_parameters.items() if name in each}
             body = asked.get(name, {}).get("value", {})
-            title = answered.get(name, {}).get("summary") or asked.get(name, {}).get("summary") or name
+            status, answer = answered.get(name, (200, {}))
+            title = answer.get("summary") or asked.get(name, {}).get("summary") or name
             request = values | (body if isinstance(body, dict) else {"body": body})
-            yield Example(title, request, answered.get(name, {}).get("value"))
+            yield Example(title, request, answer.get("value"), status)
 
     def _named(self, part: Mapping[str, Any]) -> dict[str, Any]:
         return next((content.get("examples", {}) for content in part.get("content", {}).values()), {})
