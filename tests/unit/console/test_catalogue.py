@@ -145,7 +145,15 @@ def test_bodies_that_are_no_objects() -> None:
             "/topics/{topic}": {
                 "post": {
                     "operationId": "Publish",
-                    "parameters": [{"name": "topic", "in": "path", "schema": {"type": "string"}, "x-greedy": True}],
+                    "parameters": [
+                        {
+                            "name": "topic",
+                            "in": "path",
+                            "schema": {"type": "string"},
+                            "x-greedy": True,
+                            "description": "Topic.",
+                        }
+                    ],
                     "requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {}}}},
                     "responses": {"200": {"description": "Done."}},
                 }
@@ -159,6 +167,7 @@ def test_bodies_that_are_no_objects() -> None:
         ("body", "body", True),
     ]
     assert operation.fields[0].schema["x-greedy"]
+    assert operation.fields[0].description == "", "it would repeat the name"
 
 
 def test_examples_have_values_by_field() -> None:
@@ -207,6 +216,10 @@ def test_permissions_are_needed_together_or_one_of_them(catalogue: Catalogue) ->
 def test_search(catalogue: Catalogue) -> None:
     assert len(catalogue.search("")) == sum(len(catalogue.operations(api)) for api in CONTRACTS)
     assert catalogue.search("create KEYS certificate")[0].id == "CreateKeysAndCertificate"
+    found = [each.id for each in catalogue.search("thing group", api="aws")]
+    named = [id for id in found if "thing" in id.lower() and "group" in id.lower()]
+    assert found[: len(named)] == named
+    assert len(named) < len(found)
     assert catalogue.search("DescribeThing")[0].id == "DescribeThing"
     assert {each.api for each in catalogue.search("certificate", api="native")} == {"native"}
     assert all(each.tag == "Things" for each in catalogue.search("", api="aws", tag="Things"))

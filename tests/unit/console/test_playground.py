@@ -133,6 +133,7 @@ async def test_searches(site: Site) -> None:
     many = await browser.get("/playground?q=e")
     assert "The first 100 are shown: add words." in text_of(many)
     assert len(re.findall(r'href="/console/playground/\w+/', many.text)) == 100
+    assert "55 operations" in text_of(await browser.get("/playground?api=native&tag=aws/Things"))
     few = await browser.get("/playground?tag=aws/Endpoint")
     assert "1 operation, 1 of them served." in text_of(few)
     assert '<details class="choice" open>' in few.text
@@ -235,6 +236,10 @@ def test_trees_end(catalogue: Catalogue) -> None:
     for each in of.values():
         sample_of(schemas, each)
         schemas.words(each)
+    deep: dict[str, Any] = {"type": "string"}
+    for _ in range(20):
+        deep = {"type": "object", "properties": {"below": deep}}
+    assert 3 < len(nodes(tree_of(schemas, deep))) < 10
     rule = catalogue.find("aws", "CreateTopicRule").field("actions")
     assert rule is not None
     found = nodes(tree_of(catalogue.schemas["aws"], rule.schema))

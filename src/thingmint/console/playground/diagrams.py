@@ -114,7 +114,7 @@ def _drawing(
         if arrow.label:
             parts.append(f'<text class="tick" x="{arrow.at[0]}" y="{arrow.at[1]}">{escape(arrow.label)}</text>')
     for box in boxes:
-        is_now = bool(state) and box.shown == state
+        is_now = box.shown == state
         parts.append(
             f'<rect class="state{" now" if is_now else ""}" x="{box.x}" y="{box.y}" '
             f'width="{box.width}" height="{box.height}" rx="8"/>'
