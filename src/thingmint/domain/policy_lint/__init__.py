@@ -4,7 +4,8 @@
 their lines, and warns of what is valid but hardly meant: what never applies, and what allows more than it seems to.
 """
 
-from thingmint.domain.policy_lint.linting import Flaw, Report, lint
+from thingmint.domain.policy_lint.linting import lint
+from thingmint.domain.policy_lint.reading import Flaw, Report
 from thingmint.domain.policy_lint.sentences import Sentence
 from thingmint.domain.policy_lint.vocabulary import Vocabulary
 

@@ -5,120 +5,34 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from thingmint.domain import strict_json
 from thingmint.domain.errors import MalformedPolicy
 from thingmint.domain.policies import Kind, compile_policy
 from thingmint.domain.policies.compiler import DOCUMENT_ELEMENTS, STATEMENT_ELEMENTS
-from thingmint.domain.policy_lint.positions import Path, Positions
-from thingmint.domain.policy_lint.sentences import listed, sentence_of, shown
+from thingmint.domain.policy_lint.reading import Notes, Report, read_document
+from thingmint.domain.policy_lint.sentences import listed, sentence_of
 from thingmint.domain.policy_lint.statements import StatementChecks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from thingmint.domain.policy_lint.sentences import Sentence
+    from thingmint.domain.policy_lint.positions import Path
     from thingmint.domain.policy_lint.vocabulary import Vocabulary
-
-MAX_FLAWS = 50
-"""Flaws that a report has, at most."""
 
 _MAX_STATEMENTS = 100  # that are checked for what is hardly meant
 _MAX_LENGTH = 65_536  # characters
 _ACTION = re.compile(r"\*|[A-Za-z0-9*?-]{1,64}:[A-Za-z0-9*?._-]{1,128}", re.ASCII)
 _PART = re.compile(r"([A-Za-z:]+)(?:\[(\d+)\])?")
 _PLAIN_TEXT = "variables such as ${aws:username} are plain text"
-_SYNTAX = (
-    (
-        "Expecting property name",
-        "A name in double quotes is missing here. A comma before } is too many",
-    ),
-    ("Expecting value", "A value is missing here. A comma before ] is too many, and text needs double quotes"),
-    ("Expecting ',' delimiter", "A comma or a closing bracket is missing here"),
-    ("Expecting ':' delimiter", "A colon is missing here"),
-    ("Extra data", "The document ends before this place"),
-    ("Unterminated string", "The text that begins here has no closing quote"),
-    ("Invalid control character", "The closing quote is missing: text ends on the line on which it begins"),
-    ("Invalid", "After a backslash there has to be one of the characters that JSON allows there"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Flaw:
-    """With an ``error`` the document cannot be saved. ``line`` and ``column`` begin at 1."""
-
-    kind: Literal["error", "warning"]
-    line: int
-    column: int
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """``flaws`` are in the order of the text. ``sentences`` say what the document does; none if it is not valid."""
-
-    flaws: Sequence[Flaw]
-    sentences: Sequence[Sentence]
-    more: int = 0
-
-    @property
-    def errors(self) -> int:
-        return sum(flaw.kind == "error" for flaw in self.flaws)
-
-
-def _sentence(message: str) -> str:
-    return message if message.endswith("\N{HORIZONTAL ELLIPSIS}") else f"{message}."
-
-
-class _Notes:
-    """Collects flaws, one for each place and message."""
-
-    def __init__(self, positions: Positions) -> None:
-        self._positions = positions
-        self._found: dict[Flaw, None] = {}
-        self.places: set[Path] = set()
-
-    def error(self, path: Path, message: str, *, at_name: bool = False) -> None:
-        self.places.add(path)
-        self._add("error", path, message, at_name)
-
-    def warn(self, path: Path, message: str, *, at_name: bool = False) -> None:
-        self._add("warning", path, message, at_name)
-
-    def _add(self, kind: Literal["error", "warning"], path: Path, message: str, at_name: bool) -> None:
-        place = self._positions.of_name(path) if at_name else self._positions.of_value(path)
-        self._found[Flaw(kind, *place, shown(_sentence(message)))] = None
-
-    def error_at(self, offset: int, message: str) -> None:
-        self._found[Flaw("error", *self._positions.place(offset), f"{message}.")] = None
-
-    @property
-    def has_errors(self) -> bool:
-        return any(flaw.kind == "error" for flaw in self._found)
-
-    def report(self, sentences: Sequence[Sentence] = ()) -> Report:
-        flaws = sorted(self._found, key=lambda flaw: (flaw.kind != "error", flaw.line, flaw.column))
-        return Report(flaws[:MAX_FLAWS], sentences, max(0, len(flaws) - MAX_FLAWS))
 
 
 def lint(text: str, kind: Kind, vocabulary: Vocabulary, max_size: int) -> Report:
     """The report about a document. It never raises, whatever the text is."""
-    if not text.strip():
-        return Report([Flaw("error", 1, 1, "The document is empty.")], ())
-    if len(text) > _MAX_LENGTH:
-        return Report([Flaw("error", 1, 1, f"The document must have at most {_MAX_LENGTH:,} characters.")], ())
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        why = next((why for begin, why in _SYNTAX if error.msg.startswith(begin)), "This is not JSON")
-        return Report([Flaw("error", error.lineno, error.colno, f"{why}.")], ())
-    except (ValueError, RecursionError):  # a number of thousands of digits, or brackets in brackets
-        return Report([Flaw("error", 1, 1, "The document is not JSON that a policy can have.")], ())
-    positions = Positions(text)
-    notes = _Notes(positions)
-    _check_text(text, positions, notes)
+    found = read_document(text, _MAX_LENGTH)
+    if isinstance(found, Report):
+        return found
+    document, notes = found
     statements = _check_document(document, notes)
     if statements is not None:
         for path, statement in statements:
@@ -134,19 +48,7 @@ def lint(text: str, kind: Kind, vocabulary: Vocabulary, max_size: int) -> Report
     return notes.report([sentence_of(statement, vocabulary) for _, statement in statements])
 
 
-def _check_text(text: str, positions: Positions, notes: _Notes) -> None:
-    for offset in positions.repeated:
-        notes.error_at(offset, "This name is in the same object twice")
-    for offset in positions.no_numbers:
-        notes.error_at(offset, "This is not a number that JSON has")
-    try:
-        strict_json.load(text)
-    except ValueError:
-        if not notes.has_errors:
-            notes.error((), "The document is not JSON that a policy can have")
-
-
-def _check_document(document: Any, notes: _Notes) -> list[tuple[Path, Any]] | None:
+def _check_document(document: Any, notes: Notes) -> list[tuple[Path, Any]] | None:
     """The statements with their paths, or None if there are none."""
     if not isinstance(document, dict):
         notes.error((), "A policy is a JSON object: it begins with {")
@@ -165,7 +67,7 @@ def _check_document(document: Any, notes: _Notes) -> list[tuple[Path, Any]] | No
     return None
 
 
-def _check_names(given: dict[str, Any], known: Iterable[str], path: Path, what: str, notes: _Notes) -> None:
+def _check_names(given: dict[str, Any], known: Iterable[str], path: Path, what: str, notes: Notes) -> None:
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name[:64], list(known), 1)
@@ -173,7 +75,7 @@ def _check_names(given: dict[str, Any], known: Iterable[str], path: Path, what: 
             notes.error((*path, name), f"{what} has no element {name[:64]}{hint}", at_name=True)
 
 
-def _check_statement(path: Path, statement: Any, document: dict[str, Any], kind: Kind, notes: _Notes) -> None:
+def _check_statement(path: Path, statement: Any, document: dict[str, Any], kind: Kind, notes: Notes) -> None:
     """Notes all unknown elements and malformed actions, or else the first error of the compiler."""
     if not isinstance(statement, dict):
         notes.error(path, "A statement is a JSON object")
@@ -221,7 +123,7 @@ def _warn(
     statements: list[tuple[Path, dict[str, Any]]],
     kind: Kind,
     vocabulary: Vocabulary,
-    notes: _Notes,
+    notes: Notes,
 ) -> None:
     checks = StatementChecks(kind, vocabulary, notes.warn, variables=document.get("Version") == "2012-10-17")
     for path, statement in statements[:_MAX_STATEMENTS]:
