@@ -64,6 +64,7 @@ def recorded() -> Mapping[str, Json]:
         native.accounts(world.native)
         made = aws_certificates.record(world.aws)
         aws_fleet.record(world.aws, made["certificateArn"])
+        _record_provisioning(world)
         native.principals(world.native)
         native.certificates(world.native)
         _record_devices(world, made)
@@ -73,6 +74,15 @@ def recorded() -> Mapping[str, Json]:
         for recorder in (world.native, world.yandex):
             recorder.check_permissions(r"is not authorized to perform (\S+) on")
         return {api: recorder.written() for api, recorder in world.recorders.items()}
+
+
+def _record_provisioning(world: _World) -> None:
+    world.aws("CreateProvisioningClaim", templateName="lamps")
+    table = world.folder / "devices.csv"
+    table.write_text("name,attributes.site\nlamp-50,berlin\nlamp-17,rome\n")
+    command = [*_PROGRAM, "import", "csv", str(table), f"--data-dir={world.server.data_dir}"]
+    subprocess.run(command, env=os.environ | world.variables, check=False, capture_output=True)
+    native.provisioning(world.native)
 
 
 def _record_devices(world: _World, made: Json) -> None:
@@ -122,6 +132,7 @@ def _jwt(key: Mapping[str, str], now: datetime) -> str:
 class _World:
     folder: Path
     server: RunningServer
+    variables: Mapping[str, str]
     recorders: Mapping[str, Recorder]
 
     @property
@@ -160,7 +171,7 @@ def _world(folder: Path) -> Iterator[_World]:
     with running_server(data, arguments=["--limits=none"], environment=variables, program=_PROGRAM) as running:
         texts = {f":{running.ports[name]}": f":{port}" for name, port in _PORTS.items()}
         stand_ins = StandIns(start, _BEGIN - start, {**texts, "127.0.0.1": ADDRESS, str(folder): "/srv"})
-        yield _World(folder, running, _recorders(running, clock, stand_ins))
+        yield _World(folder, running, variables, _recorders(running, clock, stand_ins))
 
 
 def _recorders(running: RunningServer, clock: Clock, stand_ins: StandIns) -> Mapping[str, Recorder]:

@@ -160,7 +160,6 @@ def provisioning(aws: Recorder) -> None:
     body = json.dumps({"Parameters": {**_PARAMETERS, "CSR": {"Type": "String"}}, "Resources": csr})
     parameters = {"SerialNumber": "lamp-40", "CSR": Key("lamp-40").csr()}
     aws("RegisterThing", "A lamp with its own key", templateBody=body, parameters=parameters)
-    aws("DeleteProvisioningTemplate", "A template", **name)
     provider = {"certificateProviderName": "own-ca"}
     operations: Json = {"accountDefaultForOperations": ["CreateCertificateFromCsr"]}
     aws("CreateCertificateProvider", "A function that issues", **provider, lambdaFunctionArn=_FUNCTION, **operations)
@@ -201,6 +200,7 @@ def bulk(aws: Recorder, bucket: Path) -> None:
     aws("DescribeThingRegistrationTask", "A task that is done", **id)
     aws("ListThingRegistrationTasks", "The tasks that are done", status="Completed")
     aws("ListThingRegistrationTaskReports", "What was made", **id, reportType="RESULTS")
+    aws("DeleteProvisioningTemplate", "A template", templateName="lamps")
     _write(bucket / "many.jsonl", [{"SerialNumber": f"bin-{number}"} for number in range(20_000)])
     started = aws("StartThingRegistrationTask", **task, inputFileKey="many.jsonl")
     id = {"taskId": started["taskId"]}

@@ -44,7 +44,8 @@ class SignedCaller:
         with mock.patch("botocore.auth.get_current_datetime", return_value=now):
             SigV4Auth(Credentials(self.access_key_id, self.secret), "iot", self.region).add_auth(unsigned)
         headers = {**dict(unsigned.headers.items()), "user-agent": AGENT}
-        return _read(self.http.request(request.method, address, content=body, headers=headers))
+        answer = self.http.request(request.method, address, content=body, headers=headers)
+        return Answer(answer.status_code, _body(answer), answer.headers.get("x-amzn-errortype"))
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class BearerCaller:
             {"authorization": f"Bearer {self.token}", "user-agent": AGENT} if self.token else {"user-agent": AGENT}
         )
         if request.method is not None:
-            return _read(self.http.request(request.method, request.target, json=request.body, headers=headers))
+            read = self.http.request(request.method, request.target, json=request.body, headers=headers)
+            return Answer(read.status_code, _body(read))
         assert self.channel is not None
         contract = load()
         method = contract.methods[request.target]
@@ -76,6 +78,5 @@ class BearerCaller:
         return Answer(200, json.loads(contract.response_to_json(method.response_class.FromString(answer))))
 
 
-def _read(answer: httpx.Response) -> Answer:
-    body = answer.json() if answer.content else None
-    return Answer(answer.status_code, body, answer.headers.get("x-amzn-errortype"))
+def _body(answer: httpx.Response) -> Any:
+    return answer.json() if answer.content else None

@@ -99,6 +99,17 @@ def certificates(native: Recorder) -> None:
     native("DeleteCertificate", "A certificate that is ACTIVE", 409, id=made["data"]["id"])
 
 
+def provisioning(native: Recorder) -> None:
+    """With the template ``lamps``, a claim certificate of it, and an import."""
+    template = {"template": "lamps"}
+    sample: Json = {**template, "parameters": {"SerialNumber": "lamp-60", "Site": "paris"}}
+    native("TestProvisioning", "What a device would get", **sample)
+    native("TestProvisioning", "A device that sends no serial number", **template)
+    native("ListProvisioningClaims", "The claims of a template", **template)
+    imports = native("ListImports", "All imports")
+    native("ListImportFindings", "What did not come as it was", id=imports["data"]["imports"][0]["id"])
+
+
 def fleet(native: Recorder, connected: str) -> None:
     """``connected`` is the client id of a connected device that was refused something."""
     native.when(lambda found: found["data"]["sessions"], "ListSessions", "All sessions")
