@@ -181,7 +181,7 @@ async def test_examples_fill_the_form(site: Site) -> None:
     site.contracts.update({"aws": lambda: document, "yandex": lambda: empty, "native": lambda: empty})
     browser = await site.signed_in()
     plain = await browser.get("/playground/aws/Make")
-    assert f"Example: {EVIL}" in text_of(plain)
+    assert f"Examples {EVIL} 200 Fill the form with it" in text_of(plain)
     assert 'href="/console/playground/aws/Make?example=1#try"' in plain.text
     filled = await browser.get("/playground/aws/Make?example=1")
     assert re.search(r'<textarea id="field-labels"[^>]*>\s*\{\s*&#34;a&#34;: 1\s*\}', filled.text)
