@@ -5,12 +5,14 @@ To verify a chain, all hashes are computed again and compared with the checkpoin
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
@@ -19,7 +21,7 @@ from thingmint.store import audit as sql
 from thingmint.store.audit import CHANGES, STREAMS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -175,6 +177,7 @@ def _signed_pruning(stream: Stream, through: int, time: str) -> bytes:
 
 
 _READ_AT_ONCE = 250  # records
+_CHECKPOINTS_AT_ONCE = 1000
 
 
 class Verified(NamedTuple):
@@ -191,14 +194,23 @@ class Verified(NamedTuple):
     unsealed: int
 
 
-async def verify(store: Reader, keys: AuditKeys, further: Iterable[Checkpoint], stream: Stream = CHANGES) -> Verified:
-    """Verifies one chain. ``further`` are checkpoints kept outside of the store. Raises Tampering."""
-    lines = await store.read(partial(sql.list_checkpoints, stream=stream))
-    checkpoints = _hashes(keys, [*map(Checkpoint.parse, lines), *further], stream)
+async def verify(
+    store: Reader,
+    keys: AuditKeys,
+    further: Iterable[Checkpoint],
+    stream: Stream = CHANGES,
+    step: Callable[[int, float], Awaitable[None]] | None = None,
+) -> Verified:
+    """Verifies one chain. ``further`` are checkpoints kept outside of the store. Raises Tampering.
+
+    After each page of records, ``step`` is awaited with their number, and the seconds that they took.
+    """
+    known = [*await _checkpoints_of(store, stream), *further]
+    checkpoints = await asyncio.to_thread(_hashes, keys, known, stream)  # each has a signature to verify
     sequence, previous, last_good = 0, GENESIS, 0
     pruned = 0
     first = began_at = 0
-    async for row in _chain(store, stream):
+    async for row in _chain(store, stream, step):
         assert row.sequence is not None, "these records are sealed"
         if sequence == 0 and row.sequence > 1:
             first = row.sequence
@@ -230,6 +242,20 @@ async def verify(store: Reader, keys: AuditKeys, further: Iterable[Checkpoint], 
     uncovered = sequence - max((number for number in checkpoints if number <= sequence), default=began_at)
     unsealed = await store.read(partial(sql.count_unsealed, stream=stream))
     return Verified(sequence, len(checkpoints), sequence - began_at, uncovered, unsealed)
+
+
+async def _checkpoints_of(store: Reader, stream: Stream) -> list[Checkpoint]:
+    """All checkpoints of the store. Raises Tampering."""
+    found: list[Checkpoint] = []
+    after = 0
+    while True:
+        lines = await store.read(partial(sql.list_checkpoints, stream=stream, after=after, limit=_CHECKPOINTS_AT_ONCE))
+        found += map(Checkpoint.parse, lines)
+        if len(lines) < _CHECKPOINTS_AT_ONCE:
+            return found
+        if found[-1].sequence <= after:  # its text was altered; going on from it would never end
+            raise Tampering(found[-1].sequence, f"the checkpoint at record {found[-1].sequence} is not in its place")
+        after = found[-1].sequence
 
 
 def _hashes(keys: AuditKeys, checkpoints: Iterable[Checkpoint], stream: Stream) -> dict[int, set[str]]:
@@ -267,12 +293,17 @@ async def verify_all(store: Reader, keys: AuditKeys, further: Sequence[Checkpoin
     return Verified(*map(sum, zip(*found, strict=True)))
 
 
-async def _chain(store: Reader, stream: Stream) -> AsyncIterator[AuditRow]:
+async def _chain(
+    store: Reader, stream: Stream, step: Callable[[int, float], Awaitable[None]] | None
+) -> AsyncIterator[AuditRow]:
     after = 0
     while True:
+        began = perf_counter()
         rows = await store.read(partial(sql.sealed_records, after=after, limit=_READ_AT_ONCE, stream=stream))
         for row in rows:
             yield row
+        if step is not None:
+            await step(len(rows), perf_counter() - began)
         if len(rows) < _READ_AT_ONCE:
             return
         after = rows[-1].sequence or 0

@@ -113,6 +113,13 @@ class AuditRecords:
 
         Raises Invalid for a marker of another listing or account.
         """
+        found = await self.rows(account, wanted, limit=limit, marker=marker)
+        return Page([record for _, record in found.items], found.next_token)
+
+    async def rows(
+        self, account: str, wanted: AuditFilter, *, limit: int, marker: str | None
+    ) -> Page[tuple[AuditRow, Record]]:
+        """The same with the rows, which say where in its chain each record is."""
         scope = Scope(account, "")
         bounds = [first_record_id(wanted.until)] if wanted.until else []
         if marker:
@@ -132,11 +139,11 @@ class AuditRecords:
             )
 
         rows = await self._store.read(body)
-        found: list[Record] = []
+        found: list[tuple[AuditRow, Record]] = []
         for number, row in enumerate(rows[:look_at], start=1):
             record = read_record(row.record)
             if row.account == account and wanted.matches(record):
-                found.append(record)
+                found.append((row, record))
             if len(found) == limit or number == look_at:
                 more = len(rows) > number
                 return Page(found, self._page_tokens.seal(_LISTING, scope, (0, row.id)) if more else None)

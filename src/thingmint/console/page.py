@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.audit import AuditedStore
     from thingmint.access.audit_records import AuditRecords
+    from thingmint.access.audit_verification import AuditVerification
     from thingmint.access.console_sessions import ConsoleSessions
     from thingmint.access.context import Caller, Outcome, RequestContext
     from thingmint.access.local_admin import Administration
@@ -156,6 +157,7 @@ class Parts:
     contracts: Mapping[str, Callable[[], dict[str, Any]]]
     invoke: Callable[[RequestContext, str, str, PreparedRequest], Awaitable[Invoked]]
     updates: Updates
+    verification: AuditVerification
     policy_vocabulary: Callable[[Kind, Scope, Sequence[str]], Vocabulary]
     own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
 

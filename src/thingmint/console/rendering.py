@@ -88,6 +88,11 @@ def ending(moment: datetime, now: datetime) -> str:
     return "warn-text" if moment - now < _SOON else ""
 
 
+def harmless(text: str) -> str:
+    """A text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+
+
 def query_of(**fields: Any) -> str:
     """A query string without empty fields, with its question mark."""
     kept = {name: value for name, value in fields.items() if value not in (None, "")}

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from thingmint.access.audit_chain import Checkpoint, read_checkpoints
 from thingmint.access.audit_records import AuditRecords
+from thingmint.access.audit_verification import AuditVerification
 from thingmint.access.console_sessions import LINK_LIFETIME, ConsoleSessions
 from thingmint.console.app import ConsoleApi
 from thingmint.console.hosts import AllowedHosts
@@ -19,6 +21,7 @@ from thingmint.console.sign_in import LINK_PATH, SignInPages
 from thingmint.console.updates import Updates
 from thingmint.domain.errors import Unavailable, Unsupported
 from thingmint.domain.names import authority_of
+from thingmint.instance.audit_key import read_audit_keys
 from thingmint.instance.key_files import is_encrypted
 from thingmint.server.contracts import CONTRACTS
 from thingmint.server.policy_actions import vocabulary_of
@@ -32,9 +35,12 @@ from thingmint.settings.console import ConsoleSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from thingmint.access.audit import AuditLog
+    from thingmint.access.audit_keys import AuditKeys
     from thingmint.domain.server_certificates import ServerCertificate
     from thingmint.http.invoking import Invoker
     from thingmint.instance.create import Instance
+    from thingmint.instance.layout import DataDirectory
     from thingmint.server.apis import Access
     from thingmint.server.explaining import Explain
     from thingmint.server.served_names import ServedNames
@@ -58,6 +64,7 @@ class ConsoleParts:
     api: ConsoleApi
     sessions: ConsoleSessions
     updates: Updates
+    verification: AuditVerification
 
 
 def console_of(
@@ -73,6 +80,7 @@ def console_of(
     explain: Explain,
     mqtt_port: int,
     invoke: Invoker,
+    trail: AuditLog,
 ) -> ConsoleParts | None:
     """None if the settings turn the console off. Raises ConfigError."""
     given = settings.console or ConsoleSettings()
@@ -90,6 +98,7 @@ def console_of(
     updates = Updates(sessions, partial(_progress, instance.store))
     live.follow(updates.changed)
     feed.follow(updates.published)
+    verification = AuditVerification(instance.store, partial(_material, instance.directory), trail, utc_now)
     parts = Parts(
         environment=environment,
         administration=access.administration,
@@ -101,6 +110,7 @@ def console_of(
         devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None),
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
         contracts=CONTRACTS,
+        verification=verification,
         policy_vocabulary=vocabulary_of,
         own_certificates=partial(_own_certificates, environment, tls, is_encrypted=is_encrypted(instance.directory)),
         invoke=invoke,
@@ -117,7 +127,13 @@ def console_of(
         AllowedHosts(allowed),
         dev=settings.dev,
     )
-    return ConsoleParts(api, sessions, updates)
+    return ConsoleParts(api, sessions, updates, verification)
+
+
+def _material(directory: DataDirectory) -> tuple[AuditKeys, list[Checkpoint]]:
+    """What verifies the audit log: the public keys, and the checkpoints in the data directory."""
+    path = directory.audit_checkpoints
+    return read_audit_keys(directory), list(read_checkpoints(path)) if path.exists() else []
 
 
 async def console_address(

@@ -275,8 +275,9 @@ async def serve(
     mqtt_port = mqtt_listeners["mqtt"].sock.getsockname()[1]
     apis = http_apis(instance, access, settings, environment, yandex)
     invoke = invoker_of(apis, access, reports, api_socket.getsockname()[1])
+    trail = reports.trail
     console = console_of(
-        instance, access, settings, environment, names, tls, health, live, feed, explain, mqtt_port, invoke
+        instance, access, settings, environment, names, tls, health, live, feed, explain, mqtt_port, invoke, trail
     )
     app = front(apis, instance, access, settings, environment, reports, broker, console.api if console else None)
     refusals = reports.connections.refusals
@@ -373,7 +374,7 @@ async def serve(
             Reloading(names, certificates, ports, reread or (lambda: settings), changes, reloading).run,
             partial(names.run, ports),
             live.run,
-            *(() if console is None else (console.updates.run,)),
+            *(() if console is None else (console.updates.run, console.verification.run)),
             *presence.chores(jobs_store),
         ],
     )

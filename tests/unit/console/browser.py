@@ -8,10 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.unit.invoking import invoker
 from thingmint.access.audit import AuditedStore, AuditLog
+from thingmint.access.audit_keys import AuditKeys
 from thingmint.access.audit_records import AuditRecords
+from thingmint.access.audit_verification import AuditVerification
 from thingmint.access.console_sessions import ConsoleSessions
 from thingmint.access.local_admin import Administration
 from thingmint.access.request_log import RequestLog
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from tests.world import World
     from thingmint.console.oidc import OpenIdConnect
 
+AUDIT_KEY = Ed25519PrivateKey.generate()
 IDLE, LIFETIME = timedelta(hours=1), timedelta(hours=12)
 _TOKEN = re.compile(r'name="form_token" value="([0-9a-f]{64})"')
 
@@ -63,6 +67,9 @@ class Site:
         memory = RequestMemory.of(unauthenticated=2**24, authenticated=2**24)
         throttle = Throttle(None, {})
         self.updates = Updates(self.sessions)
+        self.verification = AuditVerification(
+            world.store, lambda: (AuditKeys(AUDIT_KEY.public_key()), []), self.trail, world.clock
+        )
         parts = Parts(
             environment=world.environment,
             administration=Administration(store, world.vault, world.clock),
@@ -74,6 +81,7 @@ class Site:
             devices=DeviceAccess(8883, lambda _name: None),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
             contracts=self.contracts,
+            verification=self.verification,
             policy_vocabulary=vocabulary_of,
             invoke=invoker(world, request_log, memory, throttle, failures),
         )

@@ -1,23 +1,35 @@
-"""The audit log: a search by who did it, what it was about, event, outcome and time."""
+"""The audit log: a search by who did it, what it was about, event, outcome and time, and files of what it found."""
 
 from __future__ import annotations
 
+import csv
+import io
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from shlex import quote
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from thingmint.access.audit_records import AuditFilter
 from thingmint.console.page import page, url
 from thingmint.console.pages.access import tabs_of
-from thingmint.console.rendering import query_of
+from thingmint.console.pages.audit_verification import may_verify
+from thingmint.console.rendering import harmless, query_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
+    from thingmint.store.audit import AuditRow
 
 _ROWS = 50
+_FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 250
+_FILE_SIZE = 8 * 2**20  # characters of records, after which a file ends
+_FILE_PAGES = 200  # that are read for a file, most of them empty if few records match
+_FILES = {"jsonl": "Download JSON lines", "csv": "Download CSV"}
+_COLUMNS = ("time", "event", "outcome", "error", "reason", "principal", "credential", "address", "resource", "request")
 _OUTCOMES = [("", "Any outcome"), ("success", "Done"), ("refused", "Refused")]
 _SPANS = [("", "Any time"), ("1", "Last day"), ("7", "Last 7 days"), ("30", "Last 30 days")]
 _ABOUT = [
@@ -43,23 +55,9 @@ class _Row:
 @page("/access/audit", "ListAudit")
 async def audit(call: Call) -> Answer:
     call.may("thingmint:ListAudit")
-    fields = {
-        "q": call.query.text("q", 2048),
-        "by": call.query.choice("by", [name for name, _ in _ABOUT], "about"),
-        "event": call.query.text("event", 128),
-        "outcome": call.query.choice("outcome", [value for value, _ in _OUTCOMES]),
-        "days": call.query.choice("days", [value for value, _ in _SPANS]),
-    }
-    marker = call.query.text("page", 2000)
-    since = call.change.now - timedelta(days=int(fields["days"])) if fields["days"] else None
-    given = {name: fields[name] or None for name in ("event", "outcome")}
-    wanted = replace(AuditFilter(since=since, **given), **{fields["by"]: fields["q"] or None})  # type: ignore[arg-type]
-    found = await call.parts.audit.list(call.caller.account, wanted, limit=_ROWS, marker=marker or None)
-    options = "".join(
-        f" --{name.replace('_', '-')} '{value}'"
-        for name, value in ((fields["by"], fields["q"]), ("event", fields["event"]), ("outcome", fields["outcome"]))
-        if value and "'" not in value
-    )
+    fields, marker = _fields(call), call.query.text("page", 2000)
+    found = await call.parts.audit.list(call.caller.account, _wanted(call, fields), limit=_ROWS, marker=marker or None)
+    here, options = url("/access/audit"), _options(fields)
     return call.render(
         "audit.html",
         rows=[_row(record) for record in found.items],
@@ -69,10 +67,92 @@ async def audit(call: Call) -> Answer:
         abouts=_ABOUT,
         is_filtered=any(value for name, value in fields.items() if name != "by"),
         tabs=tabs_of(call, "/access/audit"),
-        first=url("/access/audit") + query_of(**fields) if marker else None,
-        next=url("/access/audit") + query_of(**fields, page=found.next_token) if found.next_token else None,
-        command=f"thingmint audit list{options}",
+        first=here + query_of(**fields) if marker else None,
+        next=here + query_of(**fields, page=found.next_token) if found.next_token else None,
+        files=[(title, f"{here}.{ending}{query_of(**fields, page=marker)}") for ending, title in _FILES.items()],
+        may_verify=await may_verify(call),
+        command=f"thingmint audit list{options}\nthingmint audit export{options} > audit.jsonl\nthingmint audit verify",
     )
+
+
+@page("/access/audit.jsonl", "ListAudit", entry="/access")
+async def audit_lines(call: Call) -> Answer:
+    """The records as `thingmint audit export` writes them."""
+    found, more = await _records(call)
+    lines = [orjson.dumps({**_place(row), "record": record}).decode() for row, record in found]
+    return _file(call, "".join(f"{line}\n" for line in lines), "jsonl", "application/x-ndjson; charset=utf-8", more)
+
+
+@page("/access/audit.csv", "ListAudit", entry="/access")
+async def audit_table(call: Call) -> Answer:
+    found, more = await _records(call)
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow([*_COLUMNS, "resources", "stream", "sequence", "hash", "id"])
+    for row, record in found:
+        resources = record.get("resources")
+        cells = [record.get(name) for name in _COLUMNS]
+        cells += [" ".join(map(str, resources)) if isinstance(resources, list) else ""]
+        cells += [row.stream.name, row.sequence, row.hash.hex() if row.hash else "", row.id]
+        table.writerow([harmless("" if cell is None else str(cell)) for cell in cells])
+    return _file(call, text.getvalue(), "csv", "text/csv; charset=utf-8", more)
+
+
+def _file(call: Call, text: str, ending: str, media: str, more: str | None) -> Answer:
+    """A file, and in the header Link the address of the next one, if there are more records."""
+    answer = call.download(text, f"audit.{ending}", media)
+    if more is None:
+        return answer
+    address = f"{url(f'/access/audit.{ending}')}{query_of(**_fields(call), page=more)}"
+    return replace(answer, headers=[*answer.headers, (b"link", f'<{address}>; rel="next"'.encode("ascii"))])
+
+
+async def _records(call: Call) -> tuple[list[tuple[AuditRow, Mapping[str, Any]]], str | None]:
+    """The records of a file, newest first, and the marker of the next file. They are read in pages."""
+    call.may("thingmint:ListAudit")
+    wanted, marker = _wanted(call, _fields(call)), call.query.text("page", 2000) or None
+    found: list[tuple[AuditRow, Mapping[str, Any]]] = []
+    size = 0
+    for _ in range(_FILE_PAGES):
+        most = min(_FILE_ROWS_AT_ONCE, _FILE_ROWS - len(found))
+        some = await call.parts.audit.rows(call.caller.account, wanted, limit=most, marker=marker)
+        found += some.items
+        size += sum(len(row.record) for row, _ in some.items)
+        marker = some.next_token
+        if marker is None or len(found) >= _FILE_ROWS or size > _FILE_SIZE:
+            break
+    return found, marker
+
+
+def _place(row: AuditRow) -> dict[str, Any]:
+    """The record's place in its chain."""
+    return {
+        "id": row.id,
+        "stream": row.stream.name,
+        "sequence": row.sequence,
+        "hash": row.hash.hex() if row.hash else None,
+    }
+
+
+def _fields(call: Call) -> dict[str, str]:
+    return {
+        "q": call.query.text("q", 2048),
+        "by": call.query.choice("by", [name for name, _ in _ABOUT], "about"),
+        "event": call.query.text("event", 128),
+        "outcome": call.query.choice("outcome", [value for value, _ in _OUTCOMES]),
+        "days": call.query.choice("days", [value for value, _ in _SPANS]),
+    }
+
+
+def _wanted(call: Call, fields: Mapping[str, str]) -> AuditFilter:
+    since = call.change.now - timedelta(days=int(fields["days"])) if fields["days"] else None
+    given = {name: fields[name] or None for name in ("event", "outcome")}
+    return replace(AuditFilter(since=since, **given), **{fields["by"]: fields["q"] or None})  # type: ignore[arg-type]
+
+
+def _options(fields: Mapping[str, str]) -> str:
+    named = ((fields["by"], fields["q"]), ("event", fields["event"]), ("outcome", fields["outcome"]))
+    return "".join(f" --{name.replace('_', '-')} {quote(value)}" for name, value in named if value)
 
 
 def _row(record: Mapping[str, Any]) -> _Row:

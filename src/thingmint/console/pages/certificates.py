@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.console import certificate_filters as filters
 from thingmint.console.page import action, checked_count, page, url
-from thingmint.console.rendering import exact, shortened
+from thingmint.console.rendering import exact, harmless, shortened
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import DomainError, Invalid, Unavailable
@@ -214,12 +214,7 @@ def _row(each: FoundCertificate) -> list[str]:
         exact(each.certificate.not_after),
         exact(each.last_seen.seen_at) if each.last_seen else "",
     ]
-    return [_harmless(text) for text in texts]
-
-
-def _harmless(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    return [harmless(text) for text in texts]
 
 
 def _command(fields: dict[str, str]) -> str:

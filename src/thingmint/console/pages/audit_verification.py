@@ -1,0 +1,67 @@
+"""Verifies the audit log. The work goes on in the server, and the page follows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from thingmint.access.audit_records import AuditFilter
+from thingmint.access.audit_verification import VERIFIED
+from thingmint.console.page import action, page, url
+from thingmint.domain.errors import Denied
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.console.page import Call
+    from thingmint.http.messages import Answer
+
+_PATH = "/access/audit/verification"
+_EVENT = "VerifyAuditLog"
+_LOOKED_AT = 50  # records of verifications, each of which has one of its beginning, too
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    moment: datetime
+    who: str
+    found: Mapping[str, Any]
+
+
+async def may_verify(call: Call) -> bool:
+    """True if the caller may verify the log: the chains run through all accounts, so only the operator's may."""
+    return call.allows(f"thingmint:{_EVENT}") and await call.parts.verification.may(call.caller.account)
+
+
+@page(_PATH, "GetAuditVerification")
+async def verification(call: Call) -> Answer:
+    call.may(f"thingmint:{_EVENT}")
+    if not await call.parts.verification.may(call.caller.account):
+        raise Denied(call.caller.arn, f"thingmint:{_EVENT}", "*", explicit=False)
+    return call.render(
+        "audit_verification.html",
+        progress=call.parts.verification.progress,
+        last=await _last(call),
+        here=url(_PATH),
+        may_see_audit=call.allows("thingmint:ListAudit"),
+    )
+
+
+@action(_PATH, _EVENT, entry="/access")
+async def verify(call: Call) -> Answer:
+    call.may(f"thingmint:{_EVENT}")
+    started = await call.parts.verification.start(call.context)
+    return call.done(_PATH, "The verification has begun." if started else "A verification is running already.")
+
+
+async def _last(call: Call) -> _Result | None:
+    """The result of the last verification that has ended, in any process."""
+    wanted = AuditFilter(event=_EVENT)
+    found = await call.parts.audit.list(call.caller.account, wanted, limit=_LOOKED_AT, marker=None)
+    for record in found.items:
+        result = record.get(VERIFIED)
+        if isinstance(result, dict):
+            moment = datetime.fromisoformat(str(record.get("time"))).astimezone(UTC)
+            return _Result(moment, str(record.get("principal")), result)
+    return None
