@@ -128,11 +128,13 @@ def _first_part(path: str) -> str:
 class DeviceAccess:
     """Where devices connect. ``root`` returns the certificate in PEM that devices which connect to a host name trust.
 
-    It is None if an operator's certificate is shown there.
+    It is None if an operator's certificate is shown there. ``yandex_host`` returns the host name under which the rules
+    of Yandex IoT Core hold for the devices of an account.
     """
 
     port: int
     root: Callable[[str], str | None]
+    yandex_host: Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

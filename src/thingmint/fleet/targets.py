@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -26,6 +25,7 @@ from thingmint.services.device_registry import (
 )
 from thingmint.services.functions import is_another_accounts
 from thingmint.services.hooks import ask_hook
+from thingmint.services.owners import NAME
 from thingmint.services.template_execution import PreparedPlan, execute_plan, prepare_plan
 from thingmint.services.templates import TEMPLATES, compile_template, get_template, get_version
 from thingmint.services.thing_groups import THING_GROUPS
@@ -49,7 +49,6 @@ CSR = "certificate signing request"
 
 _UNKNOWN = "0" * 64  # instead of the fingerprint of a certificate that is not made yet
 _LISTED = 20
-_DEVICE_NAME = re.compile(r"[a-zA-Z0-9_-]{1,50}")  # the contract of yandex.cloud.iot.devices.v1
 
 _REGISTRIES = f"{REGISTRIES.select}WHERE folder = $1 ORDER BY created_at, id LIMIT $2"
 
@@ -257,8 +256,8 @@ class RegistryTarget:
         return {"parameters": {}, "has_hook": False}
 
     async def check(self, tx: Transaction, change: Change, name: str, parameters: Mapping[str, str]) -> str:
-        if not _DEVICE_NAME.fullmatch(name):
-            raise Invalid("name", f"must match {_DEVICE_NAME.pattern} in a registry")
+        if not NAME.fullmatch(name):
+            raise Invalid("name", f"must match {NAME.pattern} in a registry")
         try:
             await get_by_name(tx, DEVICES, self.registry, name)
         except NotFound:

@@ -107,7 +107,7 @@ def console_of(
         health=RecentHealth(health, _HEALTH),
         connected=live.count,
         updates=updates,
-        devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None),
+        devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None, names.yandex_host),
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
         contracts=CONTRACTS,
         verification=verification,

@@ -53,6 +53,13 @@ class ServedNames:
         """The names in the certificate."""
         return list(dict.fromkeys([*self.hostnames, *self._endpoints()]))
 
+    def yandex_host(self, account: str) -> str:
+        """A name of the account under which Yandex's rules hold, or else one that is given to no account."""
+        endpoints = self._endpoints()
+        own = [name for name, each in endpoints.items() if (each.account, each.cloud) == (account, "yandex")]
+        free = [name for name in self.hostnames if name not in endpoints and not name.startswith("*")]
+        return (own or free or self.hostnames)[0]
+
     def changed(self, changes: Sequence[PublishedChange]) -> None:
         """Asks run() to look for new names. The change feed calls this: another process may have changed the names."""
         if any(change.kind == "access" for change in changes):

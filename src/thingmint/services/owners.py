@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -69,6 +70,17 @@ class Named(Generic[R_co]):
         if self.found is None:
             raise NotFound(self.noun, self.id)
         return self.found
+
+
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,50}")
+"""The names of devices and registries (the contract of yandex.cloud.iot.devices.v1)."""
+
+
+def check_name(name: str, field: str) -> str:
+    """Return a name that is given. Raises Invalid."""
+    if not NAME.fullmatch(name):
+        raise Invalid(field, "must be 1 to 50 letters, digits, hyphens and underscores")
+    return name
 
 
 def check_text(value: str, field: str) -> str:

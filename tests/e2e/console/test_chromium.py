@@ -65,6 +65,7 @@ def paths(fleet: Fleet) -> list[str]:
         "/devices",
         "/connect",
         "/connect/pump",
+        "/connect/yandex/new",
         "/sessions",
         "/cas",
         f"/cas/{fleet.ca}",

@@ -78,7 +78,7 @@ class Site:
             health=self._health,
             connected=lambda _scope: self.connected,
             updates=self.updates,
-            devices=DeviceAccess(8883, lambda _name: None),
+            devices=DeviceAccess(8883, lambda _name: None, lambda _account: "iot.example.org"),
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
             contracts=self.contracts,
             verification=self.verification,

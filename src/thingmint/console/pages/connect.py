@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thingmint.console.device_code import code_for, topic_of
 from thingmint.console.page import action, page, url
@@ -25,6 +25,7 @@ from thingmint.services.thing_principals import attach_to_known, certificates_of
 from thingmint.services.things import THINGS, Thing, insert_thing, thing_arn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from thingmint.console.page import Call
@@ -35,14 +36,39 @@ if TYPE_CHECKING:
 
 POLICY = "ConnectedThing"
 _MAX_CERTIFICATES = 50
+_ROOT = "ca.pem"
 _THING = "${iot:Connection.Thing.ThingName}"
+
+
+class File(NamedTuple):
+    """A file that the device needs. ``title`` is for people."""
+
+    name: str
+    title: str
+    text: str
+
+    @property
+    def media(self) -> str:
+        return "text/plain" if self.name.endswith(".txt") else "application/x-pem-file"
+
+    @property
+    def is_secret(self) -> bool:
+        return self.name not in (_ROOT, "device.pem")
+
+
+def kinds(current: str) -> list[tuple[str, str, bool]]:
+    """The links to the pages that make a device."""
+    found = (("Thing of AWS IoT", "/connect"), ("Device of Yandex IoT Core", "/connect/yandex/new"))
+    return [(title, url(path), path == current) for title, path in found]
 
 
 @page("/connect", "DescribeEndpoint")
 async def connect(call: Call) -> Answer:
     call.may("iot:DescribeEndpoint")
     may_make = call.allows("iot:CreateThing") and call.allows("iot:CreateKeysAndCertificate")
-    return call.render("connect.html", may_make=may_make, policy=POLICY, document=_document(call.scope))
+    return call.render(
+        "connect.html", kinds=kinds("/connect"), may_make=may_make, policy=POLICY, document=_document(call.scope)
+    )
 
 
 @action("/connect", "CreateKeysAndCertificate")
@@ -68,9 +94,8 @@ async def make(call: Call) -> Answer:
         discard(call.change, new, error)
         raise
     files = [
-        ("device.key", "Private key", new.keys.private_pem),
-        ("device.pem", "Certificate", new.certificate.pem),
-        *_root(call, host),
+        File("device.key", "Private key", new.keys.private_pem),
+        File("device.pem", "Certificate", new.certificate.pem),
     ]
     return _shown(call, name, host, None, files, made=id)
 
@@ -84,7 +109,7 @@ async def follow(call: Call) -> Answer:
         call.may(needed, thing_arn(call.scope, name))
     host, seen = await call.read(lambda tx: _read(tx, call, name))
     open_since = await _open_since(call, name)
-    return _shown(call, name, host, seen, _root(call, host), open_since=open_since)
+    return _shown(call, name, host, seen, [], open_since=open_since)
 
 
 async def _make(tx: Transaction, call: Call, name: str, new: NewCertificate) -> str:
@@ -147,10 +172,10 @@ async def _open_since(call: Call, name: str) -> datetime | None:
     return client.since if client.connected and is_thing else None
 
 
-def _root(call: Call, host: str) -> list[tuple[str, str, str]]:
+def _root(call: Call, host: str) -> list[File]:
     """The certificate that devices have to trust; nothing if the operator's own certificate is shown to them."""
     root = call.parts.devices.root(host)
-    return [("ca.pem", "Root certificate of the server", root)] if root is not None else []
+    return [File(_ROOT, "Root certificate of the server", root)] if root is not None else []
 
 
 def _shown(
@@ -158,36 +183,45 @@ def _shown(
     name: str,
     host: str,
     seen: LastSeen | None,
-    files: list[tuple[str, str, str]],
+    files: list[File],
     *,
     made: str | None = None,
     open_since: datetime | None = None,
 ) -> Answer:
-    """``files`` are name, title and PEM. ``made`` is the id of the certificate that this call has made."""
+    """``made`` is the id of the certificate that this call has made."""
     port = call.parts.devices.port
-    connected_at = open_since or (seen.connected_at if seen is not None else None)
     is_open = open_since is not None
     if not is_open and seen is not None and seen.connected_at is not None:
         is_open = seen.disconnected_at is None or seen.connected_at > seen.disconnected_at
-    links: list[dict[str, Any]] = [
-        {"name": file, "title": title, "pem": pem, "data": b64encode(pem.encode()).decode()}
-        for file, title, pem in files
-    ]
-    return call.render(
-        "connect_thing.html",
-        name=name,
-        host=host,
-        port=port,
-        topic=topic_of(name),
-        policy=POLICY,
-        files=links,
-        has_root=any(file == "ca.pem" for file, _, _ in files),
-        made=made,
-        connected_at=connected_at,
-        address=seen.address if seen is not None else "",
-        is_open=is_open,
-        codes=code_for(name, host, port),
+    return shown(
+        call,
+        host,
+        files,
+        title=name,
+        updates="connect",
         here=url(f"/connect/{name}"),
+        subject=("Open the thing", url(f"/things/{name}")),
+        shown_once="private key",
+        once="The private key was shown once, when the thing was made. If it was not saved, make another certificate.",
+        certificate=made,
+        policy=POLICY,
+        is_made=made is not None,
+        is_open=is_open,
+        connected_at=open_since or (seen.connected_at if seen is not None else None),
+        address=seen.address if seen is not None else "",
+        facts=[("Address", host), ("Port", port), ("Client id", name), ("Topic of the example", topic_of(name))],
+        codes=code_for(name, host, port),
         refusals=url("/refusals", client_id=name),
-        command=f"aws iot describe-thing --thing-name {name}\nthingmint why {name}",
+        command=f"aws iot describe-thing --thing-name {name}\nthingmint session show {name}",
+    )
+
+
+def shown(call: Call, host: str, files: Sequence[File], **values: Any) -> Answer:
+    """The page with the files to save, the code to run, and whether the device is connected."""
+    all_files = [*files, *_root(call, host)]
+    return call.render(
+        "connect_device.html",
+        files=[(each, b64encode(each.text.encode()).decode()) for each in all_files],
+        has_root=any(each.name == _ROOT for each in all_files),
+        **values,
     )
