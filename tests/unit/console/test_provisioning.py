@@ -134,6 +134,87 @@ async def test_one_template_and_its_buttons(site: Site, world: World) -> None:
     assert ("DeleteProvisioningTemplate", {"templateName": "pumps"}) in events
 
 
+# -- the editor ---------------------------------------------------------------------------------------------------
+
+NEW = {"name": "lamps", "role": ROLE, "type": "FLEET_PROVISIONING", "description": "All lamps", "document": BODY}
+
+
+async def test_a_template_is_made_in_the_editor(site: Site, world: World) -> None:
+    await world.admin("role.create", name="provisioning", trust_policy=trust())
+    browser = await site.signed_in()
+    page = "/provisioning/new"
+    answer = await browser.get(page)
+    assert f'<option value="{ROLE}">' in answer.text
+    assert "The template is valid, and there is nothing to warn of." in text_of(answer)
+    assert "becomes active" in text_of(answer)
+    assert "CommonName" in text_of(await browser.get(f"{page}?type=JITP"))
+    assert (await browser.get(f"{page}?type=x")).status_code == 400
+    answer = await browser.send("/provisioning/check", page, **NEW | {"document": '{\n "Resources": {,}\n}'})
+    assert answer.status_code == 200
+    text = text_of(answer)
+    assert "1 error has to be mended before the template can be saved." in text
+    assert "Line 2, column 16" in text
+    assert 'value="All lamps"' in answer.text, "the form keeps what was typed"
+    for wrong, part in (
+        ({"document": "{}"}, "must have"),
+        ({"name": "a b"}, "must be 1 to 36 letters"),
+        ({"role": "x"}, "must be the ARN of an IAM role"),
+        ({"description": "a\x01b"}, "must be printable text"),
+    ):
+        answer = await browser.send(page, page, **NEW | wrong)
+        assert answer.status_code == 400, wrong
+        assert part in text_of(answer), wrong
+    theirs = ROLE.replace(OURS.account, THEIRS.account)
+    assert (await browser.send(page, page, **NEW | {"role": theirs})).status_code == 403
+    assert await world.count("provisioning_templates") == 0
+    made = await browser.send(page, page, **NEW, enabled="1")
+    assert made.headers["location"] == "/console/provisioning/templates/lamps"
+    described = await world.aws("DescribeProvisioningTemplate", templateName="lamps")
+    assert described["description"] == "All lamps"
+    assert (described["enabled"], described["type"]) == (True, "FLEET_PROVISIONING")
+    assert json.loads(described["templateBody"]) == json.loads(BODY)
+    again = await browser.send(page, page, **NEW)
+    assert (again.status_code, "already exists" in text_of(again)) == (409, True)
+
+
+async def test_a_version_is_added_in_the_editor(site: Site, world: World) -> None:
+    await template(world)
+    browser = await site.signed_in()
+    page = "/provisioning/templates/pumps/new-version"
+    assert "Serial" in text_of(await browser.get(page))
+    checked = await browser.send("/provisioning/templates/pumps/check", page, document=AWAY.replace("String", "Text"))
+    assert "Parameters.Serial.Type must be String." in text_of(checked)
+    assert (await browser.send(page, page, document="{}")).status_code == 400
+    for number, fields, default in ((2, {}, 1), (3, {"is_default": "1"}, 3)):
+        made = await browser.send(page, page, document=AWAY, **fields)
+        assert made.headers["location"] == "/console/provisioning/templates/pumps"
+        assert f"Version {number} is made." in text_of(await browser.get("/provisioning/templates/pumps"))
+        described = await world.aws("DescribeProvisioningTemplate", templateName="pumps")
+        assert described["defaultVersionId"] == default
+    for _ in range(2):
+        await browser.send(page, page, document=AWAY)
+    full = await browser.send(page, page, document=AWAY)
+    assert (full.status_code, "has 5 versions already" in text_of(full)) == (409, True)
+
+
+async def test_who_passes_no_role_makes_no_template(site: Site, world: World) -> None:
+    one = await site.signed_in(await user(world, "one", allow("iot:*")))
+    assert (await one.send("/provisioning/new", "/provisioning/new", **NEW)).status_code == 403
+    two = await site.signed_in(await user(world, "two", allow("iot:*", "iam:PassRole")))
+    assert (await two.send("/provisioning/new", "/provisioning/new", **NEW)).status_code == 303
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_what_is_typed_in_the_editor_stays_text(site: Site, name: str) -> None:
+    browser = await site.signed_in()
+    fields = dict.fromkeys(("name", "role", "description", "document"), name)
+    for path in ("/provisioning/check", "/provisioning/new"):
+        answer = await browser.send(path, "/provisioning/new", **fields)
+        assert answer.status_code in (200, 400)
+        assert "<script>alert" not in answer.text
+        assert "<img src=x" not in answer.text
+
+
 # -- dry runs -----------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +483,10 @@ PAGES = {
     "/provisioning": "iot:ListProvisioningTemplates",
     "/provisioning/templates/pumps": "iot:DescribeProvisioningTemplate",
     "/provisioning/templates/pumps/delete": "iot:DeleteProvisioningTemplate",
+    "/provisioning/new": "iot:CreateProvisioningTemplate",
+    "/provisioning/templates/pumps/new-version": (
+        "iot:CreateProvisioningTemplateVersion iot:DescribeProvisioningTemplate"
+    ),
     "/provisioning/templates/pumps/dry-run": "thingmint:TestProvisioning",
     "/provisioning/tasks": "iot:ListThingRegistrationTasks iot:DescribeThingRegistrationTask",
     "/provisioning/imports": "thingmint:ListImports",
@@ -414,6 +499,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "delete-version": {"version": "1"},
     "dry-run": {"parameter:Serial": "x"},
     "claims": {},
+    "new-version": {"document": BODY},
+    "check": {"document": BODY},
 }
 
 
