@@ -205,7 +205,7 @@ async def _unless(gone: asyncio.Task[None], wanted: Coroutine[Any, Any, bytes | 
     task = asyncio.create_task(wanted)
     try:
         await asyncio.wait({gone, task}, return_when=asyncio.FIRST_COMPLETED)
-        return task.result() if task.done() else None
+        return None if gone.done() else task.result()
     finally:
         task.cancel()
 

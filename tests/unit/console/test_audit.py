@@ -110,7 +110,7 @@ async def test_only_one_verification_runs(site: Site) -> None:
     assert "has begun" in text_of(await follow(browser))
     shown = await browser.get(PAGE)
     assert "It runs now" in text_of(shown)
-    assert 'hx-trigger="every 2s"' in shown.text
+    assert 'data-poll="2"' in shown.text
     assert "is running already" in text_of(await follow(browser))
 
 

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from thingmint.http.connection_limits import AddressLimits, Limits, Place
 from thingmint.http.memory import MIB, RequestMemory
+from thingmint.http.messages import Answer, send_stream
 from thingmint.http.protocol import HEAD_TIMEOUT, MAX_HEAD_BYTES, LimitedProtocol
 from thingmint.http.transport import STALL_TIMEOUT
 
@@ -416,7 +417,49 @@ class TestPipelining:
         assert memory.unauthenticated.used == 0
 
 
+class Streaming(Connection):
+    """A connection whose requests are answered with a stream without an end."""
+
+    def __init__(self) -> None:
+        self.parts = 0
+        self.has_ended = False
+        super().__init__()
+
+    async def next(self) -> bytes | None:
+        await asyncio.sleep(0)
+        self.parts += 1
+        return b"x" * 1000
+
+    def close(self) -> None:
+        pass
+
+    async def _app(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send_stream(receive, send, Answer(200, [], b""), self)
+        self.has_ended = True
+
+
 class TestAnswersThatAreNotRead:
+    async def test_a_stream_waits_for_its_peer_and_ends_with_it(self) -> None:
+        connection = Streaming()
+        await connection.receive(GET)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert connection.parts > 1
+        connection.transport.unsent = 100_000
+        connection.protocol.pause_writing()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        parts = connection.parts
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert connection.parts == parts, "nothing more is kept for the peer"
+        connection.loop.advance(STALL_TIMEOUT)
+        assert connection.transport.aborted
+        connection.protocol.connection_lost(None)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert connection.has_ended
+
     async def test_a_peer_that_does_not_read_is_disconnected(self, connection: Connection) -> None:
         connection.transport.unsent = 100_000
         connection.protocol.pause_writing()
