@@ -242,6 +242,17 @@ def test_summaries(catalogue: Catalogue) -> None:
     assert replace(made, description="Uses v1.2 of it.\n\nMore.").summary == "Create keys and certificate"
 
 
+def test_outlines_of_operations_without_a_description(catalogue: Catalogue) -> None:
+    expected = {
+        "CreateTopicRule": "Takes `ruleName`, `sql`, `actions` and 5 optional parameters. Answers with an empty body.",
+        "DescribeAuthorizer": "Takes `authorizerName`. Answers with `authorizerDescription`.",
+        "GetLoggingOptions": "Takes nothing. Answers with `roleArn` and `logLevel`.",
+        "ListJobs": "Takes 7 optional parameters. Answers with `jobs` and `nextToken`.",
+    }
+    assert {id: catalogue.find("aws", id).outline for id in expected} == expected
+    assert catalogue.find("aws", "DescribeThing").outline.endswith("`thingTypeName`, `attributes` and more.")
+
+
 def test_unknown_names(catalogue: Catalogue) -> None:
     for api, id in (("aws", "Nothing"), ("none", "CreateThing"), ("aws", "creatething")):
         with pytest.raises(NotFound):

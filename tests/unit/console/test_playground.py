@@ -46,6 +46,9 @@ async def test_the_page_of_each_operation(site: Site, catalogue: Catalogue) -> N
         text = text_of(answer)
         assert answer.status_code == 200, each.id
         assert len(answer.text) < 200_000, each.id
+        assert each.description or each.outline.replace("`", "") in text.replace(" . ", ". ").replace(" ,", ","), (
+            each.id
+        )
         assert ("This server does not serve it: a call" in text) == (not each.is_served), each.id
         controls = re.findall(r'<(?:input|select|textarea) id="field-([^"]+)" name="([^"]+)"', answer.text)
         assert sorted(controls) == sorted((field.name, field.name) for field in each.fields), each.id

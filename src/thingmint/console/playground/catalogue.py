@@ -23,6 +23,7 @@ APIS: Final = {"aws": "AWS IoT", "yandex": "Yandex IoT Core", "native": "Native 
 _METHODS: Final = ("get", "put", "post", "patch", "delete")
 _SHORT: Final = re.compile("^(Api|Iam)\\b")
 _SENTENCE: Final = re.compile(r"([^.:\n]+)[.:](?=\s|$)")
+_MAX_NAMES: Final = 6  # of an answer in an outline
 _MAX_SUMMARY: Final = 90  # characters
 _DEVIATION: Final = "Differs"  # begins the text on what differs from AWS
 _MAX_WORDS: Final = 8
@@ -121,6 +122,17 @@ class Operation:
         short = first is not None and len(first[1]) <= _MAX_SUMMARY and not first[1].startswith(_DEVIATION)
         return first[1] if first is not None and short else self.title
 
+    @property
+    def outline(self) -> str:
+        """What it takes and answers, from names alone: for operations without a description."""
+        needed = [f"`{each.name}`" for each in self.fields if each.required]
+        optional = len(self.fields) - len(needed)
+        count = f"{optional} optional parameter{'' if optional == 1 else 's'}" if optional else ""
+        taken = _listed([*needed, *([count] if count else [])]) or "nothing"
+        answered = [f"`{name}`" for name in (self.answer or {}).get("properties", {})]
+        shown = answered[:_MAX_NAMES] + (["more"] if len(answered) > _MAX_NAMES else [])
+        return f"Takes {taken}. Answers with {_listed(shown) or 'an empty body'}."
+
     def fields_of(self, place: Place) -> list[Field]:
         return [each for each in self.fields if each.place == place]
 
@@ -187,6 +199,10 @@ def title_of(tag: str) -> str:
     """A tag in words: a service of Yandex has its name as tag."""
     title = words(tag.removesuffix("Service")) if tag.endswith("Service") else f"{tag[:1].upper()}{tag[1:]}"
     return _SHORT.sub(lambda found: found[0].upper(), title)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 _lock = Lock()
