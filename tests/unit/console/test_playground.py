@@ -75,7 +75,9 @@ async def test_what_a_page_shows(site: Site) -> None:
     assert re.findall(r"<option[^>]*>(\w+)", select[0])[:3] == ["Choose", "ACTIVE", "INACTIVE"]
     registered = await browser.get("/playground/aws/RegisterCACertificate")
     assert re.search(r'<textarea id="field-caCertificate"[^>]* required', registered.text)
-    assert "6 optional fields" in text_of(registered)
+    assert re.search(r'<details class="same">\s*<summary>6 optional fields', registered.text)
+    given = await browser.get("/playground/aws/RegisterCACertificate?certificateMode=SNI_ONLY")
+    assert re.search(r'<details class="same" open>\s*<summary>6 optional fields', given.text)
     assert re.search(
         r'<input id="field-maxResults"[^>]*type="number"', (await browser.get("/playground/aws/ListThings")).text
     )
