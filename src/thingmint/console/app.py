@@ -85,7 +85,9 @@ class ConsoleApi:
         self._parts = parts
         self._hosts = hosts
         self._dev = dev
-        self._routes = [(Route(f"{ROOT}{page.path}", _unused, methods=[page.method]), page) for page in PAGES]
+        # Paths without parameters come first, whichever module was imported first.
+        pages = sorted(PAGES, key=lambda page: "{" in page.path)
+        self._routes = [(Route(f"{ROOT}{page.path}", _unused, methods=[page.method]), page) for page in pages]
 
     def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Found | Answer]:
         context = context.of("-", api="console")

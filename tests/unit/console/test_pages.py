@@ -76,6 +76,7 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
         "/",
         "/certificates",
         f"/certificates?{'&'.join(['q=pump', 'status=ACTIVE'])}",
+        "/certificates/change-all",
         f"/certificates/{id}",
         f"/certificates/{id}/revoke",
         "/things",

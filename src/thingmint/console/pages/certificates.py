@@ -35,7 +35,7 @@ _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 200
 _FILE_PAGES = 1000  # that are read for a file, most of them empty if few certificates satisfy the filter
 _SEARCHES = 3  # of the store, each of a thousand rows at most, for a page of such a filter
 _MAX_CAS = 50  # in the filter
-_OLDEST_LIST = timedelta(days=1)
+OLDEST_LIST = timedelta(days=1)
 
 CHANGES = {
     "ACTIVE": ("activate", "Activate", "activated"),
@@ -68,6 +68,7 @@ async def certificates(call: Call) -> Answer:
         changes=CHANGES,
         is_filtered=any(fields.values()),
         may_change=call.allows("iot:UpdateCertificate", arn_of(call.scope, "*")),
+        all=url("/certificates/change-all", **fields),
         first=url("/certificates", **fields) if call.query.text("page", 2000) else None,
         next=url("/certificates", **fields, at=_written(at), page=listed.next) if listed.next else None,
         file=url("/certificates.csv", **fields),
@@ -105,7 +106,7 @@ async def confirm_change(call: Call) -> Answer:
         ids=ids,
         new=status,
         button=button,
-        noun=_counted(len(ids)),
+        noun=counted(len(ids)),
         back=url("/certificates"),
         command="\n".join(f"aws iot update-certificate --certificate-id {id} --new-status {status}" for id in ids),
     )
@@ -125,7 +126,7 @@ async def change(call: Call) -> Answer:
             raise
         except DomainError as error:
             failed.append(f"{shortened(id)}: {getattr(error, 'reason', error)}")
-    said = f"{_counted(len(ids) - len(failed))} {CHANGES[status][2]}."
+    said = f"{counted(len(ids) - len(failed))} {CHANGES[status][2]}."
     if failed:
         said += f" {len(failed)} not: {'; '.join(failed[:3])}{' …' if len(failed) > 3 else ''}"
     return call.done("/certificates", said, "warn" if failed else "ok")
@@ -138,11 +139,11 @@ async def _set_status(call: Call, id: str, status: Status, tx: Transaction) -> N
 async def _listed(call: Call, fields: dict[str, str], at: datetime, cursor: Cursor) -> _Listed:
     wanted = filters.filter_of(fields, at)
     if fields["q"]:
-        return await call.read(lambda tx: _searched(tx, call, fields["q"], wanted))
+        return await call.read(lambda tx: searched(tx, call, fields["q"], wanted))
     found: list[FoundCertificate] = []
     for _ in range(_SEARCHES):
         # Each of these reads a limited number of rows: a page of a filter that few certificates satisfy takes several.
-        some = await call.read(partial(_search, call, cursor, wanted))
+        some = await call.read(partial(search, call, cursor, wanted))
         found += some.items
         if some.next_token is None or len(some.items) == cursor.limit:
             return _Listed(found, (), some.next_token)
@@ -150,12 +151,12 @@ async def _listed(call: Call, fields: dict[str, str], at: datetime, cursor: Curs
     return _Listed(found, (), cursor.token)
 
 
-async def _search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Transaction) -> Page[FoundCertificate]:
+async def search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Transaction) -> Page[FoundCertificate]:
     return await search_certificates(tx, call.change, cursor, wanted)
 
 
-async def _searched(tx: Transaction, call: Call, text: str, wanted: CertificateFilter) -> _Listed:
-    found = await find_certificates(tx, call.change, text)
+async def searched(tx: Transaction, call: Call, text: str, wanted: CertificateFilter, limit: int = _ROWS) -> _Listed:
+    found = await find_certificates(tx, call.change, text, limit)
     kept = []
     for by, each in found:
         has_policy = wanted.without_policy and await tx.fetch_one(HAS_POLICIES, *each.registration.key) is not None
@@ -188,7 +189,7 @@ def _time_of(call: Call) -> datetime:
     seconds = call.query.number("at")
     if seconds is None:
         return call.change.now
-    if not 0 <= call.change.now.timestamp() - seconds <= _OLDEST_LIST.total_seconds():
+    if not 0 <= call.change.now.timestamp() - seconds <= OLDEST_LIST.total_seconds():
         raise Invalid("at", "is of a list that is too old; begin again at the first page")
     return datetime.fromtimestamp(seconds, UTC)
 
@@ -197,7 +198,7 @@ def _written(at: datetime) -> int:
     return int(at.timestamp())
 
 
-def _counted(number: int) -> str:
+def counted(number: int) -> str:
     return "1 certificate" if number == 1 else f"{number:,} certificates"
 
 
