@@ -163,9 +163,9 @@ def test_the_page_of_a_new_device_turns_green_by_itself(open_console: Callable[.
     page.get_by_label("Name of the thing").fill("green")
     page.get_by_role("button", name="Make the thing and its keys").click()
     page.get_by_text("Waiting for the device.").wait_for()
-    for link in page.locator("a[download]").all():
+    for button in page.locator("form[action='/console/file'] button").all():
         with page.expect_download() as download:
-            link.click()
+            button.click()
         download.value.save_as(tmp_path / download.value.suggested_filename)
     (tmp_path / "device.py").write_text(page.locator("#code-paho").inner_text())
     with subprocess.Popen([sys.executable, "device.py"], cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
@@ -173,4 +173,4 @@ def test_the_page_of_a_new_device_turns_green_by_itself(open_console: Callable[.
             page.locator("#state .alert.ok").wait_for(timeout=60_000)
         finally:
             process.kill()
-    assert page.get_by_role("link", name="Save device.key").is_visible()
+    assert page.get_by_role("button", name="Save device.key").is_visible()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 import re
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from thingmint.testing import RunningServer
 
-_FILE = re.compile(r'download="([a-z.]+)" href="data:[a-z/-]+;base64,([^"]+)"')
+_FILE = re.compile(r'name="name" value="([a-z.]+)">\s*<input type="hidden" name="text" value="([^"]+)"')
 _CODE = re.compile(r'<code id="code-([a-z-]+)">(.*?)</code>', re.DOTALL)
 
 
@@ -37,7 +36,7 @@ def browser(server: RunningServer) -> Iterator[Browser]:
 def save(answer: httpx.Response, folder: Path) -> dict[str, str]:
     """Saves the page's files in the folder. Returns the page's code."""
     for name, content in _FILE.findall(answer.text):
-        (folder / name).write_bytes(base64.b64decode(html.unescape(content)))
+        (folder / name).write_text(html.unescape(content))
     return {kind: html.unescape(code) for kind, code in _CODE.findall(answer.text)}
 
 

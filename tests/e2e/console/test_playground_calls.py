@@ -88,7 +88,7 @@ def test_create_keys_and_certificate(
     page.get_by_text("Show the private key once").click()
     key = shown.inner_text()
     assert key.startswith("-----BEGIN")
-    saved = Saved(save(page, "Save it as certificate.pem", tmp_path), save(page, "Save it as private.key", tmp_path))
+    saved = Saved(save(page, "Save certificate.pem", tmp_path), save(page, "Save private.key", tmp_path))
     assert saved.key.read_text().strip() == key.strip()
     assert "The whole record" in page.locator("#record").inner_text()
     assert fact(page, "Audit record", "Through").startswith("Thingmint console; Mozilla")
@@ -129,7 +129,7 @@ def test_the_browser_keeps_no_secret(chromium: Browser, server: RunningServer, t
     try_it(page)
     page.get_by_text("Show the private key once").click()
     key = page.locator("#secret-1").inner_text()
-    save(page, "Save it as private.key", tmp_path)
+    save(page, "Save private.key", tmp_path)
     page.goto("/console/")
     with pytest.raises(Error, match="ERR_CACHE_MISS"):  # the browser would have to send the form again
         page.go_back()

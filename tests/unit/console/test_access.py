@@ -118,7 +118,7 @@ async def test_the_authorized_key_of_a_service_account_is_a_file(site: Site, wor
     page = "/access/service-account/robot"
     made = await browser.send(f"{page}/keys", page)
     assert "BEGIN PRIVATE KEY" in made.text
-    assert 'download="robot-key.json"' in made.text
+    assert 'name="name" value="robot-key.json"' in made.text
     assert "PRIVATE KEY" not in (await browser.get(page)).text
     assert "PRIVATE KEY" not in await everything_stored(site, world)
     assert "CreateKey" in await events(site)

@@ -42,6 +42,13 @@ async def things(world: World) -> list[str]:
     return [row[0] for row in await world.rows("SELECT name FROM things ORDER BY name")]
 
 
+def waits_for(answer: httpx.Response) -> tuple[str, str]:
+    """The address that the page asks for the record, and the token with which it does."""
+    found = re.search(r'id="record-wait"[^>]* hx-get="/console([^"]+)"[^>]*"Thingmint-Update": "(\w+)"', answer.text)
+    assert found is not None, answer.text
+    return html.unescape(found[1]), found[2]
+
+
 async def test_a_call_runs_and_leaves_one_record(site: Site, world: World) -> None:
     browser = await site.signed_in()
     with capture_logs() as logs:
@@ -71,25 +78,25 @@ async def test_the_record_of_a_read_follows(site: Site, world: World) -> None:
     browser = await site.signed_in()
     answer = await call(browser, "aws", "DescribeThing", thingName="nothing")
     assert "ResourceNotFoundException. thing nothing does not exist" in text_of(answer)
-    found = re.search(r'hx-get="([^"]+)"[^>]*>The record is written', answer.text)
-    assert found is not None
-    address = html.unescape(found[1]).removeprefix("/console")
-    early = await browser.get(address)
-    assert (early.status_code, early.headers["hx-reswap"]) == (200, "none")
+    address, token = waits_for(answer)
+    early = await browser.get(address, thingmint_update=token)
+    assert waits_for(early) == (address, token)
     await site.trail.flush()
-    later = await browser.get(address)
-    assert "hx-reswap" not in later.headers
+    later = await browser.get(address, thingmint_update=token)
+    assert (later.headers["hx-retarget"], later.headers["hx-reselect"]) == ("#record", "#record")
     assert '"event": "DescribeThing"' in text_of(later)
+    opened = await browser.get(address)
+    assert "hx-retarget" not in opened.headers
+    assert '"event": "DescribeThing"' in text_of(opened)
     other = site.browser()
     assert (await other.post("/sign-in", token=world.theirs.token)).status_code == 303
     assert "DescribeThing" not in (await other.get(address)).text
     await call(browser, "aws", "DescribeThing", thingName="nothing")  # counted, not recorded
-    again = re.search(r'hx-get="([^"]+)"', (await call(browser, "aws", "DescribeThing", thingName="nothing")).text)
-    assert again is not None
+    address, token = waits_for(await call(browser, "aws", "DescribeThing", thingName="nothing"))
     await site.trail.flush()
     world.clock.advance(seconds=30)
-    late = await browser.get(html.unescape(again[1]).removeprefix("/console"))
-    assert late.headers["hx-retarget"] == "#record-wait"
+    late = await browser.get(address, thingmint_update=token)
+    assert "hx-retarget" not in late.headers
     assert "Refusals that repeat are counted" in text_of(late)
     assert "hx-get" not in late.text
 
@@ -109,7 +116,7 @@ async def test_wrong_addresses_of_records(site: Site, path: str) -> None:
 
 @pytest.mark.parametrize("moment", ["1000000000000000", "99999999999999999"])
 async def test_the_page_does_not_wait_for_a_record_of_another_time(site: Site, moment: str) -> None:
-    answer = await (await site.signed_in()).get(f"{RECORD}/{moment}?wait=1")
+    answer = await (await site.signed_in()).get(f"{RECORD}/{moment}")
     assert answer.status_code == 200
     assert "hx-get" not in answer.text
 
@@ -237,7 +244,7 @@ async def test_the_private_key_is_on_the_answers_page_only(site: Site, world: Wo
     assert key not in "".join(world.dump()) + repr(logs)
 
     with capture_logs() as logs:
-        saved = await browser.send("/playground/file", name="private.key", text=hidden.replace("\n", "\r\n"))
+        saved = await browser.send("/file", name="private.key", text=hidden.replace("\n", "\r\n"))
     assert saved.text == hidden
     assert saved.headers["content-disposition"] == 'attachment; filename="private.key"'
     assert saved.headers["cache-control"] == "no-store"
@@ -286,7 +293,7 @@ async def test_all_secrets_are_held_back(
     ],
 )
 async def test_files(site: Site, name: str, text: str, status: int) -> None:
-    answer = await (await site.signed_in()).send("/playground/file", name=name, text=text)
+    answer = await (await site.signed_in()).send("/file", name=name, text=text)
     assert answer.status_code == status
     assert "set-cookie" not in answer.headers
     if status == 200:

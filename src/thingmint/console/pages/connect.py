@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thingmint.console.device_code import code_for, topic_of
@@ -46,10 +45,6 @@ class File(NamedTuple):
     name: str
     title: str
     text: str
-
-    @property
-    def media(self) -> str:
-        return "text/plain" if self.name.endswith(".txt") else "application/x-pem-file"
 
     @property
     def is_secret(self) -> bool:
@@ -221,7 +216,7 @@ def shown(call: Call, host: str, files: Sequence[File], **values: Any) -> Answer
     all_files = [*files, *_root(call, host)]
     return call.render(
         "connect_device.html",
-        files=[(each, b64encode(each.text.encode()).decode()) for each in all_files],
+        files=all_files,
         has_root=any(each.name == _ROOT for each in all_files),
         **values,
     )

@@ -26,19 +26,16 @@ if TYPE_CHECKING:
     from thingmint.console.page import Call
     from thingmint.console.playground.catalogue import Operation
     from thingmint.http.invoking import Invoked
-    from thingmint.http.messages import Answer, Header
+    from thingmint.http.messages import Answer
 
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOMENT = re.compile(r"[0-9]{10,17}")
-_FILE = re.compile(r"[a-z0-9-]{1,60}(?:\.[a-z]{1,8}){0,2}")
-_MAX_FILE = 65_536
 _WINDOW = timedelta(minutes=1)  # in which a call's record is written
 _EARLY = timedelta(seconds=5)
 _WAIT = timedelta(seconds=20)  # then the page does not look for the record by itself any more
 _ROWS = 1000
 _NOT_YET = "The record is written within a second."
 _NO_RECORD = "There is no record of this call. Refusals that repeat are counted, and recorded together after a while."
-_WAITING = b"#record-wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,25 +107,13 @@ async def record(call: Call) -> Answer:
     event = call.query.text("event", 128)
     found = await _find(call, request, moment, event or None)
     if found is not None:
-        return call.render("playground_record.html", trace=_of_record(found))
-    is_late, search = not -_EARLY < call.change.now - moment < _WAIT, url("/access/audit")
+        # The page of the call has its facts above the part that asks: the whole record takes the place of both.
+        headers = [(b"hx-retarget", b"#record"), (b"hx-reselect", b"#record")] if call.is_update else []
+        return call.render("playground_record.html", trace=_of_record(found), headers=headers)
+    is_late = not -_EARLY < call.change.now - moment < _WAIT
     address = None if is_late else url(f"/playground/record/{request}/{at}", event=event)
-    trace = _Trace({}, None, address, _NO_RECORD if is_late else _NOT_YET, search)
-    headers: list[Header] = []
-    if call.query.text("wait"):  # htmx asks: the facts of the call stay on its page
-        headers = [(b"hx-retarget", _WAITING), (b"hx-reselect", _WAITING)] if is_late else [(b"hx-reswap", b"none")]
-    return call.render("playground_record.html", trace=trace, headers=headers)
-
-
-@action("/playground/file", "SaveFile")
-async def save_file(call: Call) -> Answer:
-    """Sends what the form has back as a file. The server keeps nothing of it, and no address has it."""
-    name, text = call.form.text("name", 80), call.form.exact("text")
-    if not _FILE.fullmatch(name):
-        raise Invalid("name", "must be a file name")
-    if len(text) > _MAX_FILE:
-        raise Invalid("text", f"must have at most {_MAX_FILE} characters")
-    return call.download(text.replace("\r\n", "\n"), name, "application/octet-stream")
+    trace = _Trace({}, None, address, _NO_RECORD if is_late else _NOT_YET, url("/access/audit"))
+    return call.render("playground_record.html", trace=trace)
 
 
 def _diagram(operation: Operation, value: Any) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from typing import TYPE_CHECKING
 
 from thingmint.console.page import action
@@ -44,10 +43,7 @@ async def make(call: Call) -> Answer:
     ]
     if (root := call.parts.devices.root(host)) is not None:
         files.append(("ca.pem", "Root certificate of the server", root))
-    shown = [
-        {"name": file, "title": title, "pem": pem, "data": b64encode(pem.encode()).decode()}
-        for file, title, pem in files
-    ]
+    shown = [{"name": file, "title": title, "pem": pem} for file, title, pem in files]
     return call.render(
         "provisioning_claim.html",
         of=template,
