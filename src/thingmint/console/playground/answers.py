@@ -60,6 +60,7 @@ class _Refusal:
     resource: str | None
     request: str
     permissions: Sequence[str]
+    needs_one: bool
     region: str
 
 
@@ -72,6 +73,7 @@ def shown(operation: Operation, schemas: Schemas, invoked: Invoked, region: str)
         invoked.outcome.resource,
         invoked.context.id,
         operation.permissions,
+        operation.needs_one,
         region,
     )
     is_refused = answer.status >= HTTPStatus.BAD_REQUEST
@@ -124,7 +126,7 @@ def _advice(refusal: _Refusal) -> str:
         case HTTPStatus.UNAUTHORIZED:
             return "The credential in the request itself is not accepted. Make a new one, and try again."
         case HTTPStatus.FORBIDDEN:
-            allowed = " and ".join(refusal.permissions) or "this call"
+            allowed = (" or " if refusal.needs_one else " and ").join(refusal.permissions) or "this call"
             on = f" on {refusal.resource}" if refusal.resource and refusal.resource != "*" else ""
             return f"Ask an administrator for a policy that allows {allowed}{on}."
         case HTTPStatus.NOT_FOUND:
