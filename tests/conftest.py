@@ -52,6 +52,7 @@ SLOW = frozenset(
     {
         "e2e/bulk/test_kills.py",
         "e2e/bulk/test_s3.py",
+        "e2e/console/test_administration.py",
         "e2e/console/test_chromium.py",
         "e2e/console/test_connect.py",
         "e2e/console/test_documents.py",
