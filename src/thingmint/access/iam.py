@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jwt
 import orjson
 
-from thingmint.domain.errors import NotFound, Unauthenticated
+from thingmint.domain.errors import Disallowed, NotFound, Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -50,6 +50,10 @@ _OPTIONS: Options = {
 # The official audience, and the one that the SDK makes of the endpoint that it was given.
 _AUDIENCE = re.compile(r"https://iam\.([^/:\[\]]+|\[[0-9a-fA-F:]+\])(?::\d{1,5})?/iam/v1/tokens")
 _OFFICIAL_HOST = "api.cloud.yandex.net"
+
+_NO_CREDENTIAL = (
+    "The token would have to end with your credential, and your session has none: sign in with an API token instead"
+)
 
 METADATA = "metadata"
 """In place of the credential's id, in tokens of the metadata service, which asks for no credential."""
@@ -107,6 +111,18 @@ class IamTokens:
         if found is None or found.account != by.account:
             raise NotFound("service account", id)
         return self._issue(replace(found, credential=by.credential, until=by.until), self._clock(), found.principal)
+
+    async def check_bearer(self, by: Caller) -> None:
+        """Raises Disallowed unless ``by`` has a credential that its tokens can end with.
+
+        A session of the console has none if a link or another service began it.
+        """
+        if by.credential == METADATA:
+            return
+        try:
+            await self._directory.bearer_of_iam_token("", by.credential)
+        except Unauthenticated:
+            raise Disallowed("session", "", _NO_CREDENTIAL) from None
 
     async def for_metadata(self, id: str) -> NewToken:
         """A token of the service account ``id`` for a program of this machine. Raises NotFound."""

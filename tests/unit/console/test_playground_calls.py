@@ -412,3 +412,15 @@ async def test_a_long_answer_is_cut(site: Site, world: World) -> None:
     answer = await call(await site.signed_in(), "aws", "ListThingTypes", maxResults="250")
     assert "more characters are not shown" in text_of(answer)
     assert len(answer.text) < 300_000
+
+
+async def test_tokens_for_others_need_a_credential_to_end_with(site: Site, world: World) -> None:
+    made = await world.admin("service-account.create", name="robot")
+    fields = {"serviceAccountId": made["id"]}
+    answer = await call(await site.signed_in(), "yandex", "IamTokenService.CreateForServiceAccount", **fields)
+    assert "Show the iam token once" in text_of(answer), text_of(answer)
+    browser = site.browser()
+    await browser.post("/sign-in/link", link=await site.sessions.new_link())
+    answer = await call(browser, "yandex", "IamTokenService.CreateForServiceAccount", **fields)
+    assert "FAILED_PRECONDITION" in text_of(answer), text_of(answer)
+    assert "sign in with an API token" in text_of(answer)

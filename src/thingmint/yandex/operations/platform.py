@@ -77,6 +77,7 @@ async def create_iam_token_for_service_account(call: YandexCall, context: Reques
     assert caller is not None, "only callers in OPEN are not authenticated"
     resources = (f"yandex:service-account/{id}", f"yandex:cloud/{caller.account}")
     authorizer(context, outcome)(f"yandex:{call.method.label}", resources, {})
+    await call.parts.tokens.check_bearer(caller)
     new = await call.parts.tokens.for_service_account(caller, id)
     return {"iam_token": new.token, "expires_at": timestamp(new.ends)}
 
