@@ -56,6 +56,21 @@ schemathesis.openapi.format(
         )
     ),
 )
+schemathesis.openapi.format(
+    "provisioning-template",
+    st.just(
+        json.dumps(
+            {
+                "Resources": {
+                    "certificate": {
+                        "Type": "AWS::IoT::Certificate",
+                        "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}},
+                    }
+                }
+            }
+        )
+    ),
+)
 for shortest, longest in _RANGES:
     schemathesis.openapi.format(f"duration-{shortest}-{longest}", _durations(shortest, longest))
 _MARKERS = json.loads(os.environ["MARKERS"])

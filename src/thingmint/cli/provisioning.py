@@ -29,6 +29,7 @@ def provisioning() -> None:
     "dry-run",
     epilog=examples(
         "thingmint provisioning dry-run pumps --parameter SerialNumber=00412",
+        "thingmint provisioning dry-run pumps --parameter SerialNumber=00412 --document new.json",
         "thingmint provisioning dry-run sensors --pem device.pem",
     ),
 )
@@ -43,6 +44,9 @@ def dry_run(
     ] = None,
     version: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="A version (default: the default one).")
+    ] = None,
+    document: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A document to try, before it is made a version.")
     ] = None,
     certificate: Annotated[
         str | None, typer.Option(metavar="ID", help="The id of the device's certificate, which is registered.")
@@ -66,9 +70,10 @@ def dry_run(
     body = {
         "template": template,
         "version": version,
+        "document": _read("document", document) if document is not None else None,
         "parameters": dict(map(_parameter, parameter or ())),
         "certificate": certificate,
-        "certificate_pem": _read(pem) if pem is not None else None,
+        "certificate_pem": _read("pem", pem) if pem is not None else None,
         "client_id": client_id,
         "address": address,
     }
@@ -105,11 +110,11 @@ def _parameter(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _read(file: Path) -> str:
+def _read(option: str, file: Path) -> str:
     try:
         return file.read_text("utf-8")
     except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"--pem: {file} cannot be read: {error}") from None
+        raise typer.BadParameter(f"--{option}: {file} cannot be read: {error}") from None
 
 
 def _print(found: dict[str, Any], out: Console) -> None:

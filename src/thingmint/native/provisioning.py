@@ -38,8 +38,9 @@ async def _test(call: Call) -> schemas.DryRunResult:
         client_id=given.client_id,
         address=str(given.address) if given.address is not None else None,
     )
-    run = await dry_run(call.store, call.change, template, version.body, sample)
-    return schemas.DryRunResult.of(run, version.version)
+    document = version.body if given.document is None else given.document
+    run = await dry_run(call.store, call.change, template, document, sample)
+    return schemas.DryRunResult.of(run, version.version if given.document is None else None)
 
 
 async def _list_claims(call: Call) -> schemas.ClaimList:

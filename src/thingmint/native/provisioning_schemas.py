@@ -32,6 +32,13 @@ class SampleParameters(Input):
 
     template: TemplateName
     version: int | None = Field(None, ge=1, le=10**9, description="A version of the template; without it, the default.")
+    document: str | None = Field(
+        None,
+        min_length=1,
+        max_length=10_240,
+        json_schema_extra={"format": "provisioning-template"},
+        description="A document to try instead of a version's, before it is made a version.",
+    )
     parameters: dict[str, Annotated[str, Field(max_length=4096)]] = Field(
         default_factory=dict,
         max_length=200,
@@ -76,7 +83,7 @@ class DryRunResult(BaseModel):
     succeeds: bool = Field(description="Such a device would be provisioned. A hook, if there is one, decides before.")
     failures: list[Failure] = Field(description="Why not. The device gets the first one.")
     template: str
-    version: int
+    version: int | None = Field(description="Null for a document that is no version.")
     role: str = Field(description="The ARN of the role as which the template acts.")
     certificate: str = Field(description="The id of the device's certificate, or of what stands for it.")
     is_stand_in: bool = Field(description="The certificate does not exist.")
@@ -87,7 +94,7 @@ class DryRunResult(BaseModel):
     hook_question: dict[str, Any] | None = Field(description="What the pre-provisioning hook would be asked.")
 
     @classmethod
-    def of(cls, run: DryRun, version: int) -> DryRunResult:
+    def of(cls, run: DryRun, version: int | None) -> DryRunResult:
         plan = run.plan
         return cls(
             succeeds=run.succeeds,

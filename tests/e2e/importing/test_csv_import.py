@@ -132,6 +132,9 @@ def test_findings_name_the_rows(tmp_path: Path) -> None:
     ]
     assert dry["findings"] == report["findings"]
     assert rows(data, "SELECT name FROM things") == [("good",)]
+    ((place,),) = rows(data, "SELECT place FROM imports")
+    progress = orjson.loads(place)
+    assert (progress["done"], progress["total"]) == (3, 3), "the console shows how far an import is"
 
 
 @pytest.mark.parametrize(

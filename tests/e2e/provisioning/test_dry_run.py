@@ -14,6 +14,7 @@ from tests.e2e.provisioning.support import LAMBDA, TRUST, serial, template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.e2e.provisioning.support import Fleet, HookServer
 
@@ -94,6 +95,20 @@ def test_the_hook_is_not_called(fleet: Fleet, native: httpx.Client, hook: HookSe
     assert hook.asked == []
 
 
+def test_a_document_can_be_tried_before_it_is_a_version(fleet: Fleet, native: httpx.Client, tmp_path: Path) -> None:
+    name, number = fleet.new_template(), serial()
+    new = template().replace("lamp-", "pump-")
+    run = tried(native, template=name, document=new, parameters={"SerialNumber": number})
+    assert (run["succeeds"], run["version"]) == (True, None)
+    assert changed(run, f"thing pump-{number}")["exists"] == "yes"
+    file = tmp_path / "new.json"
+    file.write_text(new)
+    command = ["provisioning", "dry-run", name, "--parameter", f"SerialNumber={number}", "--document", str(file)]
+    done = in_process(*command, "--data-dir", fleet.server.data_dir)
+    assert f"thing pump-{number}" in done.stdout, done.stderr
+    assert len(fleet.iot.list_provisioning_template_versions(templateName=name)["versions"]) == 1
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
@@ -105,6 +120,7 @@ def test_the_hook_is_not_called(fleet: Fleet, native: httpx.Client, hook: HookSe
         ({"template": "T", "certificate": "x"}, 400),
         ({"template": "T", "certificate_pem": "x"}, 400),
         ({"template": "T", "address": "x"}, 400),
+        ({"template": "T", "document": "{}"}, 400),
         ({"template": "T", "parameters": {"a": 1}}, 400),
         ({"template": "T", "parameters": {"a": "x" * 5000}}, 400),
     ],

@@ -17,7 +17,7 @@ from tests.unit.console.browser import Site, text_of
 from tests.unit.console.test_pages import EVIL, NAMES, allow, user
 from tests.unit.services.provisioning_support import LAMBDA
 from tests.unit.services.test_ca_certificates import issuer
-from tests.world import OURS, THEIRS
+from tests.world import FINGERPRINT, OURS, THEIRS
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.services.imports import IMPORTS, Import, Result, advance
@@ -110,6 +110,10 @@ async def test_one_template_and_its_buttons(site: Site, world: World) -> None:
     ):
         assert (await browser.send(f"{page}/{path}", page, **fields)).headers["location"] == f"/console{page}", path
         assert said in text_of(await browser.get(page))
+    text = text_of(await browser.get(page))
+    happened = text.partition("What happened")[2]
+    assert "Version deleted now · user/administrator" in happened
+    assert "Changed now · user/administrator" in happened
     described = await world.aws("DescribeProvisioningTemplate", templateName="pumps")
     assert (described["enabled"], described["defaultVersionId"]) == (False, 2)
     assert described["preProvisioningHook"] == {"targetArn": LAMBDA, "payloadVersion": "2020-04-01"}
@@ -284,6 +288,9 @@ async def test_a_dry_run_just_in_time(site: Site, world: World) -> None:
     await world.aws("RegisterCACertificate", caCertificate=root.pem, registrationConfig=config, **given)
     text = text_of(await tried(browser, "sensors", pem=pem(root.sign("sensor-8"))))
     assert "Such a device would be provisioned." in text
+    answer = await browser.get("/provisioning/templates/sensors")
+    ((ca,),) = await world.shown(f"SELECT {FINGERPRINT} FROM ca_certificates")
+    assert f"/console/cas/{ca}" in answer.text
     answer = await tried(browser, "sensors", pem="-----BEGIN CERTIFICATE-----\nx")
     assert answer.status_code == 400
     assert "BEGIN CERTIFICATE-----\nx" in answer.text, "the form keeps what was typed"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from thingmint.console.events import events_of
 from thingmint.console.page import action, page, url
 from thingmint.domain.arns import arn, parse_role_arn
 from thingmint.domain.errors import Invalid
+from thingmint.domain.templates import Kind
+from thingmint.services.ca_certificates import list_ca_certificates
 from thingmint.services.claims import live_claims
 from thingmint.services.hooks import PAYLOAD_VERSION, Hook
 from thingmint.services.pages import Cursor
@@ -29,12 +32,14 @@ if TYPE_CHECKING:
     from thingmint.console.page import Call
     from thingmint.domain.templates import Template
     from thingmint.http.messages import Answer
+    from thingmint.services.ca_certificates import CaRegistration
     from thingmint.services.claims import Claim
     from thingmint.services.templates import ProvisioningTemplate, TemplateVersion
     from thingmint.store.engine import Transaction
 
 KINDS = {"FLEET_PROVISIONING": "Fleet provisioning", "JITP": "Just in time"}
 _ROWS = 25
+_EVENTS = 10
 _SWITCHES = {"true": True, "false": False}
 _LONGEST_ARN = 2048
 
@@ -43,13 +48,15 @@ _LONGEST_ARN = 2048
 class _Shown:
     """``versions`` are the newest first. ``compiled`` are the templates of their documents, by number.
 
-    ``versions`` and ``claims`` are empty if the caller may not list them.
+    ``versions``, ``claims`` and ``cas`` are empty if the caller may not list them. ``cas`` name the template: their
+    devices are provisioned with it.
     """
 
     template: ProvisioningTemplate
     versions: Sequence[TemplateVersion]
     compiled: Mapping[int, Template]
     claims: Sequence[Claim]
+    cas: Sequence[CaRegistration]
 
 
 @page("/provisioning", "ListProvisioningTemplates")
@@ -82,9 +89,13 @@ async def template(call: Call) -> Answer:
     name, resource = named(call)
     call.may("iot:DescribeProvisioningTemplate", resource)
     found = await call.read(lambda tx: _read(tx, call, name))
+    records: Sequence[Any] = ()
+    if call.allows("thingmint:ListAudit"):
+        records = await call.parts.audit.history(call.caller.account, resource, _EVENTS)
     return call.render(
         "provisioning_template.html",
         found=found,
+        events=events_of(records),
         of=found.template,
         resource=resource,
         kinds=KINDS,
@@ -224,4 +235,8 @@ async def _read(tx: Transaction, call: Call, name: str) -> _Shown:
     claims: Sequence[Claim] = ()
     if call.allows("thingmint:ListProvisioningClaims", found.arn):
         claims = await live_claims(tx, found, call.change.now)
-    return _Shown(found, versions, compiled, claims)
+    cas: Sequence[CaRegistration] = ()
+    if found.kind is Kind.JITP and call.allows("iot:ListCACertificates"):
+        cursor = Cursor(_ROWS, "", "page")
+        cas = (await list_ca_certificates(tx, call.change, cursor, ascending=False, template=name)).items
+    return _Shown(found, versions, compiled, claims, cas)
