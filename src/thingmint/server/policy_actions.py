@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.administration import COMMANDS
 from thingmint.aws.authorization import DATA_TARGETS, TARGETS
-from thingmint.aws.contract.model import load_contract, load_data_contract, load_jobs_contract
+from thingmint.aws.contract import load_data_contract, load_jobs_contract, load_model
 from thingmint.aws.operations import DATA_OPERATIONS, OPERATIONS
 from thingmint.domain.policies import Kind
 from thingmint.domain.policies.device_keys import KNOWN_KEYS
@@ -71,6 +71,6 @@ def _of_principals() -> Mapping[str, Sequence[str]]:
 @cache
 def _unasked_of_principals() -> frozenset[str]:
     """Operations that are not served, and what devices do. Takes some tens of milliseconds, for AWS IoT's models."""
-    known = {f"iot:{name}" for contract in (load_contract(), load_data_contract()) for name in contract.operations}
+    names = [*load_model()["operations"], *load_data_contract().operations]
     jobs = {f"iotjobsdata:{name}" for name in load_jobs_contract().operations}
-    return frozenset(known | jobs | _of_devices().keys()) - _of_principals().keys()
+    return frozenset({f"iot:{name}" for name in names} | jobs | _of_devices().keys()) - _of_principals().keys()

@@ -326,3 +326,13 @@ async def test_a_narrowed_session_makes_no_keys(site: Site, world: World) -> Non
     browser = await site.signed_in(token)
     answer = await browser.send("/access/user/administrator/keys", "/access/user/administrator")
     assert answer.status_code == 403
+
+
+async def test_each_of_many_policies_can_be_attached(site: Site, world: World) -> None:
+    browser = await site.signed_in()
+    assert '<select id="policy"' in (await browser.get("/access/user/administrator")).text
+    for number in range(101):
+        await world.admin("policy.put", name=f"p{number:03}", document=GOOD)
+    assert '<input id="policy" name="policy" list="policies"' in (await browser.get("/access/user/administrator")).text
+    sent = {"name": "administrator", "policy": "p100"}
+    assert (await browser.send("/access/attach/user", "/access", **sent)).status_code == 303

@@ -62,6 +62,7 @@ class _Found:
     keys: Sequence[Credential]
     may_see_keys: bool
     attachable: Sequence[str]
+    has_more_policies: bool
     folders: Sequence[tuple[str, str]]
 
 
@@ -129,17 +130,17 @@ async def _read(tx: Transaction, call: Call, kind: str, name: str) -> _Found:
         await list_attached(tx, principal.id),
         [key for key in keys if (may_tokens if key.kind == "api-token" else may_keys)],
         may_keys or may_tokens,
-        await _attachable(tx, call, kind),
+        *await _attachable(tx, call, kind),
         await _folders(tx, call),
     )
 
 
-async def _attachable(tx: Transaction, call: Call, kind: str) -> list[str]:
-    """The policies that the caller may attach: managed ones, and the first ones of the account by name."""
+async def _attachable(tx: Transaction, call: Call, kind: str) -> tuple[list[str], bool]:
+    """The policies that the caller may attach, and True if the account has more: the first ones by name are listed."""
     if not (may_run(call, "policy.attach", kind) and may_run(call, "policy.list")):
-        return []
-    own = await POLICIES.page(tx, call.caller.account, after="", limit=_MAX_CHOICES)
-    return [*(each.name for each in own), *MANAGED_POLICIES]
+        return [], False
+    own = await POLICIES.page(tx, call.caller.account, after="", limit=_MAX_CHOICES + 1)
+    return [*(each.name for each in own[:_MAX_CHOICES]), *MANAGED_POLICIES], len(own) > _MAX_CHOICES
 
 
 async def _folders(tx: Transaction, call: Call) -> list[tuple[str, str]]:
