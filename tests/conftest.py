@@ -60,6 +60,7 @@ SLOW = frozenset(
         "e2e/console/test_oidc.py",
         "e2e/console/test_openid_provider.py",
         "e2e/console/test_playground_calls.py",
+        "e2e/console/test_playground_code.py",
         "e2e/console/test_playground_pages.py",
         "e2e/console/test_provisioning_pages.py",
         "e2e/console/test_refusals.py",

@@ -137,6 +137,16 @@ class DeviceAccess:
     yandex_host: Callable[[str], str]
 
 
+@dataclass(frozen=True, slots=True)
+class ServerAddresses:
+    """Where clients of the APIs connect. ``own_root``: they are shown certificates of the server's own CA."""
+
+    host: str
+    api_port: int
+    grpc_port: int
+    own_root: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The parts of the server that pages use beside the services.
@@ -157,6 +167,7 @@ class Parts:
     devices: DeviceAccess
     explain: Callable[[Asked, Scope], Awaitable[list[dict[str, Any]]]]
     contracts: Mapping[str, Callable[[], dict[str, Any]]]
+    addresses: Callable[[], ServerAddresses]
     invoke: Callable[[RequestContext, str, str, PreparedRequest], Awaitable[Invoked]]
     updates: Updates
     verification: AuditVerification

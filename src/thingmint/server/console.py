@@ -16,7 +16,7 @@ from thingmint.console.app import ConsoleApi
 from thingmint.console.hosts import AllowedHosts
 from thingmint.console.oidc import OpenIdConnect
 from thingmint.console.own_certificates import OwnCertificate
-from thingmint.console.page import DeviceAccess, Parts, url
+from thingmint.console.page import DeviceAccess, Parts, ServerAddresses, url
 from thingmint.console.sign_in import LINK_PATH, SignInPages
 from thingmint.console.updates import Updates
 from thingmint.domain.errors import Unavailable, Unsupported
@@ -34,6 +34,7 @@ from thingmint.settings.console import ConsoleSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from socket import socket
 
     from thingmint.access.audit import AuditLog
     from thingmint.access.audit_keys import AuditKeys
@@ -78,7 +79,7 @@ def console_of(
     live: LiveChanges,
     feed: ChangeFeed,
     explain: Explain,
-    mqtt_port: int,
+    bound: Mapping[str, socket],
     invoke: Invoker,
     trail: AuditLog,
 ) -> ConsoleParts | None:
@@ -95,6 +96,13 @@ def console_of(
         return tls.api_names() | further | {name.lower() for name in names.all()}
 
     root = instance.directory.ca.read_text("ascii")
+    ports = {name: listener.getsockname()[1] for name, listener in bound.items()}
+
+    def addresses() -> ServerAddresses:
+        name = names.hostnames[0]
+        own_root = tls.shows_own("api", name) and tls.shows_own("grpc", name)
+        return ServerAddresses(name, ports["api"], ports["grpc"], own_root)
+
     updates = Updates(sessions, partial(_progress, instance.store))
     live.follow(updates.changed)
     feed.follow(updates.published)
@@ -107,9 +115,12 @@ def console_of(
         health=RecentHealth(health, _HEALTH),
         connected=live.count,
         updates=updates,
-        devices=DeviceAccess(mqtt_port, lambda name: root if tls.shows_own("mqtt", name) else None, names.yandex_host),
+        devices=DeviceAccess(
+            ports["mqtt"], lambda name: root if tls.shows_own("mqtt", name) else None, names.yandex_host
+        ),
         explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
         contracts=CONTRACTS,
+        addresses=addresses,
         verification=verification,
         policy_vocabulary=vocabulary_of,
         own_certificates=partial(_own_certificates, environment, tls, is_encrypted=is_encrypted(instance.directory)),

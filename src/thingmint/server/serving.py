@@ -272,12 +272,12 @@ async def serve(
     limits = address_limits(settings, reports.metrics)
     yandex = yandex_api(instance, access, settings, environment)
     explain = explaining(instance, settings, names.host_names, environment.passwords, clients)
-    mqtt_port = mqtt_listeners["mqtt"].sock.getsockname()[1]
+    bound = {"api": api_socket, "grpc": grpc_socket, "mqtt": mqtt_listeners["mqtt"].sock}
     apis = http_apis(instance, access, settings, environment, yandex)
     invoke = invoker_of(apis, access, reports, api_socket.getsockname()[1])
     trail = reports.trail
     console = console_of(
-        instance, access, settings, environment, names, tls, health, live, feed, explain, mqtt_port, invoke, trail
+        instance, access, settings, environment, names, tls, health, live, feed, explain, bound, invoke, trail
     )
     app = front(apis, instance, access, settings, environment, reports, broker, console.api if console else None)
     refusals = reports.connections.refusals

@@ -21,7 +21,7 @@ from thingmint.access.request_log import RequestLog
 from thingmint.access.throttle import FailureThrottle, Rate, Throttle
 from thingmint.console.app import ConsoleApi
 from thingmint.console.hosts import AllowedHosts
-from thingmint.console.page import DeviceAccess, Parts
+from thingmint.console.page import DeviceAccess, Parts, ServerAddresses
 from thingmint.console.sign_in import SignInPages
 from thingmint.console.updates import Updates
 from thingmint.http.front import SingleApi
@@ -82,6 +82,7 @@ class Site:
             explain=lambda asked, scope: explainer.explain(asked, [scope], is_limited=True),
             contracts=self.contracts,
             verification=self.verification,
+            addresses=lambda: ServerAddresses("iot.example.org", 8443, 9443, True),
             policy_vocabulary=vocabulary_of,
             invoke=invoker(world, request_log, memory, throttle, failures),
         )

@@ -7,12 +7,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thingmint.access.authorization import extent_of
-from thingmint.console.page import page, url
+from thingmint.console.page import action, page, url
 from thingmint.console.playground.catalogue import APIS, Catalogue, catalogue_of, title_of
 from thingmint.console.playground.diagrams import operation_diagram, types_of
+from thingmint.console.playground.equivalents import equivalents
 from thingmint.console.playground.given import Given
 from thingmint.console.playground.pickers import pickers_of
 from thingmint.console.playground.shapes import sample_of, tree_of
+from thingmint.console.playground.shown_code import Addresses
+from thingmint.domain.names import authority_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -106,6 +109,14 @@ async def operation(call: Call) -> Answer:
     return call.render("playground_operation.html", **await page_values(call, catalogue, given))
 
 
+@action("/playground/{api}/{id}/code", "DescribeApi", entry="/playground", is_recorded=False)
+async def code(call: Call) -> Answer:
+    """The same page with the code of what is typed into its form so far. It calls no operation."""
+    catalogue = await catalogue_of(call.parts.contracts)
+    given = Given.parse(catalogue.find(call.path["api"], call.path["id"]), call.form)
+    return call.render("playground_operation.html", **await page_values(call, catalogue, given))
+
+
 async def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[str, Any]:
     """What the template of an operation's page needs. ``values`` and ``wrong`` are of its form, by names of fields."""
     operation = given.operation
@@ -133,9 +144,23 @@ async def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[st
         "values": given.texts,
         "wrong": given.errors,
         "document": _DOCUMENTS[operation.api],
+        "codes": equivalents(operation, given.values, _addresses(call), schemas.resolved),
         "pickers": await pickers_of(call, given),
         "pair": _PAIRS.get((operation.api, operation.id.rpartition(".")[2]), ""),
     }
+
+
+def _addresses(call: Call) -> Addresses:
+    server, scope = call.parts.addresses(), call.scope
+    return Addresses(
+        api=authority_of(server.host, server.api_port),
+        grpc=authority_of(server.host, server.grpc_port),
+        mqtt_host=call.change.environment.endpoints.get(scope) or server.host,
+        mqtt_port=call.parts.devices.port,
+        account=scope.account,
+        region=scope.region,
+        own_root=server.own_root,
+    )
 
 
 def _grouped(found: Iterable[Operation]) -> Iterable[tuple[str, list[_Group]]]:

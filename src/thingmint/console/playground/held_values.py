@@ -25,7 +25,8 @@ _PRIVATE_KEY: Final = "PRIVATE KEY"
 _SECRET_NAMES: Final = re.compile(r"password|secret|jwt|token$", re.IGNORECASE)
 _NO_SECRETS: Final = frozenset({"nextToken", "pageToken", "clientRequestToken", "clientToken"})
 _MAX_DEPTH: Final = 32
-_MAX_SIZE: Final = 100_000
+_MAX_SIZE: Final = 24_000  # characters; it takes some tens of milliseconds to write so many
+_WEIGHT: Final = 8  # a value takes as long as so many characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def can_be_shown(given: Mapping[str, Any]) -> bool:
             members = [*value, *value.values()]
         elif isinstance(value, list):
             members = value
-        size += len(value) if isinstance(value, str | list | dict) else 1
+        size += _WEIGHT + (len(value) if isinstance(value, str) else 0)
         if size > _MAX_SIZE or depth > _MAX_DEPTH:
             return False
         waiting += [(each, depth + 1) for each in members]

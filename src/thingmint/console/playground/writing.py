@@ -61,19 +61,24 @@ class Dialect:
 
 def written(value: Any, dialect: Dialect, indent: int = 0, width: int = _WIDTH) -> str:
     """The value in one line if it is at most ``width`` long, else indented. ``indent`` is that of its first line."""
-    flat = _flat(value, dialect)
+    return _written(value, dialect, indent, width, {})
+
+
+def _written(value: Any, dialect: Dialect, indent: int, width: int, flats: dict[int, str]) -> str:
+    """``flats`` has what was written of the members in one line, so that each is written so once."""
+    flat = _flat(value, dialect, flats)
     if len(flat) + indent <= width or not isinstance(value, dict | list) or not value:
         return flat
     inner = " " * (indent + (4 if dialect.ends_with_comma else 2))
     if isinstance(value, dict):
         opening, closing, between = "{", "}", dialect.between
-        pairs = [(dialect.key(name), written(each, dialect, len(inner), width)) for name, each in value.items()]
+        pairs = [(dialect.key(name), _written(each, dialect, len(inner), width, flats)) for name, each in value.items()]
         lines = [
             f"{inner}{name}{dialect.relation}{text}" for name, text in (aligned(pairs) if dialect is HCL else pairs)
         ]
     else:
         opening, closing, between = "[", "]", ","
-        lines = [f"{inner}{written(each, dialect, len(inner), width)}" for each in value]
+        lines = [f"{inner}{_written(each, dialect, len(inner), width, flats)}" for each in value]
     last = "," if dialect.ends_with_comma else ""
     return f"{opening}\n" + f"{between}\n".join(lines) + f"{last}\n{' ' * indent}{closing}"
 
@@ -88,14 +93,11 @@ def aligned(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return found
 
 
-def _flat(value: Any, dialect: Dialect) -> str:
-    if isinstance(value, dict):
-        pairs = ", ".join(
-            f"{dialect.key(name)}{dialect.relation}{_flat(each, dialect)}" for name, each in value.items()
-        )
-        return f"{{{dialect.padding}{pairs}{dialect.padding}}}" if pairs else "{}"
-    if isinstance(value, list):
-        return f"[{', '.join(_flat(each, dialect) for each in value)}]"
+def _flat(value: Any, dialect: Dialect, flats: dict[int, str]) -> str:
+    if isinstance(value, dict | list):
+        if id(value) not in flats:
+            flats[id(value)] = _flat_members(value, dialect, flats)
+        return flats[id(value)]
     if value is None or isinstance(value, bool):
         return {None: dialect.null, True: dialect.true, False: dialect.false}[value]
     if isinstance(value, str):
@@ -105,9 +107,18 @@ def _flat(value: Any, dialect: Dialect) -> str:
     return dialect.other(value)
 
 
+def _flat_members(value: dict[str, Any] | list[Any], dialect: Dialect, flats: dict[int, str]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(_flat(each, dialect, flats) for each in value)}]"
+    each = (f"{dialect.key(name)}{dialect.relation}{_flat(given, dialect, flats)}" for name, given in value.items())
+    pairs = ", ".join(each)
+    return f"{{{dialect.padding}{pairs}{dialect.padding}}}" if pairs else "{}"
+
+
 def _json_text(text: str) -> str:
     """A JSON string. Characters that a page would not show, or a browser change, are escaped."""
-    return "".join(map(_json_character, json.dumps(text, ensure_ascii=False)))
+    written = json.dumps(text, ensure_ascii=False)
+    return written if written.isprintable() else "".join(map(_json_character, written))
 
 
 def _json_character(character: str) -> str:
@@ -147,6 +158,8 @@ def _in_python(value: Any) -> str:
 def python_text(text: str) -> str:
     """A Python string, in double quotes unless it has such. Characters that are not printable are escaped."""
     quote = "'" if '"' in text and "'" not in text else '"'
+    if text.isprintable():
+        return f"{quote}{text.replace(chr(92), chr(92) * 2).replace(quote, chr(92) + quote)}{quote}"
     return f"{quote}{''.join(_python_character(each, quote) for each in text)}{quote}"
 
 
@@ -157,7 +170,9 @@ def _python_character(character: str, quote: str) -> str:
 
 
 def _hcl_text(text: str) -> str:
-    escaped = "".join(map(_hcl_character, text))
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    if not text.isprintable():
+        escaped = "".join(map(_hcl_character, text))
     return f'"{re.sub(r"([$%]+)(?={)", _without_template, escaped)}"'
 
 
@@ -212,7 +227,7 @@ HCL: Final = Dialect(_hcl_text, _in_hcl, _hcl_key, relation=" = ", padding=" ", 
 
 def shell_word(text: str) -> str:
     """One word of a shell's command. A text with control characters is written as bash and zsh read it."""
-    if all(each.isprintable() or each == "\n" for each in text):
+    if text.replace("\n", "").isprintable():
         return shlex.quote(text)
     return "$'" + "".join(map(_shell_character, text)) + "'"
 

@@ -15,8 +15,22 @@ document.addEventListener("click", async (event) => {
   button.textContent = "Copied";
 });
 
-for (const each of document.querySelectorAll("[data-show]")) each.hidden = false;
-for (const each of document.querySelectorAll("[data-hide]")) each.hidden = true;
+function reveal(part) {
+  for (const each of part.querySelectorAll("[data-show]")) each.hidden = false;
+  for (const each of part.querySelectorAll("[data-hide]")) each.hidden = true;
+}
+reveal(document);
+document.addEventListener("htmx:load", (event) => reveal(event.target));
+
+// In a part that is replaced, what has `data-keep` stays open or closed.
+let kept = null;
+document.addEventListener("htmx:beforeSwap", () => {
+  kept = Array.from(document.querySelectorAll("[data-keep][open]"), (each) => each.id);
+});
+document.addEventListener("htmx:load", () => {
+  if (kept) for (const each of document.querySelectorAll("[data-keep]")) each.open = kept.includes(each.id);
+  kept = null;
+});
 
 // Parts that update themselves do so at the events of the page's stream. Without one they ask at intervals.
 let streams = false;

@@ -128,6 +128,7 @@ function preparePair(box) {
     pair = await makePair();
     isSaved = false;
     field.value = pair.certificate;
+    field.dispatchEvent(new Event("input", { bubbles: true }));
     part("key").hidden = part("certificate").hidden = false;
     say(field, "The certificate is in the field. Save the private key: only this page has it, and the server never gets it.");
     part("key").focus();
@@ -156,6 +157,7 @@ function prepareFile(input) {
     else if (content.includes("PRIVATE KEY")) say(field, "The file has a private key. Choose the one with the certificate.", true);
     else {
       field.value = content;
+      field.dispatchEvent(new Event("input", { bubbles: true }));
       say(field, `${file.name} is in the field.`);
     }
     input.value = "";
