@@ -201,14 +201,15 @@ def list_(data_dir: DataDirOption = None, output: Output = "table") -> None:
             each["source"],
             each["account"],
             each["created_at"],
-            each["finished_at"] or "interrupted",
+            each["finished_at"] or each["state"],
+            "" if each["percentage"] is None else str(each["percentage"]),
             str(sum(count for key, count in each["counts"].items() if key.endswith(".new"))),
             str(each["findings"]),
             each["origin"],
         ]
         for each in found
     ]
-    print_rows(["id", "source", "account", "began", "ended", "new", "findings", "from"], rows, console())
+    print_rows(["id", "source", "account", "began", "ended", "%", "new", "findings", "from"], rows, console())
 
 
 @app.command(epilog="\b\nExample:\n  thingmint import show 0b9c2f0e-6a43-4c52-a4c4-8f2a4f3f5d11 --data-dir data")

@@ -59,7 +59,7 @@ class Importer:
         if not again:
             known = await self.store.read(lambda tx: find_unfinished(tx, account, source, identity))
             if known is not None:
-                return {**_shown(known), "continued": True}
+                return {**_shown(known, self.clock()), "continued": True}
         now = self.clock()
         new = Import(new_uuid(), account, source, origin, identity, {}, {}, 0, now, now)
 
@@ -72,7 +72,7 @@ class Importer:
         )
         with recorded(context, self.trail) as outcome:
             await self.store.of(context, outcome).write(body)
-        return {**_shown(new), "continued": False}
+        return {**_shown(new, now), "continued": False}
 
     async def apply(
         self,
@@ -122,11 +122,11 @@ class Importer:
             parameters={"source": known.source, "origin": known.origin},
         )
         with recorded(context, self.trail) as outcome:
-            return _shown(await self.store.of(context, outcome).write(body))
+            return _shown(await self.store.of(context, outcome).write(body), now)
 
     async def all(self) -> list[Json]:
         """The newest imports first."""
-        return [_shown(each) for each in await self.store.read(lambda tx: list_imports(tx, _MAX_LISTED))]
+        return [_shown(each, self.clock()) for each in await self.store.read(lambda tx: list_imports(tx, _MAX_LISTED))]
 
     async def findings(self, *, id: str, after: int = 0, limit: int = _MAX_LISTED) -> list[Json]:
         """The findings of an import after the one with that number."""
@@ -179,13 +179,15 @@ async def _apply_all(
     return found
 
 
-def _shown(known: Import) -> Json:
+def _shown(known: Import, now: datetime) -> Json:
     return {
         "id": known.id,
         "account": known.account,
         "source": known.source,
         "origin": known.origin,
         "place": known.place,
+        "state": known.state(now),
+        "percentage": known.percentage,
         "counts": known.counts,
         "findings": known.findings,
         "created_at": known.created_at.isoformat(timespec="seconds"),

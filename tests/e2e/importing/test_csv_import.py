@@ -135,6 +135,8 @@ def test_findings_name_the_rows(tmp_path: Path) -> None:
     ((place,),) = rows(data, "SELECT place FROM imports")
     progress = orjson.loads(place)
     assert (progress["done"], progress["total"]) == (3, 3), "the console shows how far an import is"
+    (listed,) = orjson.loads(in_process("import", "list", "--data-dir", data, "--output", "json").stdout)
+    assert (listed["state"], listed["percentage"]) == ("ended", 100)
 
 
 @pytest.mark.parametrize(
