@@ -103,7 +103,7 @@ def console_of(
         own_root = tls.shows_own("api", name) and tls.shows_own("grpc", name)
         return ServerAddresses(name, ports["api"], ports["grpc"], own_root)
 
-    updates = Updates(sessions, partial(_progress, instance.store))
+    updates = Updates(sessions, partial(progress_of_tasks, instance.store))
     live.follow(updates.changed)
     feed.follow(updates.published)
     verification = AuditVerification(instance.store, partial(_material, instance.directory), trail, utc_now)
@@ -159,7 +159,7 @@ async def console_address(
     return f"http://127.0.0.1:{ports['http']}{url('/')}"
 
 
-async def _progress(store: Store) -> dict[str, list[object]]:
+async def progress_of_tasks(store: Store) -> dict[str, list[object]]:
     """How far the running tasks and the newest imports are, by account."""
     found: dict[str, list[object]] = {}
     for task in await store.read(running_tasks):

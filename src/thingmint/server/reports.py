@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thingmint.access.audit import AuditLog
 from thingmint.access.audit_sealer import AUDIT_LEASE, Sealer, insert_activity_with
@@ -17,6 +17,8 @@ from thingmint.services.leases import LeasedStore
 from thingmint.services.refusals import Refusals
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from thingmint.instance.create import Instance
     from thingmint.mqtt.connected_clients import ConnectedClients
     from thingmint.services.leases import Holder
@@ -49,6 +51,9 @@ class Reports:
         connections = ConnectionLog(metrics, trail, utc_now, activity, refusals)
         requests = RequestLog(metrics, trail, connections.refusals)
         return cls(metrics, trail, sealer, connections, requests, activity, refusals)
+
+    def chores(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        return [self.trail.run, self.sealer.run, self.activity.run, self.refusals.run]
 
     async def flush(self) -> None:
         """Stores what was noted of devices, and is only in memory."""

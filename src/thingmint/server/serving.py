@@ -361,10 +361,7 @@ async def serve(
         chores=[
             partial(tls.keep_renewed, names.all),
             certificates.run,
-            reports.trail.run,
-            reports.sealer.run,
-            reports.activity.run,
-            reports.refusals.run,
+            *reports.chores(),
             partial(note_use, access.directory),
             jobs.run,
             sender.run,

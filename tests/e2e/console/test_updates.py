@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -129,3 +132,31 @@ def test_only_some_pages_of_a_session_have_a_stream(server: RunningServer) -> No
 def _opens(server: RunningServer, browser: Browser) -> bool:
     with stream(server, browser):
         return True
+
+
+@pytest.mark.parametrize("kind", ["/connect", "/connect/yandex/new"])
+def test_the_page_of_a_new_device_turns_green_at_once(
+    open_console: Callable[..., Page], tmp_path: Path, kind: str
+) -> None:
+    page = open_console(kind)
+    if page.locator("#registry_name").count():
+        page.fill("#registry_name", "green")
+        page.locator("#registry").select_option(label="A new registry in the folder default")
+    page.fill("#name", "green-1")
+    with page.expect_response("**/console/updates/*"):
+        page.get_by_role("button", name="Make the").click()
+    page.clock.install()  # from now on the page asks at no interval
+    page.get_by_text("Waiting for the device.").wait_for()
+    for link in page.locator("a[download]").all():
+        name, _, content = (
+            link.get_attribute("download") or "",
+            *(link.get_attribute("href") or "").rpartition(",")[1:],
+        )
+        (tmp_path / name).write_bytes(base64.b64decode(content))
+    (tmp_path / "device.py").write_text(page.locator("#code-paho").text_content() or "")
+    with subprocess.Popen([sys.executable, "device.py"], cwd=tmp_path) as process:
+        try:
+            page.get_by_text("Connected. The device connected").wait_for()
+        finally:
+            process.kill()
+    page.get_by_text("It was connected.").wait_for()

@@ -20,6 +20,7 @@ from tests.unit.services.test_ca_certificates import issuer
 from tests.world import FINGERPRINT, OURS, THEIRS
 from thingmint.domain.arns import Scope, arn
 from thingmint.domain.templates import CERTIFICATE_ID
+from thingmint.server.console import progress_of_tasks
 from thingmint.services.imports import IMPORTS, Import, Result, advance
 from thingmint.services.registration_tasks import TASKS, RegistrationTask, TaskStatus, add_records
 
@@ -563,3 +564,17 @@ async def test_templates_of_other_accounts_lead_nowhere(site: Site, world: World
         sent = await browser.post(f"/provisioning/templates/theirs/{path}", form_token=token, **fields)
         assert sent.status_code == 404, path
     assert (await browser.post("/provisioning/templates/theirs/deleted", form_token="x")).status_code == 400
+
+
+async def test_the_progress_of_tasks_and_imports_is_known_by_account(site: Site, world: World) -> None:
+    assert await progress_of_tasks(world.store) == {}
+    ours = await task(world, position=250, runs_for=OURS.account)
+    await task(world, THEIRS, runs_for=THEIRS.account)
+    before = await progress_of_tasks(world.store)
+    assert set(before) == {OURS.account, THEIRS.account}
+    await world.write(lambda tx: TASKS.update(tx, replace(ours, position=500)))
+    after = await progress_of_tasks(world.store)
+    assert after[OURS.account] != before[OURS.account]
+    assert after[THEIRS.account] == before[THEIRS.account]
+    await world.write(lambda tx: TASKS.update(tx, replace(ours, runs_for=None, status=TaskStatus.COMPLETED)))
+    assert OURS.account not in await progress_of_tasks(world.store), "its end is a change, too"

@@ -66,7 +66,8 @@ class Opened:
             if self.task.done() and self._parts.empty():
                 return ""
             waiting = asyncio.ensure_future(self._parts.get())
-            await asyncio.wait({waiting, self.task}, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(60):
+                await asyncio.wait({waiting, self.task}, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 if waiting.result():
                     return waiting.result()
@@ -165,7 +166,8 @@ async def test_a_stream_ends_after_a_while_so_that_a_lost_browser_leaves_none(
     assert site.updates.count == 0
 
 
-async def test_signing_out_ends_the_streams_of_the_session(site: Site) -> None:
+async def test_signing_out_ends_the_streams_of_the_session(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHECK_EVERY", 3600.0)
     browser = await site.signed_in()
     watching = asyncio.ensure_future(site.updates.run())
     async with stream(browser) as opened, stream(await site.signed_in()) as other:

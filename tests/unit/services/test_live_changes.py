@@ -100,6 +100,7 @@ async def test_a_process_that_starts_learns_the_numbers_of_the_others(world: Wor
     await second.live._publish([None])
     await first.live.flush()
     assert second.live.count(OURS) == 3
+    assert second.heard == [(OURS, CONNECTIONS)]
 
 
 async def test_all_numbers_are_published_again_and_old_ones_forgotten(

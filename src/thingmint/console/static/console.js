@@ -53,7 +53,7 @@ const polling = setInterval(() => {
   seconds += 1;
   for (const each of document.querySelectorAll("[data-poll]")) {
     // With a stream, only for times such as "2 min ago", and for what no event tells.
-    const every = each.dataset.poll * (streams ? 6 : 1);
+    const every = each.dataset.poll * (streams ? 2 : 1);
     if (seconds % every === 0) htmx.trigger(each, "poll");
   }
 }, 1000);
