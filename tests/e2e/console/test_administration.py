@@ -44,6 +44,9 @@ def test_a_policy_is_checked_while_one_types_and_saved(open_console: Callable[..
             page.get_by_role("button", name="Check").click()
         page.locator("#report").get_by_text(said).wait_for()
         assert document.input_value() == text
+        if has_script and "Line 4" in said:
+            page.get_by_text(said).click()
+            assert page.evaluate("document.activeElement.selectionStart") == text.index('"Action"')
     assert not page.evaluate("window.changed")
     page.get_by_role("button", name="Save").click()
     page.get_by_text(f"The policy {name} is saved.").wait_for()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.console.browser import Browser, Site, text_of
 from tests.unit.console.test_pages import EVIL, NAMES, allow, user
+from tests.world import OURS
 from thingmint.access.administration.credentials import TOKEN_PREFIX
 
 if TYPE_CHECKING:
@@ -110,6 +111,34 @@ async def test_a_secret_is_shown_once_and_stored_nowhere(site: Site, world: Worl
         assert each not in "".join(browser.client.cookies.values())
     assert id in stored or "CreateAccessKey" in stored
     assert (await browser.send(f"{page}/tokens", page, lifetime="9999d")).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["user", "role", "service-account"])
+async def test_a_session_of_each_kind_is_shown_once(site: Site, world: World, kind: str) -> None:
+    ours = f"arn:aws:iam::{OURS.account}:user/administrator"
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": ours}}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    await world.admin(f"{kind}.create", name="robot", **({"trust_policy": document} if kind == "role" else {}))
+    browser, page = await site.signed_in(), f"/access/{kind}/robot"
+    made = await browser.send(f"{page}/sessions", page, duration="15m")
+    id, secret, token, _ = secrets_of(made.text)
+    assert id.startswith("ASIA")
+    shown = await browser.get(page)
+    assert id in shown.text
+    stored = await everything_stored(site, world)
+    for each in (secret, token):
+        assert each not in shown.text
+        assert each not in stored
+    assert ("AssumeRole" if kind == "role" else "GetSessionToken") in await events(site)
+    assert (await browser.send(f"{page}/sessions", page, duration="1y")).status_code == 400
+
+
+async def test_a_role_that_does_not_trust_the_caller_has_no_session_for_it(site: Site, world: World) -> None:
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "iot.amazonaws.com"}}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    await world.admin("role.create", name="fleet", trust_policy=document)
+    browser = await site.signed_in()
+    assert (await browser.send("/access/role/fleet/sessions", "/access/role/fleet")).status_code == 403
 
 
 async def test_the_authorized_key_of_a_service_account_is_a_file(site: Site, world: World) -> None:
@@ -257,7 +286,7 @@ async def test_administration_asks_for_each_permission(site: Site, world: World)
     await world.admin("policy.put", name="mine", document=GOOD)
     key = (await world.admin("key.create", principal="user/alice"))["access_key_id"]
     reads = await site.signed_in(
-        await user(world, "reads", allow("thingmint:List*", "thingmint:Get*", "iot:ListCertificates"))
+        await user(world, "reads", allow("thingmint:List*", "thingmint:GetPolicy", "iot:ListCertificates"))
     )
     for path in ("/access/user/alice", "/access", "/access/policies", "/access/policy?name=mine"):
         shown = await reads.get(path)
@@ -283,6 +312,7 @@ async def test_administration_asks_for_each_permission(site: Site, world: World)
         "/access/user/alice/deleted": {},
         "/access/user/alice/keys": {},
         "/access/user/alice/tokens": {},
+        "/access/user/alice/sessions": {},
         "/access/user/alice/key-status": {"id": key, "verb": "disable"},
         "/access/user/alice/key-deleted": {"id": key},
         "/access/attach/user": {"name": "reads", "policy": "thingmint/Administrator"},

@@ -48,6 +48,8 @@ LIFETIMES = [
     ("", "No end"),
 ]
 """Of a new token."""
+DURATIONS = [("15m", "15 minutes"), ("1h", "1 hour"), ("12h", "12 hours"), ("36h", "36 hours")]
+"""Of a new session."""
 _MAX_CHOICES = 100
 _OLD = timedelta(days=90)  # of a key that should be replaced, or that was not used for so long
 _NEW = timedelta(days=7)  # of a key that was perhaps not used yet
@@ -110,6 +112,7 @@ def _one_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
             may=_permissions(call, kind),
             marks={key.id: mark for key in found.keys if (mark := _mark(key, call.change.now))},
             lifetimes=LIFETIMES,
+            durations=DURATIONS,
             trust=found.principal.trust_policy if call.allows("thingmint:ListRoles") else None,
             may_see_documents=call.allows("thingmint:GetPolicy"),
             may_see_audit=call.allows("thingmint:ListAudit"),
@@ -158,6 +161,7 @@ def _permissions(call: Call, kind: str) -> dict[str, bool]:
         "detach": may_run(call, "policy.detach", kind),
         "new_key": kind != "role" and may_run(call, "key.create", kind),
         "new_token": kind == "user" and may_run(call, "token.create"),
+        "new_session": may_run(call, "session.create", kind),
         "change_key": may_run(call, "key.disable", kind),
         "change_token": may_run(call, "token.disable"),
         "change_session": may_run(call, "key.disable"),

@@ -11,7 +11,7 @@ from thingmint.console.own_certificates import part_used
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.certificates import CHANGES
 from thingmint.console.pages.things import connection_of
-from thingmint.domain.arns import arn_of
+from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.certificate_description import describe
 from thingmint.domain.certificates import Certificate, find_obstacle, parse_fingerprint, read_public_key
 from thingmint.domain.errors import Invalid, NotFound
@@ -93,6 +93,7 @@ async def certificate(call: Call) -> Answer:
         changes=changes,
         may_delete=registration.status is not Status.ACTIVE and call.allows("iot:DeleteCertificate", arn_),
         may_see_policies=may_see_policies,
+        may_open_policies=call.allows("iot:GetPolicy", arn(call.scope, "policy/*")),
         may_detach=call.allows("iot:DetachPolicy", arn_),
         attachable=await _attachable(call, arn_, found.policies),
         connection=await connection_of(call, found.seen.client_id) if found.seen and found.seen.client_id else None,

@@ -12,7 +12,7 @@ from thingmint.access.administration.credentials import CREDENTIALS
 from thingmint.access.administration.principals import get_principal
 from thingmint.console.administering import administer, event_of
 from thingmint.console.page import action, page, url
-from thingmint.console.pages.access import LIFETIMES, LISTS
+from thingmint.console.pages.access import DURATIONS, LIFETIMES, LISTS
 from thingmint.console.policy_editor import drafted, sent_document
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.policies import Kind
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _ENTRY = "/access"
 _LONGEST_NAME = 128
 _CREDENTIALS = {"key": ("access-key", "authorized-key"), "token": ("api-token",), "session": ("session",)}
+_CREATE = {"key": "key create", "token": "token create", "session": "session --principal"}
+_TITLES = {"key": "Access key", "token": "API token", "session": "Session"}
 _DISABLED = {"disable": "disabled", "enable": "enabled"}
 _LONGEST_SESSIONS = [(f"{hours}h", f"{hours} hours" if hours > 1 else "1 hour") for hours in (1, 2, 4, 8, 12)]
 _TRUST = """{
@@ -120,6 +122,8 @@ def _new_credential(kind: PrincipalKind, noun: str) -> Handler:
     async def made(call: Call) -> Answer:
         name = call.path["name"]
         given: dict[str, Any] = {"principal": f"{kind}/{name}"}
+        if noun == "session":
+            given |= {"duration": call.form.choice("duration", [value for value, _ in DURATIONS]) or "1h"}
         if noun == "token":
             lifetime = call.form.choice("lifetime", [value for value, _ in LIFETIMES])
             given |= {"lifetime": lifetime or None, "description": call.form.text("description")}
@@ -129,12 +133,12 @@ def _new_credential(kind: PrincipalKind, noun: str) -> Handler:
         return call.render(
             "access_secret.html",
             name=name,
-            noun={"key": "Authorized key" if is_file else "Access key", "token": "API token"}[noun],
+            noun="Authorized key" if is_file else _TITLES[noun],
             rows=[] if is_file else [(key.replace("_", " ").capitalize(), value) for key, value in answer.items()],
             file=lines,
             file_name=re.sub(r"[^A-Za-z0-9-]", "-", name),
             back=url(f"/access/{kind}/{name}"),
-            command=f"thingmint access {noun} create {kind}/{name}",
+            command=f"thingmint access {_CREATE[noun]} {kind}/{name}",
         )
 
     return made
@@ -234,7 +238,7 @@ for _kind in get_args(PrincipalKind):
     page(f"{_base}/delete", event_of("policy.attached", _kind), entry=_ENTRY)(_confirm_deletion(_kind))
     action(f"{_base}/deleted", event_of(f"{_kind}.delete"), entry=_ENTRY)(_delete(_kind))
     for _noun in _CREDENTIALS:
-        if not (_noun == "session" or _kind == "role" or (_noun == "token" and _kind != "user")):
+        if _noun == "session" or (_noun == "key" and _kind != "role") or (_noun == "token" and _kind == "user"):
             action(f"{_base}/{_noun}s", event_of(f"{_noun}.create", _kind), entry=_ENTRY)(_new_credential(_kind, _noun))
         _listed, _changed, _deleted = (_credential_event(each, _kind, _noun) for each in ("list", "disable", "delete"))
         action(f"{_base}/{_noun}-status", _changed, entry=_ENTRY)(_credential_status(_kind, _noun))

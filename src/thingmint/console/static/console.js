@@ -15,6 +15,18 @@ document.addEventListener("click", async (event) => {
   button.textContent = "Copied";
 });
 
+// A link to a place in a text: its address is the field, so without JavaScript it leads to the field's beginning.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-line]");
+  if (!link) return;
+  const field = document.querySelector(link.hash);
+  const before = field.value.split("\n").slice(0, link.dataset.line - 1);
+  const place = before.reduce((sum, line) => sum + line.length + 1, link.dataset.column - 1);
+  event.preventDefault();
+  field.focus();
+  field.setSelectionRange(place, place);
+});
+
 function reveal(part) {
   for (const each of part.querySelectorAll("[data-show]")) each.hidden = false;
   for (const each of part.querySelectorAll("[data-hide]")) each.hidden = true;

@@ -28,6 +28,7 @@ _ESCALATING = (
     "thingmint:CreateAccessKey",
     "thingmint:CreateKey",
     "thingmint:CreateApiToken",
+    "thingmint:GetSessionToken",
 )
 """Actions that lead to every other one."""
 _TOPICS = {"iot:Publish", "iot:Receive", "iot:RetainPublish"}

@@ -162,6 +162,7 @@ BROAD = [
     ({"Effect": "Allow", "Action": "iot:DescribeThing", "NotResource": f"{ARN}:thing/x"}, "NotResource"),
     (allow("thingmint:AttachUserPolicy"), "can get every other permission"),
     (allow("thingmint:Create*"), "can get every other permission"),
+    (allow("thingmint:Get*"), "With thingmint:GetSessionToken a principal can get every other permission"),
 ]
 
 
