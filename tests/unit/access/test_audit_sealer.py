@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from structlog.testing import capture_logs
 
 from tests.unit.vectors import FakeClock
-from thingmint.access import audit_sealer
+from thingmint.access import audit_chain, audit_sealer
 from thingmint.access.audit_chain import (
     PRUNED,
     Checkpoint,
@@ -228,6 +228,30 @@ async def test_a_value_that_is_not_text_is_an_altered_record(trail: Trail, colum
     trail.edit(lambda c: c.execute(f"UPDATE audit_records SET {column} = {value} WHERE sequence = 7"))
     found = await trail.found()
     assert (found.sequence, str(found)[:20]) == (7, "record 7 was altered")
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+async def test_checkpoints_are_read_in_pages(trail: Trail, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(audit_chain, "_CHECKPOINTS_AT_ONCE", at_once)
+    assert await trail.verify(kept=False) == (17, 3)
+    trail.edit(lambda c: change_checkpoint(c, 10, sequence=0))
+    assert "checkpoint at record 0" in str(await trail.found(kept=False)), "reading does not go on from it for ever"
+
+
+async def test_a_verification_tells_its_progress_and_can_pause(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_chain, "_READ_AT_ONCE", 5)
+    steps: list[int] = []
+
+    async def step(records: int, seconds: float) -> None:
+        assert seconds >= 0
+        steps.append(records)
+
+    reader = SQLiteReader(trail.database)
+    try:
+        await verify(reader, AuditKeys(KEY.public_key()), [], step=step)
+    finally:
+        await reader.close()
+    assert steps == [5, 5, 5, 2]
 
 
 async def test_an_empty_trail_is_intact(tmp_path: Path) -> None:
