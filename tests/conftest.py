@@ -57,6 +57,7 @@ SLOW = frozenset(
         "e2e/console/test_connect.py",
         "e2e/console/test_documents.py",
         "e2e/console/test_equivalents.py",
+        "e2e/console/test_matrix.py",
         "e2e/console/test_oidc.py",
         "e2e/console/test_openid_provider.py",
         "e2e/console/test_playground_calls.py",

@@ -108,7 +108,7 @@ def fleet(folder: Path) -> Iterator[Scene]:
     data = folder / "data"
     done = thingmint("init", "--data-dir", data, "--account-id", ACCOUNT, "--region", REGION)
     assert done.returncode == 0, done.stderr
-    with running_server(data, arguments=["--key-pool=2"]) as server, ExitStack() as open_devices:
+    with running_server(data, arguments=["--key-pool=2"], start_timeout=120) as server, ExitStack() as open_devices:
         scene = Scene(server, iot_client(server))
         now = datetime.now(UTC)
         issuer = new_issuer("Riverside Waterworks Device CA", now=now, begins=now - timedelta(days=900))

@@ -182,6 +182,7 @@ async def detach(call: Call) -> Answer:
     name = call.form.text("policy")
     call.may("iot:DetachPolicy", arn_)
     target = Target("cert", id)
+    await call.read(lambda tx: get_visible(tx, call.scope, id))  # detaching does not ask whether it exists
     await call.write(lambda tx: detach_policy(tx, call.change, name, target), policyName=name, target=arn_)
     return call.done(f"/certificates/{id}", f"The policy {name} is detached.")
 
