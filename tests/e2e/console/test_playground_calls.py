@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
     from thingmint.testing import RunningServer
 
@@ -52,6 +52,15 @@ def save(page: Page, button: str, folder: Path) -> Path:
     return path
 
 
+def show(page: Page, name: str) -> Locator:
+    """The field, after the part of the form that it is in was opened."""
+    field = page.locator(f"#field-{name}")
+    closed = page.locator("#try details:not([open])", has=field)
+    if closed.count():
+        closed.locator("summary").first.click()
+    return field
+
+
 def fact(page: Page, heading: str, term: str) -> str:
     card = page.locator("section", has=page.get_by_role("heading", name=heading, exact=True))
     return card.locator("dl div", has_text=term).locator("dd").first.inner_text()
@@ -69,7 +78,7 @@ def devices(open_console: Callable[..., Page]) -> dict[str, str]:
         ids[registry] = made["response"]["id"]
         page.goto("/console/playground/yandex/DeviceService.Create")
         page.locator("#field-registryId").select_option(ids[registry])
-        page.locator("#field-description").fill(device)
+        show(page, "description").fill(device)
         try_it(page)
         ids[device] = json.loads(page.locator("#answer").inner_text())["response"]["id"]
     return ids
@@ -314,8 +323,7 @@ def test_a_form_with_an_error_comes_back(open_console: Callable[..., Page], chro
     context = chromium.new_context(storage_state=known.context.storage_state(), viewport=viewport)
     page = context.new_page()
     page.goto(known.url.removesuffix("/console/") + "/console/playground/aws/CreateThing?thingName=pump")
-    page.locator("#field-attributePayload").evaluate("each => { each.closest('details')?.setAttribute('open', ''); }")
-    page.locator("#field-attributePayload").fill('{"attributes": ')
+    show(page, "attributePayload").fill('{"attributes": ')
     try_it(page)
     checked(page, "CreateThing: not sent")
     assert "attributePayload is not valid JSON" in page.get_by_role("alert").inner_text()
