@@ -14,10 +14,11 @@ from thingmint.console.answers import ROOT, page_answer, redirect
 from thingmint.console.assets import assets
 from thingmint.console.cookies import REGION, SAID, SESSION, Cookies
 from thingmint.console.fields import Fields
+from thingmint.console.oidc import ProviderAway
 from thingmint.console.page import PAGES, Call, Frame, Page, url
 from thingmint.console.pages import load_pages
 from thingmint.console.rendering import render
-from thingmint.console.sign_in import OpenCall, ProviderAway
+from thingmint.console.sign_in import OpenCall
 from thingmint.domain.errors import DomainError, Invalid, Unauthenticated
 from thingmint.services.change import Change
 

@@ -20,8 +20,7 @@ import httpx
 import orjson
 import structlog
 
-from thingmint.console.sign_in import ProviderAway
-from thingmint.domain.errors import Unauthenticated
+from thingmint.domain.errors import Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +35,10 @@ _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "E
 _REFUSED = "The provider's answer cannot be accepted; sign in again"
 
 _log = structlog.get_logger("thingmint.console")
+
+
+class ProviderAway(Unavailable):
+    """The OpenID Connect provider does not answer as a provider should."""
 
 
 @dataclass(frozen=True, slots=True)

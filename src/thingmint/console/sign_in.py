@@ -13,7 +13,7 @@ from thingmint.console.answers import ROOT, page_answer, redirect
 from thingmint.console.cookies import SESSION
 from thingmint.console.page import Call, action, page, url
 from thingmint.console.rendering import render
-from thingmint.domain.errors import Unauthenticated, Unavailable
+from thingmint.domain.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from thingmint.access.console_sessions import ConsoleSessions, SignIn
@@ -29,10 +29,6 @@ _CALLBACK = "/sign-in/oidc/callback"
 _OIDC = "oidc"
 _OIDC_TIME = timedelta(minutes=10)
 _MAX_PATH = 2048
-
-
-class ProviderAway(Unavailable):
-    """The OpenID Connect provider does not answer as a provider should."""
 
 
 @dataclass(frozen=True, slots=True)
