@@ -33,6 +33,14 @@ def by_id(api: str) -> dict[str, dict[str, Any]]:
     return {operation["operationId"]: operation for operation in operations(api)}
 
 
+def response(api: str, operation: dict[str, Any], status: str) -> dict[str, Any]:
+    """The response of an operation, which may be a reference."""
+    found: dict[str, Any] = operation["responses"][status]
+    if "$ref" in found:
+        found = document(api)["components"]["responses"][found["$ref"].rpartition("/")[2]]
+    return found
+
+
 @cache
 def recorded(api: str) -> dict[str, list[dict[str, Any]]]:
     """The examples as `make examples` wrote them."""

@@ -13,13 +13,14 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests.api_documents import by_id, response
 from tests.e2e.logs import check_log
 from tests.e2e.signing import Signer
 from thingmint.testing import RunningServer, running_server
 from thingmint.testing.postgres import NoPostgres, Postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -119,7 +120,17 @@ def registered(iot: Any) -> list[tuple[str, str]]:
 def iot_client(server: RunningServer, **overrides: Any) -> Any:
     """A boto3 client without retries, so that a test sees the first answer."""
     arguments = server.boto3_arguments() | {"config": Config(retries={"total_max_attempts": 1})} | overrides
-    return _session().client("iot", **arguments)
+    client = _session().client("iot", **arguments)
+    client.meta.events.register("after-call.iot", _check_documented)
+    return client
+
+
+def _check_documented(model: Any, parsed: Mapping[str, Any], **_: Any) -> None:
+    """Asserts that the OpenAPI document has an error of an operation."""
+    if "Error" in parsed:
+        code, responses = parsed["Error"]["Code"], by_id("aws")[model.name]["responses"]
+        texts = [response("aws", by_id("aws")[model.name], status)["description"] for status in responses]
+        assert any(f"- `{code}`: " in text for text in texts), f"{model.name} has no error {code}"
 
 
 @functools.cache

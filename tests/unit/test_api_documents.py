@@ -42,7 +42,7 @@ def test_described_fields_and_defaults_are_in_adocument() -> None:
     for api, fields in (("aws", of_aws.FIELDS), ("native", of_native.FIELDS), ("yandex", of_yandex.FIELDS)):
         assert [name for name, text in fields.items() if text not in texts[api] and repr(text) not in texts[api]] == []
     names = {name.partition(".")[0] for name in of_aws.DEFAULTS if "." in name}
-    assert names <= AWS.keys()
+    assert names | of_aws.ERRORS.keys() <= AWS.keys()
 
 
 def test_operations_name_the_actions_that_they_need() -> None:

@@ -332,3 +332,19 @@ DEFAULTS: Final[Mapping[str, bool | int | str | None]] = {
 
 None: what it means depends on other members.
 """
+
+ERRORS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        (
+            *("CreateKeysAndCertificate", "CreateCertificateFromCsr", "RegisterCertificate"),
+            *("RegisterCertificateWithoutCA", "AcceptCertificateTransfer", "CreateBillingGroup"),
+        ),
+        ("LimitExceededException",),  # the quotas of `limits`
+    ),
+    **dict.fromkeys(
+        ("AttachPolicy", "AttachPrincipalPolicy", "AttachThingPrincipal"),
+        ("CertificateStateException",),  # while the certificate is offered to another account
+    ),
+    **dict.fromkeys(("StartThingRegistrationTask", "ListThingRegistrationTaskReports"), ("ResourceNotFoundException",)),
+}
+"""The errors of operations that the model does not list."""

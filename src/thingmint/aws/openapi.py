@@ -11,7 +11,7 @@ from thingmint.aws.authorization import ROLES
 from thingmint.aws.contract import load_model
 from thingmint.aws.contract.portable_patterns import ANY_TEXT, portable
 from thingmint.aws.contract.scalars import SUPERLINEAR_LENGTH, is_superlinear
-from thingmint.aws.descriptions import DEFAULTS, FIELDS
+from thingmint.aws.descriptions import DEFAULTS, ERRORS, FIELDS
 from thingmint.aws.descriptions import OPERATIONS as DESCRIPTIONS
 from thingmint.aws.error_meanings import MEANINGS
 from thingmint.aws.errors import COMMON_STATUS
@@ -225,8 +225,8 @@ class _Writer:
         return answer
 
     def _errors(self, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """The errors by status: those of the model, and those that every call can have."""
-        codes = {error["shape"] for error in spec["errors"]} | _OF_EVERY_CALL
+        """The errors by status: those of the model and of this server, and those that every call can have."""
+        codes = {error["shape"] for error in spec["errors"]} | {*ERRORS.get(name, ())} | _OF_EVERY_CALL
         if name not in operations.OPERATIONS or spec["http"]["method"] != "GET":
             codes.add("NotImplementedException")
         by_status: dict[str, list[str]] = {}

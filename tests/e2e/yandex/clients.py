@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -36,6 +37,8 @@ from yandex.cloud.iot.devices.v1 import (
 )
 from yandex.cloud.operation import operation_service_pb2
 from yandexcloud import SDK  # type: ignore[attr-defined]  # re-exported without saying so
+
+from tests.api_documents import operations, response
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -132,7 +135,7 @@ class GrpcWire:
         try:
             reply = self.call_bytes(path_of(method), request.SerializeToString(), metadata, timeout)
         except grpc.RpcError as error:
-            raise refused_over_grpc(error) from None
+            raise documented(method, refused_over_grpc(error)) from None
         return GetMessageClass(METHODS[method].output_type).FromString(reply)
 
     def call_bytes(self, path: str, request: bytes, metadata: list[tuple[str, str]], timeout: float = 20) -> bytes:
@@ -140,6 +143,26 @@ class GrpcWire:
         call: Any = self.channel.unary_unary(path)
         reply: bytes = call(request, metadata=metadata, timeout=timeout)
         return reply
+
+
+def documented(method: str, refused: Refused) -> Refused:
+    """The refusal, whose code the OpenAPI document must have for the method. Clients' own codes are none of it."""
+    if refused.code not in ("CANCELLED", "DEADLINE_EXCEEDED"):
+        assert refused.code in _documented_codes()[path_of(method)], f"{method} has no error {refused.code}"
+    return refused
+
+
+@functools.cache
+def _documented_codes() -> Mapping[str, set[str]]:
+    """The codes of each method's errors in the OpenAPI document, by gRPC path."""
+    return {
+        operation["x-thingmint-grpc"]: {
+            code
+            for status in operation["responses"]
+            for code in re.findall(r"^- `(\w+)`", response("yandex", operation, status)["description"], re.MULTILINE)
+        }
+        for operation in operations("yandex")
+    }
 
 
 def refused_over_grpc(error: Any) -> Refused:
@@ -179,7 +202,7 @@ class RestWire:
             timeout=timeout,
         )
         if answer.status_code != 200:
-            raise refused_over_rest(answer)
+            raise documented(method, refused_over_rest(answer))
         return json_format.ParseDict(answer.json(), GetMessageClass(METHODS[method].output_type)())
 
 
