@@ -144,22 +144,24 @@ async def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[st
         "values": given.texts,
         "wrong": given.errors,
         "document": _DOCUMENTS[operation.api],
-        "codes": equivalents(operation, given.values, _addresses(call), schemas.resolved),
+        "codes": equivalents(operation, given.values, _addresses(call, operation.api), schemas.resolved),
         "pickers": await pickers_of(call, given),
         "pair": _PAIRS.get((operation.api, operation.id.rpartition(".")[2]), ""),
     }
 
 
-def _addresses(call: Call) -> Addresses:
-    server, scope = call.parts.addresses(), call.scope
+def _addresses(call: Call, api: str) -> Addresses:
+    server, scope, devices = call.parts.addresses(), call.scope, call.parts.devices
+    aws_host = call.change.environment.endpoints.get(scope) or server.host
     return Addresses(
         api=authority_of(server.host, server.api_port),
         grpc=authority_of(server.host, server.grpc_port),
-        mqtt_host=call.change.environment.endpoints.get(scope) or server.host,
-        mqtt_port=call.parts.devices.port,
+        mqtt_host=devices.yandex_host(scope.account) if api == "yandex" else aws_host,
+        mqtt_port=devices.port,
         account=scope.account,
         region=scope.region,
         own_root=server.own_root,
+        is_home=scope == call.caller.scope(),
     )
 
 

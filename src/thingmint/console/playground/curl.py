@@ -72,7 +72,10 @@ def _credentials(operation: Operation, addresses: Addresses) -> list[str]:
         ]
     if operation.api == "yandex":
         return [] if operation.is_open else ['-H "authorization: Bearer $IAM_TOKEN"']
-    return ['-H "authorization: Bearer $TOKEN"']
+    words = ['-H "authorization: Bearer $TOKEN"']
+    if not addresses.is_home:  # the native API takes another region from the host
+        words.append(f"-H {shell_word(f'host: iot.{addresses.region}.amazonaws.com')}")
+    return words
 
 
 def _path(operation: Operation, given: HeldValues) -> str:

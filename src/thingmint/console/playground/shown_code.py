@@ -36,7 +36,10 @@ class Equivalents(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """``api`` and ``grpc`` are a host with its port. ``own_root``: their certificates are of this server's own CA."""
+    """``api`` and ``grpc`` are a host with its port. ``own_root``: their certificates are of this server's own CA.
+
+    ``is_home``: the region is the home region of the account.
+    """
 
     api: str
     grpc: str
@@ -45,6 +48,7 @@ class Addresses:
     account: str
     region: str
     own_root: bool = True
+    is_home: bool = True
 
     @property
     def url(self) -> str:
