@@ -36,6 +36,9 @@ class Rate:
     burst: float
 
 
+UPDATES = "ConsoleUpdate"
+"""What updates of the console's open pages count as, so that they take no calls from the APIs."""
+
 # AWS's published rates per account and region (calls a second), where they differ from the usual one.
 _USUAL_AWS_RATE = Rate(10, 10)
 AWS_RATES: Mapping[str, Rate] = {
@@ -53,6 +56,7 @@ AWS_RATES: Mapping[str, Rate] = {
     "mqtt:CreateCertificateFromCsr": Rate(20, 20),
     "Publish": Rate(20_000, 20_000),
     "GetRetainedMessage": Rate(500, 500),
+    UPDATES: Rate(100, 200),
 }
 
 # More than one machine can serve: this only keeps a runaway script from taking all capacity.

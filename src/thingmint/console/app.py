@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from starlette.routing import Match, Route
 
 from thingmint.access.authorization import authorizer
+from thingmint.access.throttle import UPDATES
 from thingmint.console import errors
 from thingmint.console.answers import ROOT, page_answer, redirect
 from thingmint.console.assets import assets
@@ -129,7 +130,8 @@ class ConsoleApi:
         if not isinstance(route, _Found):
             return context, _Given(Fields([]), Fields([]))
         if context.scope is not None:
-            self._throttle.take(context.scope.account, context.operation)
+            is_update = incoming.header(b"thingmint-update") is not None
+            self._throttle.take(context.scope.account, UPDATES if is_update else context.operation)
         query, form = Fields.parse(incoming.query), Fields([])
         if route.page.method == "POST":
             media = (incoming.header(b"content-type") or b"").partition(b";")[0].strip().lower()

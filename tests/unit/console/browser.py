@@ -65,7 +65,7 @@ class Site:
         self.trail = AuditLog(world.store, world.clock)
         request_log, failures = RequestLog(Metrics(), self.trail), FailureThrottle(Rate(50, 1000))
         memory = RequestMemory.of(unauthenticated=2**24, authenticated=2**24)
-        throttle = Throttle(None, {})
+        throttle = self.throttle = Throttle(None, {})
         self.updates = Updates(self.sessions)
         self.verification = AuditVerification(
             world.store, lambda: (AuditKeys(AUDIT_KEY.public_key()), []), self.trail, world.clock

@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.console.browser import IDLE, LIFETIME, Site, text_of
 from tests.world import OURS, THEIRS
+from thingmint.access.throttle import UPDATES, Rate
 from thingmint.console import pages
 from thingmint.console import updates as module
 from thingmint.console.pages.updates import STREAMS
@@ -405,3 +406,14 @@ def test_all_parts_that_update_themselves_are_made_by_one_macro() -> None:
         for name in re.findall(r'{% set updates = "(\w+)" %}', text):
             events = re.findall(r"ui.live\([^[]*\[([^]]*)\]", text)
             assert {each for found in events for each in re.findall(r'"(\w+)"', found)} == {*STREAMS[name].names}
+
+
+async def test_updates_take_no_calls_from_the_apis(site: Site) -> None:
+    browser = await site.signed_in()
+    address, token = update_of((await browser.get("/sessions")).text)
+    site.throttle._rates = {"ListSessions": Rate(0.001, 1), UPDATES: Rate(0.001, 3)}
+    for _ in range(3):
+        assert (await browser.get(address, thingmint_update=token)).status_code == 200
+    assert (await browser.get(address, thingmint_update=token)).status_code == 429, "but they are bounded"
+    assert (await browser.get("/sessions")).status_code == 200
+    assert (await browser.get("/sessions")).status_code == 429

@@ -52,7 +52,8 @@ async def session(call: Call) -> Answer:
     for needed in ("iot:GetConnection", "iot:ListSubscriptions"):
         call.may(needed, resource)
     try:
-        found = await get_session(call.change, client_id, owner or None)
+        key = ("session", client_id, owner)
+        found = await call.share(key, lambda: get_session(call.change, client_id, owner or None))
     except NotFound:
         if not call.query.text("update"):
             raise
