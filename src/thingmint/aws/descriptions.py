@@ -318,8 +318,11 @@ DEFAULTS: Final[Mapping[str, bool | int | str | None]] = {
         ),
         False,
     ),
+    "CreateProvisioningTemplate.enabled": False,
+    "CreateProvisioningTemplate.type": "FLEET_PROVISIONING",
     "CreateRoleAlias.credentialDurationSeconds": 3600,
     "DescribeEndpoint.endpointType": "iot:Data",
+    "ListIndices.maxResults": None,
     "ListThingGroups.recursive": None,
     "RegisterCACertificate.certificateMode": "DEFAULT",
     "RegisterCertificate.status": "INACTIVE",
@@ -327,6 +330,7 @@ DEFAULTS: Final[Mapping[str, bool | int | str | None]] = {
     "RegisterCertificate.setAsActive": None,
     "SearchIndex.indexName": "AWS_Things",
     "SearchIndex.maxResults": 100,
+    "SearchIndex.queryVersion": "2017-09-30",
 }
 """What an absent member of a request means, by the member's name, or by an operation and the member's name.
 

@@ -31,7 +31,7 @@ MEANINGS: Final[Mapping[str, str]] = {
     "MalformedPolicyException": "the policy document is not valid",
     "MissingAuthenticationTokenException": "the request is not signed",
     "NotConfiguredException": "this is not configured in the account",
-    "NotImplementedException": "this server does not serve it, or its configuration does not allow it",
+    "NotImplementedException": "this server does not serve the operation",
     "RegistrationCodeValidationException": "the verification certificate has another registration code",
     "ResourceAlreadyExistsException": "the name or the certificate exists already",
     "ResourceNotFoundException": "the resource does not exist in this account and region",

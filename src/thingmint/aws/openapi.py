@@ -227,7 +227,7 @@ class _Writer:
     def _errors(self, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         """The errors by status: those of the model and of this server, and those that every call can have."""
         codes = {error["shape"] for error in spec["errors"]} | {*ERRORS.get(name, ())} | _OF_EVERY_CALL
-        if name not in operations.OPERATIONS or spec["http"]["method"] != "GET":
+        if name not in operations.OPERATIONS:
             codes.add("NotImplementedException")
         by_status: dict[str, list[str]] = {}
         for code in sorted(codes):

@@ -114,6 +114,8 @@ FIELDS: Final[Mapping[str, str]] = {
     "mqtt_topic_filter": "A filter of topics of devices or registries, such as `$devices/+/events/#`.",
     "name": "The name, unique in its parent. It may be empty.",
     "operation_id": "The id of the operation.",
+    "Operation.description": "What the operation does.",
+    "Operation.id": "The id of the operation, for OperationService.Get.",
     "page_size": "How many items a page has at most. More than 1,000 are read as 1,000.",
     "page_token": "`nextPageToken` of the page before.",
     "next_page_token": "Absent on the last page.",
@@ -129,7 +131,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "update_mask": "The fields to change, with commas between them. Without it, all fields are set.",
     "yandex_passport_oauth_token": "An API token of a user, in place of Yandex's OAuth token.",
 }
-"""By the field's name in the contract."""
+"""By the field's name in the contract, or by the names of message and field."""
 
 DEFAULTS: Final[Mapping[str, int | str]] = {"page_size": 100, "device_view": "BASIC"}
 """What an absent field of a request means."""

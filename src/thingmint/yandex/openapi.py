@@ -325,7 +325,9 @@ class _Writer:
 
 
 def _description(field: FieldDescriptor) -> dict[str, Any]:
-    return {"description": FIELDS[field.name]} if field.name in FIELDS else {}
+    message: Any = field.containing_type
+    text = FIELDS.get(f"{message.name}.{field.name}") or FIELDS.get(field.name)
+    return {"description": text} if text else {}
 
 
 def _messages(method: Method) -> dict[str, str]:
