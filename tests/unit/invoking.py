@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ def invoker(
     store = AuditedStore(world.store, world.clock)
     tokens = IamTokens(world.directory, b"k" * 32, world.clock)
     parts = YandexParts(
-        contract=load(), tokens=tokens, hostnames=hostnames, pending=timedelta(), sha1_fingerprints=False
+        contract=load(), tokens=tokens, hostnames=hostnames, pending=world.pending, sha1_fingerprints=False
     )
     yandex = YandexApi(parts, throttle, failures, store, world.environment, world.clock)
     native = NativeApi(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.unit import vectors
-from tests.unit.console.browser import text_of
+from tests.unit.console.browser import Site, text_of
 from tests.unit.console.test_pages import allow, user
 from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.errors import NotFound
@@ -19,7 +20,7 @@ from thingmint.domain.errors import NotFound
 if TYPE_CHECKING:
     import httpx
 
-    from tests.unit.console.browser import Browser, Site
+    from tests.unit.console.browser import Browser
     from tests.world import World
 
 EVIL = "<script>alert('x')</script>"
@@ -181,6 +182,10 @@ async def test_lists_have_what_the_caller_may_list_only(site: Site, world: World
     assert "secret-" not in page.text
     assert registry not in page.text
     assert "There is no device to choose" in text_of(page)
+    browser = await site.signed_in(await user(world, "more", allow("yandex:RegistryService.List")))
+    page = await browser.get("/playground/yandex/DeviceService.AddCertificate")
+    assert "secret-registry" in page.text
+    assert "secret-device" not in page.text
 
 
 @pytest.mark.parametrize(
@@ -379,6 +384,28 @@ async def test_the_operation_of_a_change_is_a_diagram(site: Site, world: World) 
     assert "<svg" not in read.text
 
 
+async def test_an_operation_that_is_not_finished(world: World) -> None:
+    world.pending = timedelta(minutes=1)
+    registry = await world.registry(name="r")
+    device = await world.device(registry, name="d")
+    browser = await Site(world).signed_in()
+    certificate = vectors.certificate_pem()
+    for state in ("response", "error"):  # the second time, the certificate is bound already
+        fields = {"device_id": device, "certificateData": certificate}
+        answer = await call(browser, "yandex", "DeviceService.AddCertificate", **fields)
+        assert "The Operation is running" in answer.text
+        found = re.search(
+            r'<a href="/console(/playground/yandex/OperationService.Get\?operation_id=(\w+))">', answer.text
+        )
+        assert found is not None
+        assert f'value="{found[2]}"' in (await browser.get(found[1])).text
+        world.clock.advance(seconds=61)
+        later = await call(browser, "yandex", "OperationService.Get", operation_id=found[2])
+        assert f"The Operation is done, with {'a response' if state == 'response' else 'an error'}" in later.text
+        assert "AddDeviceCertificateMetadata" in later.text
+        assert "Look at it again" not in later.text
+
+
 async def test_a_method_that_only_grpc_has(site: Site, world: World) -> None:
     registry = await world.registry(name="r")
     answer = await call(await site.signed_in(), "yandex", "RegistryService.ListDataStreamExports", registryId=registry)
@@ -407,7 +434,7 @@ async def test_lists_of_devices(site: Site, world: World) -> None:
 
 async def test_a_long_answer_is_cut(site: Site, world: World) -> None:
     properties = {"thingTypeDescription": "a" * 2000}
-    for number in range(120):
+    for number in range(200):
         await world.aws("CreateThingType", thingTypeName=f"type-{number}", thingTypeProperties=properties)
     answer = await call(await site.signed_in(), "aws", "ListThingTypes", maxResults="250")
     assert "more characters are not shown" in text_of(answer)

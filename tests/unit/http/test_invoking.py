@@ -39,7 +39,7 @@ class Desk:
     def __init__(self, world: World, *, burst: float = 1000, failures: float = 1000, memory: int = 2**24) -> None:
         self.world = world
         self.trail = AuditLog(world.store, world.clock)
-        budget = RequestMemory.of(unauthenticated=memory, authenticated=memory)
+        budget = RequestMemory.of(unauthenticated=20_000, authenticated=memory)
         throttle = Throttle(Rate(0.001, burst), {}, lambda: 0.0)
         counted = FailureThrottle(Rate(0.001, failures), lambda: 0.0)
         self._invoke = invoker(world, RequestLog(Metrics(), self.trail), budget, throttle, counted)
@@ -265,6 +265,8 @@ async def test_bodies_are_bounded(world: World) -> None:
     body = b'{"attributePayload":{"attributes":{"a":"' + b"b" * 100_000 + b'"}}}'
     busy = await Desk(world, memory=40_000).run("aws", "CreateThing", PreparedRequest("POST", "/things/a", body=body))
     assert busy.answer.code == "ThrottlingException"
+    read = await Desk(world).run("aws", "CreateThing", PreparedRequest("POST", "/things/a", body=body))
+    assert read.answer.code == "InvalidRequestException"  # counted for the account, not for the address
     assert await world.count("things") == 0
 
 

@@ -88,7 +88,7 @@ async def call_operation(call: Call) -> Answer:
         **values,
         shown=answer,
         sent=f"{request.method} {request.path}{'?' if request.query else ''}{request.query}",
-        state=_diagram(operation, answer.value),
+        **_state(operation, answer.value),
         trace=await _trace(call, invoked),
     )
 
@@ -116,12 +116,26 @@ async def record(call: Call) -> Answer:
     return call.render("playground_record.html", trace=trace)
 
 
-def _diagram(operation: Operation, value: Any) -> str | None:
-    """The Operation in the answer as a diagram of its states, if there is one."""
+def _state(operation: Operation, value: Any) -> dict[str, Any]:
+    """The Operation in the answer as a diagram of its states, and where to look at it again while it runs."""
     types = types_of(operation.answer)
     if types is None or not isinstance(value, dict) or "metadata" not in value:
-        return None
-    return operation_diagram(state_of(value), metadata=types[0], response=types[1], id="called")
+        return {"state": None, "again": None}
+    state = state_of(value)
+    # Operations that are read can be those of any method.
+    metadata, response = (
+        _name(value.get(part)) or known for part, known in zip(("metadata", "response"), types, strict=True)
+    )
+    again = url("/playground/yandex/OperationService.Get", operation_id=value.get("id"))
+    return {
+        "state": operation_diagram(state, metadata=metadata, response=response, id="called"),
+        "again": again if state == "running" else None,
+    }
+
+
+def _name(message: Any) -> str:
+    """The name of the message that an Any holds."""
+    return str(message.get("@type", "")).rpartition(".")[2] if isinstance(message, dict) else ""
 
 
 async def _trace(call: Call, invoked: Invoked) -> _Trace:
