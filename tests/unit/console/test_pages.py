@@ -96,6 +96,7 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
         "/policies",
         "/policies/edit",
         "/access/audit",
+        f"/playground/yandex/DeviceService.AddCertificate?device_id={device}",
         "/refusals",
         f"/refusals/{group}",
         f"/refusals/simulator?device={id}",
