@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import signal
@@ -147,12 +146,10 @@ def test_the_page_of_a_new_device_turns_green_at_once(
         page.get_by_role("button", name="Make the").click()
     page.clock.install()  # from now on the page asks at no interval
     page.get_by_text("Waiting for the device.").wait_for()
-    for link in page.locator("a[download]").all():
-        name, _, content = (
-            link.get_attribute("download") or "",
-            *(link.get_attribute("href") or "").rpartition(",")[1:],
-        )
-        (tmp_path / name).write_bytes(base64.b64decode(content))
+    for button in page.locator("form[action='/console/file'] button").all():
+        with page.expect_download() as download:
+            button.click()
+        download.value.save_as(tmp_path / download.value.suggested_filename)
     (tmp_path / "device.py").write_text(page.locator("#code-paho").text_content() or "")
     with subprocess.Popen([sys.executable, "device.py"], cwd=tmp_path) as process:
         try:
