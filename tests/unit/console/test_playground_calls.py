@@ -211,6 +211,15 @@ async def test_hostile_values_stay_values(site: Site, world: World, value: str) 
     assert await things(world) == ["pump"]
 
 
+@pytest.mark.parametrize("data", ["\N{SNOWMAN}", "a", "/w==", "!", "a b"])
+async def test_payloads_that_are_no_text(site: Site, data: str) -> None:
+    answer = await call(
+        await site.signed_in(), "yandex", "DeviceDataService.Publish", device_id="x", topic="t", data=data
+    )
+    assert answer.status_code == 200
+    assert re.search("40[034] ", text_of(answer))
+
+
 async def test_a_form_with_errors_runs_nothing(site: Site) -> None:
     browser = await site.signed_in()
     answer = await call(browser, "aws", "CreateThing", thingName="pump", attributePayload="{")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from binascii import Error
 from typing import TYPE_CHECKING, Any, Final
 
 from thingmint.console.playground.shown_code import Addresses, Equivalent
@@ -138,6 +137,6 @@ def _payload(data: Any) -> str | None:
         return "" if data is None else None
     try:
         text = b64decode(data.text, validate=True).decode()
-    except (Error, UnicodeDecodeError):
+    except ValueError:  # no Base64, or no UTF-8
         return None
     return text if text.replace("\n", "").isprintable() else None
