@@ -76,7 +76,7 @@ async def test_a_form_needs_its_token(site: Site) -> None:
     for page in CLOSED:
         for path in addresses(page, "a" * 64) if page.method == "POST" else ():
             for fields in ({"name": "a"}, {"form_token": earlier}, {"form_token": f"{earlier[:-1]}é"}):
-                answer = await browser.post(path, **fields)
+                answer = await browser.post(path, None, **fields)
                 assert (answer.status_code, is_page(answer)) == (400, True), path
                 assert "earlier session" in answer.text, path
 
