@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.access import access_costs
 from benchmarks.bare import bare_generation
+from benchmarks.console import CONSOLE_STEPS, console
 from benchmarks.engines import ENGINES, ENGINES_STEPS, engines
 from benchmarks.figures import Budget, Figure
 from benchmarks.hostile import HOSTILE_STEPS, hostile
@@ -233,5 +234,6 @@ CASES = (
     Case("yandex-mqtt", YANDEX_MQTT_STEPS, yandex_mqtt),
     Case("provisioning", PROVISIONING_STEPS, provisioning),
     Case("imports", IMPORTS_STEPS, imports),
+    Case("console", CONSOLE_STEPS, console),
     Case("hostile", HOSTILE_STEPS, hostile),
 )
