@@ -80,7 +80,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=[case.name for case in CASES], help="may be repeated")
-    parser.add_argument("--quick", action="store_true", help="take 3 minutes instead of 10; less exact")
+    parser.add_argument("--quick", action="store_true", help="take 4 minutes instead of 13; less exact")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to compare engines with")
     parser.add_argument("--output", choices=["table", "json"], default="table")
     return parser.parse_args()

@@ -65,6 +65,14 @@ def connect(page: Page, scene: Scene) -> None:
     page.get_by_text("Waiting for the device.").wait_for()
 
 
+def dry_run(page: Page, scene: Scene) -> None:
+    del scene
+    page.goto("/console/provisioning/templates/new-pumps/dry-run")
+    page.get_by_label("SerialNumber").fill("00777")
+    page.locator("main form button.primary").click()
+    page.get_by_text("pump-00777").first.wait_for()
+
+
 BOTH = ("light", "dark")
 SHOTS = (
     Shot("overview", "/", BOTH),
@@ -78,6 +86,11 @@ SHOTS = (
     Shot("things", "/things"),
     Shot("devices", "/devices"),
     Shot("cas", "/cas", size=(1360, 740)),
+    Shot("template", "/provisioning/templates/new-pumps"),
+    Shot("dry-run", dry_run, size=(1360, 1100)),
+    Shot("playground", "/playground?q=certificate"),
+    Shot("operation", "/playground/yandex/DeviceService.AddCertificate", size=(1360, 1100)),
+    Shot("policy-editor", "/policies/edit?name=telemetry", size=(1360, 1000)),
     Shot("access", "/access", size=(1360, 640)),
     Shot("audit", "/access/audit"),
     Shot("connect", connect),
@@ -124,6 +137,7 @@ def go(page: Page, scene: Scene, shot: Shot) -> None:
         assert answer.status == 200, shot.open
     page.get_by_role("heading", level=1).wait_for()
     page.evaluate("document.fonts.ready")
+    page.evaluate("scrollTo(0, 0)")
 
 
 @pytest.mark.parametrize("shot", SHOTS, ids=lambda shot: shot.name)

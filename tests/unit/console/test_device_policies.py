@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,14 @@ async def test_a_policy_is_attached_by_id_name_or_arn(site: Site, world: World) 
     for wrong, status in (("missing", 404), ("0" * 64, 404), ("arn:x", 400), ("", 400), ("a b", 400), (EVIL, 400)):
         answer = await browser.send("/policies/attach", ONE, name="telemetry", target=wrong)
         assert answer.status_code == status, wrong
+
+
+async def test_the_editor_shows_a_document_of_one_line_in_lines(site: Site, world: World) -> None:
+    await world.aws("CreatePolicy", policyName="telemetry", policyDocument=json.dumps(json.loads(GOOD)))
+    page = await (await site.signed_in()).get("/policies/edit?name=telemetry")
+    shown = html.unescape(page.text.partition("<textarea")[2].partition(">")[2].partition("</textarea>")[0]).strip()
+    assert json.loads(shown) == json.loads(GOOD)
+    assert shown.startswith('{\n  "Version"')
 
 
 async def test_many_policies_and_targets_have_pages(site: Site, world: World) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.access import tabs_of
-from thingmint.console.policy_editor import drafted, sent_document
+from thingmint.console.policy_editor import drafted, pretty, sent_document
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import Invalid
 from thingmint.domain.names import POLICY_NAME
@@ -111,7 +111,7 @@ async def edit(call: Call) -> Answer:
         return await VERSIONS.get(tx, *call.scope, name, policy.default_version)
 
     version = await call.read(body)
-    return _editor(call, await _drafted(call, version.document), name, is_version=True)
+    return _editor(call, await _drafted(call, pretty(version.document)), name, is_version=True)
 
 
 @action("/policies/check", "GetPolicy", entry=_ENTRY, is_recorded=False)
