@@ -15,6 +15,7 @@ from thingmint.domain.policy_lint.reading import Notes, Report, read_document
 from thingmint.domain.policy_lint.sentences import Sentence
 from thingmint.domain.templates import CERTIFICATE_ID, MAX_LENGTH, Kind, parse_template
 from thingmint.domain.templates.documents import inside
+from thingmint.domain.templates.expressions import pieces_of
 from thingmint.domain.templates.subjects import PSEUDO_PREFIX
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ _SECTIONS = ("Parameters", "Mappings", "Resources", "DeviceConfiguration")
 # Sections of CloudFormation that people copy, and a text that AWS's examples have.
 _IGNORED = ("AWSTemplateFormatVersion", "Description", "Metadata")
 _THING = {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": "x"}}
-_VARIABLE = re.compile(r"\$\{(?!!)([^}]*)\}")
 _STEP = re.compile(r"\.?([^.\[]+)|\[(\d+)\]")
 _NOUNS = {"AWS::IoT::Thing": "thing", "AWS::IoT::Certificate": "certificate", "AWS::IoT::Policy": "policy"}
 
@@ -159,7 +159,7 @@ def _references(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             pattern, own = here["Fn::Sub"], {}
             if isinstance(pattern, list):
                 pattern, own = pattern
-            for name in _VARIABLE.findall(pattern):
+            for name in pieces_of(pattern)[1::2]:
                 if name not in own:
                     yield (*path, "Fn::Sub"), name
             waiting.append(((*path, "Fn::Sub"), list(own.values())))
@@ -196,7 +196,9 @@ def _shown(value: Any) -> str:
         case {"Fn::Join": [str(delimiter), list(items)]} if len(value) == 1:
             return delimiter.join(map(_shown, items))
         case {"Fn::Sub": str(pattern)} if len(value) == 1:
-            return _VARIABLE.sub(r"<\1>", pattern)
+            pieces = pieces_of(pattern)
+            pieces[1::2] = [f"<{name}>" for name in pieces[1::2]]
+            return "".join(pieces)
         case list():
             return ", ".join(map(_shown, value))
         case dict():

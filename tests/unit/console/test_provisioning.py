@@ -23,6 +23,7 @@ from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.server.console import progress_of_tasks
 from thingmint.services.imports import IMPORTS, Import, Result, advance
 from thingmint.services.registration_tasks import TASKS, RegistrationTask, TaskStatus, add_records
+from thingmint.services.templates import compile_template
 
 if TYPE_CHECKING:
     import httpx
@@ -83,6 +84,16 @@ async def test_the_list_of_templates(site: Site, world: World) -> None:
     assert "pumps Fleet provisioning Enabled 2 2 provisioning" in text
     assert "sensors Just in time Disabled 1 1 provisioning" in text
     assert "theirs" not in text
+
+
+async def test_the_page_of_a_template_parses_no_resources(site: Site, world: World) -> None:
+    await template(world)
+    await world.aws("CreateProvisioningTemplateVersion", templateName="pumps", templateBody=AWAY)
+    compile_template.cache_clear()
+    text = text_of(await (await site.signed_in()).get("/provisioning/templates/pumps"))
+    assert "(by default home)" in text
+    assert "(by default away)" in text
+    assert compile_template.cache_info().misses == 0
 
 
 async def test_one_template_and_its_buttons(site: Site, world: World) -> None:

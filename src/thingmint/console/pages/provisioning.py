@@ -10,14 +10,13 @@ from thingmint.console.events import events_of
 from thingmint.console.page import action, page, url
 from thingmint.domain.arns import arn, parse_role_arn
 from thingmint.domain.errors import Invalid
-from thingmint.domain.templates import Kind
+from thingmint.domain.templates import Kind, declared_parameters
 from thingmint.services.ca_certificates import list_ca_certificates
 from thingmint.services.claims import live_claims
 from thingmint.services.hooks import PAYLOAD_VERSION, Hook
 from thingmint.services.pages import Cursor
 from thingmint.services.templates import (
     all_versions,
-    compile_template,
     count_versions,
     delete_template,
     delete_version,
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thingmint.console.page import Call
-    from thingmint.domain.templates import Template
     from thingmint.http.messages import Answer
     from thingmint.services.ca_certificates import CaRegistration
     from thingmint.services.claims import Claim
@@ -46,15 +44,15 @@ _LONGEST_ARN = 2048
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """``versions`` are the newest first. ``compiled`` are the templates of their documents, by number.
+    """``versions`` are the newest first. ``parameters`` are those of each, with their defaults.
 
-    ``versions``, ``claims`` and ``cas`` are empty if the caller may not list them. ``cas`` name the template: their
-    devices are provisioned with it.
+    ``versions`` has the default only, and ``claims`` and ``cas`` are empty, if the caller may not list them. ``cas``
+    name the template: their devices are provisioned with it.
     """
 
     template: ProvisioningTemplate
     versions: Sequence[TemplateVersion]
-    compiled: Mapping[int, Template]
+    parameters: Mapping[int, Mapping[str, str | None]]
     claims: Sequence[Claim]
     cas: Sequence[CaRegistration]
 
@@ -231,7 +229,7 @@ async def _read(tx: Transaction, call: Call, name: str) -> _Shown:
     versions: Sequence[TemplateVersion] = [default]
     if call.allows("iot:ListProvisioningTemplateVersions", found.arn):
         versions = await all_versions(tx, call.scope, name)
-    compiled = {each.version: compile_template(each.body, found.kind) for each in versions}
+    parameters = {each.version: declared_parameters(each.body) for each in versions}
     claims: Sequence[Claim] = ()
     if call.allows("thingmint:ListProvisioningClaims", found.arn):
         claims = await live_claims(tx, found, call.change.now)
@@ -239,4 +237,4 @@ async def _read(tx: Transaction, call: Call, name: str) -> _Shown:
     if found.kind is Kind.JITP and call.allows("iot:ListCACertificates"):
         cursor = Cursor(_ROWS, "", "page")
         cas = (await list_ca_certificates(tx, call.change, cursor, ascending=False, template=name)).items
-    return _Shown(found, versions, compiled, claims, cas)
+    return _Shown(found, versions, parameters, claims, cas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thingmint.domain.templates.compiler import Kind, Template, parse_template
+from thingmint.domain.templates.compiler import Kind, Template, declared_parameters, parse_template
 from thingmint.domain.templates.documents import MAX_LENGTH
 from thingmint.domain.templates.plan import (
     CertificatePlan,
@@ -31,6 +31,7 @@ __all__ = [
     "Template",
     "ThingOverrides",
     "ThingPlan",
+    "declared_parameters",
     "parse_template",
     "subject_parameters",
 ]

@@ -156,6 +156,11 @@ def parse_template(text: str, kind: Kind) -> Template:
     )
 
 
+def declared_parameters(text: str) -> Mapping[str, str | None]:
+    """Return the parameters of a valid template and their defaults, without parsing its resources."""
+    return _parameters(load_document(text).get("Parameters"))
+
+
 def _section(document: Mapping[str, Any], name: str) -> object:
     """Return a section of the template; empty if it is missing or null."""
     given = document.get(name)

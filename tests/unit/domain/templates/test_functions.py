@@ -9,6 +9,7 @@ import pytest
 from tests.tables import each_row
 from tests.unit.domain.templates.helpers import ID, resolve, template, thing, value
 from thingmint.domain.errors import InvalidParameters, InvalidTemplate
+from thingmint.domain.templates.expressions import pieces_of
 
 GIVEN = {"SerialNumber": "S-1", "Location": "Seattle"}
 MAPPINGS = {
@@ -189,3 +190,37 @@ def test_a_long_value_cannot_be_multiplied() -> None:
         resolve(made, {"SerialNumber": "x" * 2000})
     with pytest.raises(InvalidParameters, match="grows beyond"):
         value({"Fn::Select": [0, {"Fn::Split": [",", {"Ref": "SerialNumber"}]}]}, {"SerialNumber": "," * 200_000})
+
+
+def test_a_pattern_has_texts_and_names_in_turn() -> None:
+    for pattern, expected in (
+        ("", [""]),
+        ("a${b}c", ["a", "b", "c"]),
+        ("${a}${b}", ["", "a", "", "b", ""]),
+        ("${}", ["", "", ""]),
+        ("${!a}${b}", ["${!a}", "b", ""]),
+        ("${!${b}", ["${!", "b", ""]),
+        ("${${a}}", ["", "${a", "}"]),
+        ("$${a}", ["$", "a", ""]),
+        ("a}${b", ["a}${b"]),
+        ("${a}${", ["", "a", "${"]),
+    ):
+        assert pieces_of(pattern) == expected, pattern
+
+
+class Counted(str):
+    """A text that counts the characters which are searched for in it."""
+
+    __slots__ = ("read",)
+
+    def find(self, *given: Any) -> int:
+        found = super().find(*given)
+        self.read = getattr(self, "read", 0) + (found if found >= 0 else len(self)) - (given[1] if given[1:] else 0)
+        return found
+
+
+@pytest.mark.parametrize("piece", ["${", "${!", "${a}", "${!a}", "$", "${${}"])
+def test_a_pattern_is_read_in_linear_time(piece: str) -> None:
+    pattern = Counted(piece * 2_000)
+    pieces_of(pattern)
+    assert pattern.read <= 4 * len(pattern)

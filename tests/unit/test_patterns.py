@@ -1,0 +1,81 @@
+"""The regular expressions of the source: each one that can take more than linear time was examined."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import re
+from importlib import import_module
+
+import thingmint
+from thingmint.aws.contract.scalars import is_superlinear
+
+# Used with match and fullmatch only. Each repetition ends at a character that it excludes, so nothing is read again.
+_MATCHED = {
+    "access.iam._AUDIENCE",
+    "aws.authorization._ARN",
+    "console.hosts._HOST",
+    "domain.arns._ROLE_ARN",
+    "domain.names._REGION",
+    "domain.pem._HEADERS",
+    "domain.policies.device_keys.KNOWN_KEYS",
+    "domain.policy_lint.linting._PART",
+    "domain.policy_lint.sentences._OWN",
+    "domain.search_conditions._NUMBER",
+    "domain.template_lint._STEP",
+    "importing.kinds.aws_definitions._ROLE",
+    "services.device_policies._TARGET",
+    "services.functions._FUNCTION",
+    "services.hooks._ARN",
+    "services.password_hashing._ARGON2ID",
+    "settings.console._SCOPE",
+    "yandex.contract.json_mapping._BASE64",
+    "yandex.contract.json_mapping._MASK_PATH",
+    "yandex.contract.transcoding._SEGMENT",
+    "yandex.contract.transcoding._TEMPLATE_SEGMENT",
+    "yandex.contract.validation._RANGE",
+}
+# Searched for in input. What an unsuccessful attempt has read contains no start of another attempt, or has a limit.
+_SEARCHED = {
+    "console.pages.certificate._COMMON_NAME",
+    "console.playground.secrets._PRIVATE_PEM",
+    "domain.pem._BOUNDARY",  # in 65 characters
+    "domain.pem._PRIVATE_KEY",
+    "domain.policy_lint.positions._TOKEN",  # in JSON: each string has its end
+    "domain.templates.policy_documents._MARKED",
+    "importing.kinds.aws_definitions._OF_IOT",
+    "services.refusals._VARIABLE",
+    "store.plain_parameters._NUMBERED",
+    "yandex.contract.json_mapping._INDENTATION",
+}
+# These read what the server itself, its documentation, the contracts or the operator wrote.
+_OWN = {
+    "aws.contract.scalars._BRACKETS",
+    "aws.contract.scalars._OPEN_ENDED",
+    "aws.openapi._LINK",
+    "console.assets._URL",
+    "console.playground.catalogue._CODE",
+    "console.playground.schemas._DURATION",
+    "domain.server_certificates._PRIVATE_KEY",
+    "http.openapi._WORD",
+    "store.queries._COMMENT",
+    "store.queries._HEADER",
+}
+
+
+def test_patterns_that_can_take_more_than_linear_time_were_examined() -> None:
+    """Two repetitions can share a text in many ways. A search begins again at each character of the text."""
+    found = set()
+    for module in pkgutil.walk_packages(thingmint.__path__, "thingmint."):
+        if module.name.endswith("__main__"):
+            continue
+        loaded = import_module(module.name)
+        source = inspect.getsource(loaded) if loaded.__file__ and loaded.__file__.endswith(".py") else ""
+        for name, value in vars(loaded).items():
+            if not isinstance(value, re.Pattern) or not re.search(rf"^{name}\b.* = ", source, re.MULTILINE):
+                continue
+            pattern = value.pattern if isinstance(value.pattern, str) else value.pattern.decode("latin-1")
+            is_searched = re.search(rf"\b{name}\.(search|findall|finditer|subn?|split)\b", source) is not None
+            if is_superlinear(f"x*{pattern}" if is_searched else pattern):
+                found.add(f"{module.name.removeprefix('thingmint.')}.{name}")
+    assert found == _MATCHED | _SEARCHED | _OWN
