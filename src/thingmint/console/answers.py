@@ -27,10 +27,16 @@ _NOT_STORED = (b"cache-control", b"no-store")
 
 
 def page_answer(
-    body: str, status: int = 200, *, headers: Sequence[Header] = (), code: str | None = None, media: bytes = HTML
+    body: str | bytes,
+    status: int = 200,
+    *,
+    headers: Sequence[Header] = (),
+    code: str | None = None,
+    media: bytes = HTML,
 ) -> Answer:
     """An answer that no cache keeps."""
-    return Answer(status, [(b"content-type", media), _NOT_STORED, *_SECURITY, *headers], body.encode(), code)
+    sent = body if isinstance(body, bytes) else body.encode()
+    return Answer(status, [(b"content-type", media), _NOT_STORED, *_SECURITY, *headers], sent, code)
 
 
 def stream_answer(stream: Stream) -> Answer:

@@ -6,13 +6,14 @@ what a form of it does. Both ask ``call.may`` before they read or change anythin
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from thingmint.access.authorization import is_allowed
 from thingmint.access.operations import write_with_new_ids
 from thingmint.console.answers import ROOT, page_answer, redirect
+from thingmint.console.exports import Exports
 from thingmint.console.rendering import render
 from thingmint.domain.errors import Invalid
 from thingmint.http.documents import is_built
@@ -173,6 +174,7 @@ class Parts:
     verification: AuditVerification
     policy_vocabulary: Callable[[Kind, Scope, Sequence[str]], Vocabulary]
     own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
+    exports: Exports = field(default_factory=Exports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,10 +279,10 @@ class Call:
         """Sends the browser to another page of the console, which shows ``said`` at its top."""
         return redirect(url(path, **query), headers=[self.cookies.say(kind, said)])
 
-    def download(self, text: str, name: str, media: str) -> Answer:
+    def download(self, content: str | bytes, name: str, media: str) -> Answer:
         """A file for the browser to save. ``name`` may have letters, digits, dots and hyphens only."""
         disposition = (b"content-disposition", f'attachment; filename="{name}"'.encode("ascii"))
-        return page_answer(text, headers=[disposition], media=media.encode("ascii"))
+        return page_answer(content, headers=[disposition], media=media.encode("ascii"))
 
 
 def url(path: str, **query: str | int | None) -> str:

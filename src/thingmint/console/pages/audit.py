@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from shlex import quote
@@ -12,22 +10,24 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from thingmint.access.audit_records import AuditFilter
+from thingmint.console import exports
+from thingmint.console.exports import csv_lines, with_next
 from thingmint.console.page import page, url
 from thingmint.console.pages.access import tabs_of
 from thingmint.console.pages.audit_verification import may_verify
-from thingmint.console.rendering import harmless, query_of
+from thingmint.console.rendering import query_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
     from thingmint.store.audit import AuditRow
 
+    _Records = Sequence[tuple[AuditRow, Mapping[str, Any]]]
+
 _ROWS = 50
 _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 250
-_FILE_SIZE = 8 * 2**20  # characters of records, after which a file ends
-_FILE_PAGES = 200  # that are read for a file, most of them empty if few records match
 _FILES = {"jsonl": "Download JSON lines", "csv": "Download CSV"}
 _COLUMNS = ("time", "event", "outcome", "error", "reason", "principal", "credential", "address", "resource", "request")
 _OUTCOMES = [("", "Any outcome"), ("success", "Done"), ("refused", "Refused")]
@@ -78,50 +78,47 @@ async def audit(call: Call) -> Answer:
 @page("/access/audit.jsonl", "ListAudit", entry="/access")
 async def audit_lines(call: Call) -> Answer:
     """The records as `thingmint audit export` writes them."""
-    found, more = await _records(call)
-    lines = [orjson.dumps({**_place(row), "record": record}).decode() for row, record in found]
-    return _file(call, "".join(f"{line}\n" for line in lines), "jsonl", "application/x-ndjson; charset=utf-8", more)
+    return await _file(call, "jsonl", "application/x-ndjson; charset=utf-8", b"", _lines)
 
 
 @page("/access/audit.csv", "ListAudit", entry="/access")
 async def audit_table(call: Call) -> Answer:
-    found, more = await _records(call)
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow([*_COLUMNS, "resources", "stream", "sequence", "hash", "id"])
-    for row, record in found:
-        resources = record.get("resources")
-        cells = [record.get(name) for name in _COLUMNS]
-        cells += [" ".join(map(str, resources)) if isinstance(resources, list) else ""]
-        cells += [row.stream.name, row.sequence, row.hash.hex() if row.hash else "", row.id]
-        table.writerow([harmless("" if cell is None else str(cell)) for cell in cells])
-    return _file(call, text.getvalue(), "csv", "text/csv; charset=utf-8", more)
+    head = csv_lines([[*_COLUMNS, "resources", "stream", "sequence", "hash", "id"]])
+    return await _file(call, "csv", "text/csv; charset=utf-8", head, _table)
 
 
-def _file(call: Call, text: str, ending: str, media: str, more: str | None) -> Answer:
-    """A file, and in the header Link the address of the next one, if there are more records."""
-    answer = call.download(text, f"audit.{ending}", media)
-    if more is None:
-        return answer
-    address = f"{url(f'/access/audit.{ending}')}{query_of(**_fields(call), page=more)}"
-    return replace(answer, headers=[*answer.headers, (b"link", f'<{address}>; rel="next"'.encode("ascii"))])
-
-
-async def _records(call: Call) -> tuple[list[tuple[AuditRow, Mapping[str, Any]]], str | None]:
-    """The records of a file, newest first, and the marker of the next file. They are read in pages."""
+async def _file(call: Call, ending: str, media: str, head: bytes, written: Callable[[_Records], bytes]) -> Answer:
+    """The records, newest first. The header Link has the address of the next file, if there can be more records."""
     call.may("thingmint:ListAudit")
-    wanted, marker = _wanted(call, _fields(call)), call.query.text("page", 2000) or None
-    found: list[tuple[AuditRow, Mapping[str, Any]]] = []
-    size = 0
-    for _ in range(_FILE_PAGES):
-        most = min(_FILE_ROWS_AT_ONCE, _FILE_ROWS - len(found))
-        some = await call.parts.audit.rows(call.caller.account, wanted, limit=most, marker=marker)
-        found += some.items
-        size += sum(len(row.record) for row, _ in some.items)
-        marker = some.next_token
-        if marker is None or len(found) >= _FILE_ROWS or size > _FILE_SIZE:
-            break
-    return found, marker
+    fields, marker = _fields(call), call.query.text("page", 2000) or None
+    wanted, content, left = _wanted(call, fields), bytearray(head), _FILE_ROWS
+    with call.parts.exports.one_of(call.caller.account) as pace:
+        while True:
+            most = min(_FILE_ROWS_AT_ONCE, left)
+            some = await call.parts.audit.rows(call.caller.account, wanted, limit=most, marker=marker)
+            content += written(some.items)
+            left, marker = left - len(some.items), some.next_token
+            await pace.rest()
+            if marker is None or left <= 0 or len(content) >= exports.MAX_BYTES or pace.is_used_up:
+                break
+    more = f"{url(f'/access/audit.{ending}')}{query_of(**fields, page=marker)}" if marker else None
+    return with_next(call.download(bytes(content), f"audit.{ending}", media), more)
+
+
+def _lines(records: _Records) -> bytes:
+    return b"".join(orjson.dumps({**_place(row), "record": record}) + b"\n" for row, record in records)
+
+
+def _table(records: _Records) -> bytes:
+    return csv_lines(_cells(row, record) for row, record in records)
+
+
+def _cells(row: AuditRow, record: Mapping[str, Any]) -> list[str]:
+    resources = record.get("resources")
+    cells = [record.get(name) for name in _COLUMNS]
+    cells += [" ".join(map(str, resources)) if isinstance(resources, list) else ""]
+    cells += [row.stream.name, row.sequence, row.hash.hex() if row.hash else "", row.id]
+    return ["" if cell is None else str(cell) for cell in cells]
 
 
 def _place(row: AuditRow) -> dict[str, Any]:

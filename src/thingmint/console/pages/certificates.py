@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.console import certificate_filters as filters
+from thingmint.console import exports
+from thingmint.console.exports import csv_lines, with_next
 from thingmint.console.page import action, checked_count, page, url
-from thingmint.console.rendering import exact, harmless, shortened
+from thingmint.console.rendering import exact, shortened
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import DomainError, Invalid, Unavailable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _ROWS = 25
 _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 200
-_FILE_PAGES = 1000  # that are read for a file, most of them empty if few certificates satisfy the filter
+_COLUMNS = ["id", "common name", "serial", "status", "thing", "device", "added", "ends", "last seen"]
 _SEARCHES = 3  # of the store, each of a thousand rows at most, for a page of such a filter
 _MAX_CAS = 50  # in the filter
 OLDEST_LIST = timedelta(days=1)
@@ -78,21 +79,28 @@ async def certificates(call: Call) -> Answer:
 
 @page("/certificates.csv", "SearchCertificates", entry="/certificates")
 async def certificates_file(call: Call) -> Answer:
-    """At most 10,000 rows. They are read in pages, so that other requests are served in between."""
+    """The header Link has the address of the next file, if there can be more certificates."""
     call.may("iot:ListCertificates")
-    fields, at = filters.read_fields(call.query), call.change.now
-    text, token = io.StringIO(), ""
-    rows = csv.writer(text)
-    rows.writerow(["id", "common name", "serial", "status", "thing", "device", "added", "ends", "last seen"])
-    left = _FILE_ROWS
-    for _ in range(_FILE_PAGES):
-        listed = await _listed(call, fields, at, Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page"))
-        rows.writerows(map(_row, listed.found))
-        left -= len(listed.found)
-        if listed.next is None or left <= 0:
-            break
-        token = listed.next
-    return call.download(text.getvalue(), "certificates.csv", "text/csv; charset=utf-8")
+    fields, at = filters.read_fields(call.query), _time_of(call)
+    wanted, token, left = filters.filter_of(fields, at), call.query.text("page", 2000), _FILE_ROWS
+    content = bytearray(csv_lines([_COLUMNS]))
+    with call.parts.exports.one_of(call.caller.account) as pace:
+        while True:
+            if fields["q"]:
+                listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted))
+                found, token = listed.found, ""
+            else:
+                some = await call.read(
+                    partial(search, call, Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page"), wanted)
+                )
+                found, token = some.items, some.next_token or ""
+            content += csv_lines(map(_row, found))
+            left -= len(found)
+            await pace.rest()
+            if not token or left <= 0 or len(content) >= exports.MAX_BYTES or pace.is_used_up:
+                break
+    more = url("/certificates.csv", **fields, at=_written(at), page=token) if token else None
+    return with_next(call.download(bytes(content), "certificates.csv", "text/csv; charset=utf-8"), more)
 
 
 @action("/certificates/change", "UpdateCertificate")
@@ -148,6 +156,7 @@ async def _listed(call: Call, fields: dict[str, str], at: datetime, cursor: Curs
         if some.next_token is None or len(some.items) == cursor.limit:
             return _Listed(found, (), some.next_token)
         cursor = Cursor(cursor.limit - len(some.items), some.next_token, cursor.field)
+        await asyncio.sleep(0)  # for other requests
     return _Listed(found, (), cursor.token)
 
 
@@ -204,7 +213,7 @@ def counted(number: int) -> str:
 
 def _row(each: FoundCertificate) -> list[str]:
     owner = f"{each.owner[0]} {each.owner[1]}" if each.owner else ""
-    texts = [
+    return [
         each.registration.fingerprint,
         each.common_name or "",
         each.serial or "",
@@ -215,7 +224,6 @@ def _row(each: FoundCertificate) -> list[str]:
         exact(each.certificate.not_after),
         exact(each.last_seen.seen_at) if each.last_seen else "",
     ]
-    return [harmless(text) for text in texts]
 
 
 def _command(fields: dict[str, str]) -> str:

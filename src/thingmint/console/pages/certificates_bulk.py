@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.console import certificate_filters as filters
+from thingmint.console.exports import Pace
 from thingmint.console.page import action, checked_count, page, url
 from thingmint.console.pages.certificates import CHANGES, OLDEST_LIST, counted, search, searched
 from thingmint.console.rendering import shortened, status_words
@@ -123,7 +124,7 @@ async def _matching(call: Call, fields: dict[str, str], at: datetime) -> _Matche
         listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted, LIMIT + 1))
         return _Matches(listed.found[:LIMIT], len(listed.found) <= LIMIT)
     found: list[FoundCertificate] = []
-    token = ""
+    token, pace = "", Pace()
     for _ in range(_SEARCHES):
         cursor = Cursor(min(_READ_AT_ONCE, LIMIT - len(found)), token, "page")
         some = await call.read(partial(search, call, cursor, wanted))
@@ -133,6 +134,7 @@ async def _matching(call: Call, fields: dict[str, str], at: datetime) -> _Matche
         if len(found) >= LIMIT:
             break
         token = some.next_token
+        await pace.rest()
     return _Matches(found, is_whole=False)
 
 
@@ -149,9 +151,11 @@ async def _changed(call: Call, found: Sequence[FoundCertificate], status: Status
             wanted.append(id)
         except DomainError as error:
             result.failed.append((id, _why(error)))
+    pace = Pace()
     try:
         for first in range(0, len(wanted), _AT_ONCE):
             await _change_some(call, wanted[first : first + _AT_ONCE], status, result)
+            await pace.rest()
     except Unavailable:
         result.unreached = len(found) - result.changed - result.skipped - len(result.failed)
     return result

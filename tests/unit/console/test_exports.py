@@ -1,0 +1,121 @@
+"""Files of lists: made page by page, in limited time and memory, one of an account at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import csv
+import io
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.unit.console.browser import Site, text_of
+from tests.unit.console.test_audit import written
+from tests.unit.console.test_pages import certificate_pem
+from thingmint.console import exports
+from thingmint.console.pages import audit, certificates
+
+if TYPE_CHECKING:
+    from tests.unit.console.browser import Browser
+    from tests.world import World
+
+COUNT = 12
+FILES = ["/access/audit.jsonl?event=CreateUser", "/access/audit.csv?event=CreateUser", "/certificates.csv"]
+
+
+@pytest.fixture
+async def browser(site: Site, world: World, monkeypatch: pytest.MonkeyPatch) -> Browser:
+    """It is signed in, each list has COUNT rows, and a page of a file one."""
+    browser = await site.signed_in()
+    await written(site, browser, [f"user-{number}" for number in range(COUNT)])
+    for number in range(COUNT):
+        await world.certificate(pem=certificate_pem(f"pump {number}"))
+    monkeypatch.setattr(audit, "_FILE_ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(certificates, "_FILE_ROWS_AT_ONCE", 1)
+    return browser
+
+
+def rows_of(path: str, text: str) -> list[str]:
+    if ".jsonl" in path:
+        return text.splitlines()
+    return [",".join(row) for row in list(csv.reader(io.StringIO(text)))[1:]]
+
+
+@pytest.mark.parametrize("path", [*FILES, "/certificates/change-all"])
+async def test_other_requests_are_served_between_two_pages(
+    browser: Browser, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests = turns = 0
+    sleep = asyncio.sleep
+
+    async def ticks() -> None:
+        nonlocal turns
+        while True:
+            await sleep(0)
+            turns += 1
+
+    rest = exports.Pace.rest
+
+    async def counted(pace: exports.Pace) -> None:
+        nonlocal rests
+        before = turns
+        await rest(pace)
+        assert turns > before, "the event loop had a turn"
+        rests += 1
+
+    from thingmint.console.pages import certificates_bulk
+
+    monkeypatch.setattr(certificates_bulk, "_READ_AT_ONCE", 1)
+    monkeypatch.setattr(exports.Pace, "rest", counted)
+    other = asyncio.create_task(ticks())
+    answer = await browser.get(path)
+    other.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await other
+    assert answer.status_code == 200
+    assert rests >= 10
+
+
+@pytest.mark.parametrize("path", FILES)
+@pytest.mark.parametrize("limit", ["WORK", "MAX_BYTES"])
+async def test_a_file_that_ends_early_says_where_it_goes_on(
+    browser: Browser, path: str, limit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = rows_of(path, (await browser.get(path)).text)
+    assert len(whole) >= COUNT
+    monkeypatch.setattr(exports, limit, 0)
+    found: list[str] = []
+    address: str | None = f"/console{path}"
+    files = 0
+    while address is not None and files < 50:
+        answer = await browser.client.get(address)
+        assert answer.status_code == 200, text_of(answer)
+        some = rows_of(path, answer.text)
+        assert len(some) <= 1
+        found += some
+        files += 1
+        address = answer.links["next"]["url"] if "next" in answer.links else None
+    assert found == whole
+    assert files >= COUNT
+
+
+@pytest.mark.parametrize("path", FILES)
+async def test_an_account_has_one_file_at_a_time(site: Site, world: World, browser: Browser, path: str) -> None:
+    other = await site.signed_in(world.theirs.token)
+    answers = await asyncio.gather(browser.get(path), browser.get(path), other.get(path))
+    assert sorted(each.status_code for each in answers[:2]) == [200, 429]
+    assert answers[2].status_code == 200
+    (refused,) = (each for each in answers if each.status_code == 429)
+    assert "makes a file for this account already. Wait until it is done" in text_of(refused)
+    assert refused.headers["retry-after"] == "3"
+    assert (await browser.get(path)).status_code == 200, "the next one is made"
+    assert (await browser.get("/access/audit.csv?page=x")).status_code == 400
+    assert (await browser.get(path)).status_code == 200, "also after one that failed"
+
+
+async def test_few_files_are_made_at_a_time(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "_MOST", 0)
+    answer = await browser.get(FILES[0])
+    assert answer.status_code == 429
+    assert "makes files for other accounts now" in text_of(answer)
