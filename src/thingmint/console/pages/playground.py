@@ -14,7 +14,7 @@ from thingmint.console.playground.equivalents import equivalents
 from thingmint.console.playground.given import Given
 from thingmint.console.playground.pickers import pickers_of
 from thingmint.console.playground.shapes import sample_of, tree_of
-from thingmint.console.playground.shown_code import Addresses
+from thingmint.console.playground.shown_code import ROOT, Addresses
 from thingmint.domain.names import authority_of
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ async def playground(call: Call) -> Answer:
         served_choices=_SERVED,
         title_of=title_of,
         documents=_DOCUMENTS,
+        command="\n".join(_document_command(call, each) for each in APIS),
     )
 
 
@@ -143,7 +144,7 @@ async def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[st
         ],
         "values": given.texts,
         "wrong": given.errors,
-        "document": _DOCUMENTS[operation.api],
+        "command": _document_command(call, operation.api),
         "codes": equivalents(operation, given.values, _addresses(call, operation.api), schemas.resolved),
         "pickers": await pickers_of(call, given),
         "pair": _PAIRS.get((operation.api, operation.id.rpartition(".")[2]), ""),
@@ -163,6 +164,12 @@ def _addresses(call: Call, api: str) -> Addresses:
         own_root=server.own_root,
         is_home=scope == call.caller.scope(),
     )
+
+
+def _document_command(call: Call, api: str) -> str:
+    addresses = _addresses(call, api)
+    root = f" --cacert {ROOT}" if addresses.own_root else ""
+    return f"curl{root} {addresses.url}{_DOCUMENTS[api]}"
 
 
 def _grouped(found: Iterable[Operation]) -> Iterable[tuple[str, list[_Group]]]:

@@ -97,6 +97,7 @@ async def refusals(call: Call) -> Answer:
     )
     counts = await call.read(lambda tx: count_refusals(tx, call.scope, call.change.now))
     options = [f" --{name.replace('_', '-')} {quote(value)}" for name, value in list(fields.items())[:2] if value]
+    options += [f" --since=-{_SINCE[since] // timedelta(hours=1)}h"] if since else []
     return call.render(
         "refusals.html",
         groups=found.items,
