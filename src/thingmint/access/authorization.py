@@ -68,11 +68,14 @@ def authorize(
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
 
 
-def is_allowed(context: RequestContext, action: str, resources: Sequence[str], scope: Scope) -> bool:
-    """True if ``authorize`` would not raise. For what to show: it is no refusal, and nothing is recorded."""
+def is_allowed(context: RequestContext, action: str, resources: Sequence[str], scope: Scope | None) -> bool:
+    """True if a function that ``authorizer`` made with this scope would not raise.
+
+    For what to show: it is no refusal, and nothing is recorded.
+    """
     caller = context.caller
     assert caller is not None, "callers are authenticated first"
-    requests = _requests(context, caller, action, resources, {"aws:RequestedRegion": scope.region})
+    requests = _requests(context, caller, action, resources, _region_of(scope))
     return not isinstance(caller.decide(requests), Deny)
 
 
@@ -90,16 +93,16 @@ def _requests(
 Extent = Literal["all", "some", "none"]
 
 
-def extent_of(context: RequestContext, action: str, scope: Scope) -> Extent:
+def extent_of(context: RequestContext, action: str, scope: Scope | None) -> Extent:
     """Whether the caller's policies allow the action on all resources, on some or under conditions, or on none.
 
-    For what to show: it is no refusal, and nothing is recorded.
+    For what to show, as ``is_allowed``. ``scope`` is None if the action's API has no regions.
     """
     caller = context.caller
     assert caller is not None, "callers are authenticated first"
     if is_allowed(context, action, ("*",), scope):
         return "all"
-    known = _global_conditions(context, caller) | {"aws:RequestedRegion": scope.region}
+    known = _global_conditions(context, caller) | _region_of(scope)
     findings = [explain(group, Request(action, "*", known)) for group in caller.groups]
     if any(each.effect == "Deny" and each.applies for group in findings for each in group):
         return "none"
@@ -136,13 +139,17 @@ def authorizer(context: RequestContext, outcome: Outcome, scope: Scope | None = 
 
     The resource that it was called with last is the audit record's resource.
     """
-    region: dict[str, ContextValue] = {"aws:RequestedRegion": scope.region} if scope is not None else {}
+    region = _region_of(scope)
 
     def check(action: str, resources: Sequence[str], conditions: Mapping[str, ContextValue]) -> None:
         outcome.resource = resources[0]
         authorize(context, action, resources, region | dict(conditions))
 
     return check
+
+
+def _region_of(scope: Scope | None) -> dict[str, ContextValue]:
+    return {"aws:RequestedRegion": scope.region} if scope is not None else {}
 
 
 def authorize_nothing(caller: Caller) -> Authorize:

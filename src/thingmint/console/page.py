@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
-from thingmint.access.authorization import is_allowed
+from thingmint.access.authorization import authorizer, is_allowed
 from thingmint.access.operations import write_with_new_ids
 from thingmint.console.answers import ROOT, page_answer, redirect
 from thingmint.console.exports import Exports
@@ -237,13 +237,22 @@ class Call:
     def scope(self) -> Scope:
         return self.change.scope
 
+    @property
+    def yandex_change(self) -> Change:
+        """The change as one of Yandex's API, whichever region the browser chose: that API has no regions.
+
+        Policies are asked without a region, and what is made is in the account's home region.
+        """
+        return replace(self.change, scope=self.caller.scope(), authorize=authorizer(self.context, self.outcome))
+
     def may(self, action: str, *resources: str) -> None:
-        """Raises Denied unless the caller's policies allow the action."""
-        self.change.may(action, *resources)
+        """Raises Denied unless the caller's policies allow the action, as the action's API asks them."""
+        change = self.change if scope_of_action(action, self.scope) is not None else self.yandex_change
+        change.may(action, *resources)
 
     def allows(self, action: str, *resources: str) -> bool:
         """True if ``may`` would not raise. For what to show: it is no refusal."""
-        return is_allowed(self.context, action, resources or ("*",), self.scope)
+        return is_allowed(self.context, action, resources or ("*",), scope_of_action(action, self.scope))
 
     async def read(self, body: Callable[[Transaction], Awaitable[T]]) -> T:
         return await self.store.read(body)
@@ -283,6 +292,11 @@ class Call:
         """A file for the browser to save. ``name`` may have letters, digits, dots and hyphens only."""
         disposition = (b"content-disposition", f'attachment; filename="{name}"'.encode("ascii"))
         return page_answer(content, headers=[disposition], media=media.encode("ascii"))
+
+
+def scope_of_action(action: str, scope: Scope) -> Scope | None:
+    """The scope in whose region policies are asked for the action: None for those of Yandex's API, without regions."""
+    return None if action.startswith("yandex:") else scope
 
 
 def url(path: str, **query: str | int | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.console.page import action, page, url
@@ -71,7 +71,7 @@ async def form(call: Call) -> Answer:
 @action("/connect/yandex/new", "DeviceService.Create")
 async def make(call: Call) -> Answer:
     """The answer is the only place that ever has the private key or the password in the clear."""
-    change = replace(call.change, scope=call.caller.scope())  # Yandex's API knows no regions
+    change = call.yandex_change
     chosen = call.form.choice("sign_in", ("certificate", "password"), "certificate")
     sign_in: SignIn = "password" if chosen == "password" else "certificate"
     wanted = await call.read(lambda tx: _wanted(tx, call))

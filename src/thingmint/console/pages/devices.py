@@ -56,7 +56,7 @@ async def devices(call: Call) -> Answer:
     if registry is not None:
         may_yandex(call, "DeviceService.List", *registry.resources)
         parent, cursor = Named("registry", registry.id, registry), Cursor(_ROWS, token, "page")
-        found = await call.read(lambda tx: list_devices(tx, call.change, parent, cursor))
+        found = await call.read(lambda tx: list_devices(tx, call.yandex_change, parent, cursor))
     next_token = found.next_token if found else None
     of = {"registry": registry.id if registry else None}
     return call.render(
@@ -113,7 +113,7 @@ async def registries_of(tx: Transaction, call: Call) -> list[DeviceRegistry]:
     for folder in await list_folders(tx, call.caller.account):
         if allows_yandex(call, "RegistryService.List", *folder.resources):
             named, cursor = Named("folder", folder.id, folder), Cursor(_MAX_REGISTRIES)
-            found += (await list_of_folder(tx, call.change, REGISTRIES, named, cursor)).items
+            found += (await list_of_folder(tx, call.yandex_change, REGISTRIES, named, cursor)).items
     return found[:_MAX_REGISTRIES]
 
 

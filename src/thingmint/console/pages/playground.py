@@ -123,13 +123,14 @@ async def page_values(call: Call, catalogue: Catalogue, given: Given) -> dict[st
     operation = given.operation
     schemas = catalogue.schemas[operation.api]
     types = types_of(operation.answer)
+    asked = None if operation.api == "yandex" else call.scope
     return {
         "operation": operation,
         "api_title": APIS[operation.api],
         "tag": (title_of(operation.tag), url("/playground", tag=f"{operation.api}/{operation.tag}")),
         "address": url(f"/playground/{operation.api}/{operation.id}"),
         "unserved": _UNSERVED[operation.api],
-        "permissions": [(each, *_EXTENTS[extent_of(call.context, each, call.scope)]) for each in operation.permissions],
+        "permissions": [(each, *_EXTENTS[extent_of(call.context, each, asked)]) for each in operation.permissions],
         "trees": {each.name: tree_of(schemas, each.schema) for each in operation.fields if each.place == "body"},
         "samples": {
             each.name: _json(sample_of(schemas, each.schema))

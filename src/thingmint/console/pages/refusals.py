@@ -193,11 +193,12 @@ async def bind_to_device(call: Call) -> Answer:
     if owner is None:
         raise NotFound("device", wanted)
     _, content = await call.read(lambda tx: get_visible(tx, call.scope, id))
-    submitted = parse_submitted(call.change, content.pem, "certificate_data")
+    change = call.yandex_change
+    submitted = parse_submitted(change, content.pem, "certificate_data")
 
     async def bound(tx: Transaction) -> None:
         tx.audit_resources.append(owner.resource)
-        await bind(tx, call.change, owner, submitted)
+        await bind(tx, change, owner, submitted)
 
     await call.write(bound, deviceId=wanted, certificateId=id)
     return call.done(f"/refusals/{group.id}", f"The certificate is bound to {owner.kind} {owner.name or owner.id}.")
@@ -273,7 +274,7 @@ async def _devices(tx: Transaction, call: Call) -> list[Device]:
     for registry in await registries_of(tx, call):
         if len(found) < _MAX_CHOICES and allows_yandex(call, "DeviceService.List", *registry.resources):
             parent, cursor = Named("registry", registry.id, registry), Cursor(_MAX_CHOICES - len(found))
-            found += (await list_devices(tx, call.change, parent, cursor)).items
+            found += (await list_devices(tx, call.yandex_change, parent, cursor)).items
     return found
 
 

@@ -8,7 +8,7 @@ from thingmint.access.authorization import is_allowed
 from thingmint.access.directory import DEVELOPER
 from thingmint.console.answers import stream_answer
 from thingmint.console.cookies import SESSION
-from thingmint.console.page import page
+from thingmint.console.page import page, scope_of_action
 from thingmint.console.updates import CERTIFICATES, TASKS
 from thingmint.domain.errors import NotFound
 from thingmint.services.live_changes import CONNECTIONS, REFUSALS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class _Stream(NamedTuple):
     """The action that a stream needs, and the names of its events.
 
-    ``of_yandex``: on the resource that stands for the account, and in the account's home region.
+    ``of_yandex``: on the resource that stands for the account. The events are those of its home region.
     """
 
     action: str
@@ -54,11 +54,11 @@ async def updates(call: Call) -> Answer:
     if wanted.of_yandex:
         scope, resource = call.caller.scope(), f"yandex:cloud/{call.caller.account}"
     call.may(wanted.action, resource)
-    context = call.context
+    context, asked = call.context, scope_of_action(wanted.action, scope)
 
     def may_still(caller: Caller) -> bool:
         has_region = caller.account == scope.account and scope.region in caller.regions
-        return has_region and is_allowed(context.by(caller, scope), wanted.action, (resource,), scope)
+        return has_region and is_allowed(context.by(caller, scope), wanted.action, (resource,), asked)
 
     session = None
     if call.caller.credential != DEVELOPER:

@@ -91,7 +91,7 @@ async def _read(tx: Transaction, call: Call, nouns: Mapping[str, str], wanted: s
 async def _devices(tx: Transaction, call: Call, registry: DeviceRegistry | None) -> Picker:
     if registry is None or not allows_yandex(call, "DeviceService.List", *registry.resources):
         return Picker("device", (), has_more=False)
-    found = await list_devices(tx, call.change, Named("registry", registry.id, registry), Cursor(_MOST))
+    found = await list_devices(tx, call.yandex_change, Named("registry", registry.id, registry), Cursor(_MOST))
     return _picker("device", found.items, has_more=found.next_token is not None)
 
 
@@ -100,7 +100,7 @@ async def _brokers(tx: Transaction, call: Call, folders: Iterable[Folder]) -> Pi
     for folder in folders:
         if allows_yandex(call, "BrokerService.List", *folder.resources):
             named = Named("folder", folder.id, folder)
-            found += (await list_of_folder(tx, call.change, BROKERS, named, Cursor(_MOST))).items
+            found += (await list_of_folder(tx, call.yandex_change, BROKERS, named, Cursor(_MOST))).items
     return _picker("broker", found)
 
 
