@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e.commands import thingmint
 from tests.e2e.console.conftest import AXE
 from tests.e2e.material import self_signed_pem
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
     from thingmint.testing import RunningServer
 
@@ -79,6 +80,24 @@ def test_the_overview_follows_by_itself(open_console: Callable[..., Page], pumps
     page.clock.run_for(100_000)
     after = f"{int(before.replace(',', '')) + 1:,}"
     page.locator("#live .tile").nth(3).locator(".figure", has_text=after).wait_for(timeout=60_000)
+
+
+@pytest.mark.parametrize("has_script", [True, False], ids=["with JavaScript", "without"])
+def test_a_link_signs_in_once(server: RunningServer, chromium: Browser, has_script: bool) -> None:
+    printed = thingmint("console", "--data-dir", server.data_dir).stdout
+    link = next(word for word in printed.split() if "/console/sign-in/link" in word)
+    for is_first in (True, False):
+        context = chromium.new_context(ignore_https_errors=True, java_script_enabled=has_script)
+        page = context.new_page()
+        page.goto(link)
+        if is_first:
+            page.get_by_role("button", name="Sign in").click()
+            page.get_by_role("heading", name="Overview").wait_for()
+            assert "link=" not in page.url
+        else:
+            page.get_by_role("alert").wait_for()
+            assert page.get_by_role("button", name="Sign in").count() == 1, "only the form for tokens"
+        context.close()
 
 
 def test_without_javascript_one_can_sign_out(open_console: Callable[..., Page]) -> None:
