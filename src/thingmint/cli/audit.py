@@ -8,12 +8,14 @@ import functools
 import inspect
 import sys
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import orjson
 import typer
 
+from thingmint.cli.asking import MOMENT, moment
 from thingmint.cli.directory import DataDirOption, check_exists, held, passphrase_for, settings_for
 from thingmint.cli.tables import console, print_rows
 from thingmint.settings import ConfigError
@@ -56,6 +58,8 @@ class _Filters:
         str | None,
         typer.Option(metavar="ARN", help="Only records in which this acted, or which changed it."),
     ] = None
+    since: Annotated[str | None, typer.Option(metavar="TIME", help=f"Only records from then on. {MOMENT}")] = None
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only records before then.")] = None
 
     @property
     def wanted(self) -> AuditFilter:
@@ -64,6 +68,9 @@ class _Filters:
 
         fields = asdict(self)
         del fields["account"]
+        for name in ("since", "until"):
+            if fields[name] is not None:
+                fields[name] = datetime.fromisoformat(moment(f"--{name}", fields[name]))
         return AuditFilter(**fields)
 
 
@@ -241,14 +248,18 @@ async def _reader(data_dir: Path | None) -> AsyncIterator[tuple[DataDirectory, R
 
 async def _page(reader: Reader, account: str | None, before: str | None, wanted: AuditFilter) -> list[AuditRow]:
     """A page of records. Across all accounts, only time has an index."""
+    from thingmint.access.audit_events import first_record_id
     from thingmint.store import audit as sql
 
+    since = first_record_id(wanted.since) if wanted.since is not None else None
     searched = wanted.searched if account is not None else None
 
     async def body(tx: Transaction) -> list[AuditRow]:
         if wanted.about and account is not None:
-            return await sql.list_about(tx, account=account, about=wanted.about, before=before, limit=_PAGE)
-        return await sql.list_records(tx, account=account, before=before, limit=_PAGE, wanted=searched)
+            return await sql.list_about(
+                tx, account=account, about=wanted.about, before=before, since=since, limit=_PAGE
+            )
+        return await sql.list_records(tx, account=account, before=before, since=since, limit=_PAGE, wanted=searched)
 
     return await reader.read(body)
 
@@ -264,7 +275,9 @@ async def _chosen(reader: Reader, filters: _Filters) -> AsyncIterator[tuple[Audi
 
 
 async def _all(reader: Reader, account: str | None, wanted: AuditFilter) -> AsyncIterator[AuditRow]:
-    before: str | None = None
+    from thingmint.access.audit_events import first_record_id
+
+    before = first_record_id(wanted.until) if wanted.until is not None else None
     while rows := await _page(reader, account, before, wanted):
         for row in rows:
             yield row

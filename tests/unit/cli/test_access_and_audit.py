@@ -336,7 +336,7 @@ class TestAuditFilters:
 
             async def body(tx: Transaction) -> None:
                 for number, record in enumerate(self.RECORDS):
-                    await sql.insert_record(tx, f"{number:032x}", "123456789012", orjson.dumps(record).decode())
+                    await sql.insert_record(tx, f"{number:016x}{0:016x}", "123456789012", orjson.dumps(record).decode())
 
             await instance.store.write(body)
             await instance.store.close()
@@ -348,6 +348,10 @@ class TestAuditFilters:
         ("filters", "found"),
         [
             ((), [4, 3, 2, 1, 0]),
+            (("--since", "1970-01-01T00:00:00.000002Z"), [4, 3, 2]),
+            (("--until", "1970-01-01T00:00:00.000002Z"), [1, 0]),
+            (("--since", "-1d"), []),
+            (("--until", "1970-01-01T00:00:00.000002Z", "--event", "Connect", "--account", "123456789012"), [1, 0]),
             (("--event", "Connect"), [4, 1, 0]),
             (("--event", "Connect", "--account", "123456789012"), [4, 1, 0]),
             (("--outcome", "refused"), [4, 0]),

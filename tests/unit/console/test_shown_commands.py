@@ -21,7 +21,7 @@ QUERIES = (
     "/refusals?client_id=pump&since=hour",
     "/sessions?q=pump",
     "/certificates?q=pump&status=ACTIVE&ends=30",
-    "/access/audit?q=pump&by=client_id&event=Connect",
+    "/access/audit?q=pump&by=client_id&event=Connect&days=7",
 )
 
 
@@ -58,6 +58,8 @@ async def test_commands_are_taken_as_they_are_shown(site: Site, world: World) ->
 async def test_filters_are_in_the_command(site: Site) -> None:
     browser = await site.signed_in()
     assert "thingmint refusal list --client-id pump --since=-1h" in await commands(browser, QUERIES[0])
+    shown = await commands(browser, QUERIES[3])
+    assert "thingmint audit list --client-id pump --event Connect --since=-7d" in shown
 
 
 async def test_the_documents_are_at_the_address_of_this_server(site: Site) -> None:

@@ -149,7 +149,8 @@ def _wanted(call: Call, fields: Mapping[str, str]) -> AuditFilter:
 
 def _options(fields: Mapping[str, str]) -> str:
     named = ((fields["by"], fields["q"]), ("event", fields["event"]), ("outcome", fields["outcome"]))
-    return "".join(f" --{name.replace('_', '-')} {quote(value)}" for name, value in named if value)
+    since = f" --since=-{fields['days']}d" if fields["days"] else ""
+    return "".join(f" --{name.replace('_', '-')} {quote(value)}" for name, value in named if value) + since
 
 
 def _row(record: Mapping[str, Any]) -> _Row:
