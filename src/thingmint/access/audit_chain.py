@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
     from thingmint.access.audit_keys import AuditKeys
     from thingmint.store.audit import AuditRow, Stream
-    from thingmint.store.engine import Reader
+    from thingmint.store.engine import Reader, Transaction
 
 
 GENESIS = bytes(32)
 PRUNED = "PruneAuditLog"
 
 _LONGEST_LINE = 4096  # bytes of a checkpoint
+_LAST = 2**63 - 1  # the highest sequence number that the store can have
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +69,17 @@ class Checkpoint:
     @classmethod
     def parse(cls, line: str) -> Checkpoint:
         """Raises Tampering."""
+        made: Checkpoint | None
         try:
             fields = orjson.loads(line)
             known = int(fields["sequence"]), str(fields["hash"]), str(fields["time"]), str(fields["signature"])
             size = fields.get("size")
-            return cls(*known, str(fields.get("stream", CHANGES.name)), None if size is None else int(size))
-        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError):
-            raise Tampering(0, "a checkpoint is not readable") from None
+            made = cls(*known, str(fields.get("stream", CHANGES.name)), None if size is None else int(size))
+        except (orjson.JSONDecodeError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            made = None
+        if made is None or made.sequence > _LAST:
+            raise Tampering(0, "a checkpoint is not readable")
+        return made
 
     def line(self) -> str:
         fields = {"sequence": self.sequence, "hash": self.hash, "time": self.time, "signature": self.signature}
@@ -127,6 +132,14 @@ def append_checkpoint(path: Path, line: str) -> None:
         os.close(descriptor)
 
 
+async def chain_end(tx: Transaction, stream: Stream) -> tuple[int, bytes] | None:
+    """The sequence number and hash of the last record in the chain. Raises Tampering."""
+    end = await sql.last_sealed(tx, stream)
+    if end is not None and not (isinstance(end[0], int) and isinstance(end[1], bytes)):
+        raise Tampering(0, f"the end of the chain of {stream.name} is not readable")
+    return end
+
+
 def chained(end: tuple[int, bytes] | None, records: Iterable[AuditRow]) -> list[AuditRow]:
     """The records, in this order, as the rows that follow the chain's ``end``."""
     sequence, previous = end or (0, GENESIS)
@@ -160,12 +173,13 @@ def is_pruning(row: AuditRow) -> bool:
 
 
 def pruned_through(stream: Stream, row: AuditRow, keys: AuditKeys) -> int:
-    fields, number = orjson.loads(row.record), row.sequence or 0
+    number = row.sequence or 0
     try:
+        fields = orjson.loads(row.record)
         through = int(fields["through"])
         signed = keys.signed(fields["signature"], _signed_pruning(stream, through, fields["time"]), stream.name, number)
-    except (KeyError, TypeError, ValueError):
-        signed = False
+    except (KeyError, OverflowError, TypeError, ValueError):
+        signed, through = False, 0
     if not signed:
         raise Tampering(number, f"record {number} is about pruning, but this instance did not sign it")
     return through
@@ -211,7 +225,8 @@ async def verify(
     pruned = 0
     first = began_at = 0
     async for row in _chain(store, stream, step):
-        assert row.sequence is not None, "these records are sealed"
+        if not isinstance(row.sequence, int):  # SQLite also takes text and fractions
+            raise Tampering(sequence + 1, f"a record after record {sequence} has a number that is not whole")
         if sequence == 0 and row.sequence > 1:
             first = row.sequence
             sequence, previous = _after_pruning(first, checkpoints)

@@ -6,7 +6,7 @@ import heapq
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thingmint.store.search_keys import INSERT_FURTHER, Searched, audit_keys, further_resource_keys, search_key
 from thingmint.store.table import uuid_bytes
@@ -102,8 +102,8 @@ async def insert_activity(tx: Transaction, rows: Iterable[AuditRow]) -> None:
     await insert_records(tx, rows, ACTIVITY)
 
 
-async def last_sealed(tx: Transaction, stream: Stream = CHANGES) -> tuple[int, bytes] | None:
-    """The sequence number and hash of the last record in the chain."""
+async def last_sealed(tx: Transaction, stream: Stream = CHANGES) -> tuple[Any, Any] | None:
+    """The sequence number and hash of the last record in the chain. SQLite takes other types there, too."""
     row = await tx.fetch_one(
         f"SELECT sequence, hash FROM {stream.records} WHERE sequence IS NOT NULL ORDER BY sequence DESC LIMIT 1"  # noqa: S608
     )

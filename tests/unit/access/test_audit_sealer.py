@@ -35,10 +35,11 @@ from thingmint.access.audit_chain import (
 )
 from thingmint.access.audit_events import new_record_id
 from thingmint.access.audit_keys import AuditKeys
-from thingmint.access.audit_sealer import Kept, Sealer, insert_sealed_activity
+from thingmint.access.audit_sealer import Kept, Sealer, insert_activity_with, insert_sealed_activity
 from thingmint.domain.errors import Unavailable
+from thingmint.services.leases import LeasedStore, SoleHolder
 from thingmint.store import audit as sql
-from thingmint.store.audit import AuditRow
+from thingmint.store.audit import ACTIVITY, AuditRow
 from thingmint.store.sqlite import SQLiteReader, SQLiteStore
 
 if TYPE_CHECKING:
@@ -230,6 +231,37 @@ async def test_a_value_that_is_not_text_is_an_altered_record(trail: Trail, colum
     assert (found.sequence, str(found)[:20]) == (7, "record 7 was altered")
 
 
+@pytest.mark.parametrize("column", ["sequence", "hash"])
+@pytest.mark.parametrize("value", ["'x'", "x'ff'", "17.5", "''"])
+async def test_a_place_of_another_type_is_found(trail: Trail, column: str, value: str) -> None:
+    trail.edit(lambda c: c.execute(f"UPDATE audit_records SET {column} = {value} WHERE sequence = 17"))
+    found = await trail.found()
+    assert found.sequence == 17
+    assert str(found).startswith(("a record after record 16 has a number", "record 17 was altered"))
+
+
+@pytest.mark.parametrize("column", ["sequence", "hash"])
+async def test_records_after_an_end_that_is_not_readable_are_kept_unsealed(trail: Trail, column: str) -> None:
+    unreadable = "the end of the chain of changes is not readable"
+    async with trail.opened() as (store, sealer):
+        add = insert_activity_with(LeasedStore(store, SoleHolder(), "audit"))
+        row = AuditRow(new_record_id(trail.clock()), None, "{}")
+        await store.write(lambda tx: add(tx, [row]))
+        for table in ("audit_records", "audit_activity"):
+            await store.write(lambda tx, table=table: spoil_end(tx, table, column))  # type: ignore[misc]
+        await trail.add(store, 1)
+        for work in (sealer.seal, sealer.checkpoint):
+            with pytest.raises(Tampering, match=unreadable):
+                await work()
+        trail.clock.advance(seconds=1)
+        await store.write(lambda tx: add(tx, [row._replace(id=new_record_id(trail.clock()))]))
+        assert await store.read(partial(sql.count_unsealed, stream=ACTIVITY)) == 1
+
+
+async def spoil_end(tx: Transaction, table: str, column: str) -> None:
+    await tx.execute(f"UPDATE {table} SET {column} = 'x' WHERE sequence = (SELECT max(sequence) FROM {table})")
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 async def test_checkpoints_are_read_in_pages(trail: Trail, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(audit_chain, "_CHECKPOINTS_AT_ONCE", at_once)
@@ -355,6 +387,19 @@ EDITS: dict[str, tuple[Callable[[sqlite3.Connection], object], int, str]] = {
         lambda c: c.execute("UPDATE audit_checkpoints SET checkpoint = '[]' WHERE sequence = 10"),
         0,
         "a checkpoint is not readable",
+    ),
+    "a checkpoint's number that is none": (
+        lambda c: change_checkpoint(c, 10, sequence=2**63),
+        0,
+        "a checkpoint is not readable",
+    ),
+    "a record of pruning that is no JSON, rechained": (
+        all_of(
+            lambda c: c.execute(f'UPDATE audit_records SET record = \'{{"event":"{PRUNED}",\' WHERE sequence = 17'),
+            rechain,
+        ),
+        17,
+        "record 17 is about pruning, but this instance did not sign it",
     ),
     "a checkpoint without a field": (
         lambda c: c.execute("UPDATE audit_checkpoints SET checkpoint = '{\"sequence\":10}' WHERE sequence = 10"),

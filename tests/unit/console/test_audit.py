@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.unit.console.browser import AUDIT_KEY, Site, text_of
 from tests.unit.console.test_pages import EVIL, allow, user
@@ -104,6 +105,66 @@ async def test_a_verification_that_fails_says_so_and_another_can_follow(
         patch.setattr(site.verification, "_material", away)
         assert "could not be finished" in await verified(site, browser)
     assert "intact" in await verified(site, browser)
+
+
+@pytest.mark.usefixtures("running")
+@pytest.mark.parametrize("column", ["sequence", "hash"])
+async def test_an_intact_log_is_not_shown_after_a_place_was_altered(
+    site: Site, world: World, sealer: Sealer, column: str
+) -> None:
+    if world.store.is_shared:
+        pytest.skip("PostgreSQL takes no text there")
+    browser = await site.signed_in()
+    await written(site, browser, ["alice", "bob"])
+    await sealer.seal()
+    await sealer.checkpoint()
+    assert "The audit log is intact." in await verified(site, browser)
+    last = "(SELECT max(sequence) FROM audit_records)"
+    await world.execute(f"UPDATE audit_records SET {column} = 'x' WHERE sequence = {last}")
+    text = await verified(site, browser)
+    assert "The audit log was tampered with: in the chain of changes: " in text
+    assert "intact" not in text
+
+
+@pytest.mark.usefixtures("running")
+async def test_any_error_is_a_result(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    browser = await site.signed_in()
+    assert "intact" in await verified(site, browser)
+
+    def fail() -> None:
+        raise TypeError("not foreseen")
+
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(site.verification, "_material", fail)
+        text = await verified(site, browser)
+    assert "could not be finished" in text
+    assert "intact" not in text
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["audit_log_not_verified"]
+    assert "intact" in await verified(site, browser), "another can follow"
+
+
+async def test_a_verification_without_a_result_is_shown(
+    site: Site, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = await site.signed_in()
+    task = asyncio.create_task(site.verification.run())
+    assert "The audit log is intact." in await verified(site, browser)
+    task.cancel()  # as a server that stops
+    world.clock.advance(seconds=5)
+    await follow(browser)
+    await site.trail.close()
+    running = text_of(await browser.get(PAGE))
+    assert "It runs now" in running
+    assert "The audit log is intact." not in running
+    monkeypatch.setattr(site.verification, "progress", None)
+    answer = await browser.get(PAGE)
+    assert "A verification began, and has no result." in text_of(answer)
+    assert "The audit log is intact." not in text_of(answer)
+    assert 'data-poll="2"' in answer.text
+    world.clock.advance(minutes=30)
+    answer = await browser.get(PAGE)
+    assert "A verification began, and has no result." in text_of(answer)
+    assert "data-poll" not in answer.text
 
 
 async def test_only_one_verification_runs(site: Site) -> None:

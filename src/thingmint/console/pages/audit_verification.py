@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.audit_records import AuditFilter
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _PATH = "/access/audit/verification"
 _EVENT = "VerifyAuditLog"
 _LOOKED_AT = 50  # records of verifications, each of which has one of its beginning, too
+_FOLLOWED = timedelta(minutes=10)
+"""For so long after its beginning, the page follows a verification of another process, or waits for its record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +39,16 @@ async def may_verify(call: Call) -> bool:
 @page(_PATH, "GetAuditVerification")
 async def verification(call: Call) -> Answer:
     call.may(f"thingmint:{_EVENT}")
+    progress = call.parts.verification.progress
     if not await call.parts.verification.may(call.caller.account):
         raise Denied(call.caller.arn, f"thingmint:{_EVENT}", "*", explicit=False)
+    last, begun = await _last(call)
     return call.render(
         "audit_verification.html",
-        progress=call.parts.verification.progress,
-        last=await _last(call),
+        progress=progress,
+        last=last,
+        begun=None if progress else begun,
+        follows=progress is not None or (begun is not None and call.change.now - begun < _FOLLOWED),
         here=url(_PATH),
         may_see_audit=call.allows("thingmint:ListAudit"),
     )
@@ -55,13 +61,25 @@ async def verify(call: Call) -> Answer:
     return call.done(_PATH, "The verification has begun." if started else "A verification is running already.")
 
 
-async def _last(call: Call) -> _Result | None:
-    """The result of the last verification that has ended, in any process."""
+async def _last(call: Call) -> tuple[_Result | None, datetime | None]:
+    """The result of the last verification that has ended, in any process, and when a later one began."""
     wanted = AuditFilter(event=_EVENT)
     found = await call.parts.audit.list(call.caller.account, wanted, limit=_LOOKED_AT, marker=None)
+    begun: datetime | None = None
     for record in found.items:
-        result = record.get(VERIFIED)
-        if isinstance(result, dict):
-            moment = datetime.fromisoformat(str(record.get("time"))).astimezone(UTC)
-            return _Result(moment, str(record.get("principal")), result)
-    return None
+        if record.get("outcome") == "refused":
+            continue
+        moment, result = _time_of(record), record.get(VERIFIED)
+        if moment is not None and isinstance(result, dict):
+            # Records of the same moment have no order.
+            return _Result(moment, str(record.get("principal")), result), begun if begun and begun > moment else None
+        begun = begun or moment
+    return None, begun
+
+
+def _time_of(record: Mapping[str, Any]) -> datetime | None:
+    """None for a damaged record."""
+    try:
+        return datetime.fromisoformat(str(record.get("time"))).astimezone(UTC)
+    except ValueError:
+        return None
