@@ -15,13 +15,15 @@ from tests.unit import vectors
 from tests.unit.console.browser import Site, text_of
 from tests.unit.console.test_pages import allow, user
 from tests.world import ABROAD, OURS, THEIRS
-from thingmint.domain.errors import NotFound
+from thingmint.access.audit_records import AuditRecords
+from thingmint.domain.errors import NotFound, Throttled, Unavailable
 
 if TYPE_CHECKING:
     import httpx
 
     from tests.unit.console.browser import Browser
     from tests.world import World
+    from thingmint.domain.errors import DomainError
 
 EVIL = "<script>alert('x')</script>"
 RECORD = "/playground/record/00000000-0000-0000-0000-000000000000"
@@ -460,3 +462,22 @@ async def test_tokens_for_others_need_a_credential_to_end_with(site: Site, world
     answer = await call(browser, "yandex", "IamTokenService.CreateForServiceAccount", **fields)
     assert "FAILED_PRECONDITION" in text_of(answer), text_of(answer)
     assert "sign in with an API token" in text_of(answer)
+
+
+@pytest.mark.parametrize("error", [Unavailable("the database is away"), Throttled("wait", retry_after=1)])
+async def test_a_private_key_is_shown_if_the_log_cannot_be_read(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: DomainError
+) -> None:
+    browser = await site.signed_in()
+
+    async def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditRecords, "list", fail)
+        answer = await call(browser, "aws", "CreateKeysAndCertificate", setAsActive="true")
+    assert answer.status_code == 200
+    assert "-----BEGIN RSA PRIVATE KEY-----" in answer.text
+    address, token = waits_for(answer)
+    record = await browser.get(address, thingmint_update=token)
+    assert "CreateKeysAndCertificate" in text_of(record), "the page finds the record later"
