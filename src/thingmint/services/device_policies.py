@@ -219,7 +219,7 @@ async def create_version(
 async def get_version(tx: Transaction, query: Query, name: str, number: str) -> tuple[DevicePolicy, PolicyVersion]:
     """Return a version of a policy. ``number`` is the caller's text. Raises NotFound."""
     policy = await DEVICE_POLICIES.get(tx, *query.scope, name)
-    known = len(number) <= _MAX_DIGITS and not number.startswith("0")
+    known = number.isascii() and number.isdigit() and len(number) <= _MAX_DIGITS and not number.startswith("0")
     version = await VERSIONS.find(tx, *query.scope, name, int(number)) if known else None
     if version is None:
         raise NotFound("policy version", f"{name}/{number}")

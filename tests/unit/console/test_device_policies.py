@@ -167,3 +167,13 @@ async def test_policies_of_another_account_are_not_found(site: Site, world: Worl
     }
     for path, fields in forms.items():
         assert (await browser.post(path, form_token=token, name="telemetry", **fields)).status_code == 404, path
+
+
+@pytest.mark.parametrize("version", ["1.5", "1e5", "\u00b2", "\u0661", "-1", "+1", "1_0", "01", "9" * 25, "x", EVIL])
+async def test_versions_that_are_no_numbers_do_not_exist(site: Site, world: World, version: str) -> None:
+    await world.aws("CreatePolicy", policyName="telemetry", policyDocument=GOOD)
+    browser = await site.signed_in()
+    shown = await browser.client.get(f"/console{ONE}", params={"name": "telemetry", "version": version})
+    assert shown.status_code == 404
+    for path in ("/policies/default", "/policies/version-deleted"):
+        assert (await browser.send(path, ONE, name="telemetry", version=version)).status_code == 404

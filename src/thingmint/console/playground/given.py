@@ -24,6 +24,8 @@ GRPC: Final = "gRPC"
 
 _MAX_TEXT: Final = 65_536  # characters, the most that a form may have in a field
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
 _NUMBER: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,9})?")
 _BOOLEANS: Final = {"true": True, "false": False}
 _MADE_OF_DOTS: Final = (".", "..")
@@ -82,7 +84,7 @@ class Given:
         return self.texts.get(field.name, "")
 
     def request(self) -> PreparedRequest:
-        """Raises Invalid for a field with an error or missing in the path, and for a body that JSON cannot hold."""
+        """Raises Invalid for a field with an error, and for one of the path that is missing."""
         for name, sentence in self.errors.items():
             raise Invalid(name, sentence.removeprefix(f"{name} ").removesuffix("."))
         operation = self.operation
@@ -117,10 +119,7 @@ class Given:
         if self.operation.body_kind is None and self.operation.method is not None:
             return b""
         values = {field.name: value for field, value in self._of("body")}
-        try:
-            return orjson.dumps(values["body"] if self.operation.is_raw and "body" in values else values)
-        except TypeError:  # not possible to write: orjson reads more levels than it writes
-            raise Invalid("body", "has too many levels") from None
+        return orjson.dumps(values["body"] if self.operation.is_raw and "body" in values else values)
 
 
 def _value(field: Field, text: str) -> Any:
@@ -135,7 +134,10 @@ def _value(field: Field, text: str) -> Any:
         case "integer":
             if not _INTEGER.fullmatch(stripped):
                 raise _WrongText("must be a whole number")
-            return int(stripped)
+            number = int(stripped)
+            if not _LEAST <= number <= _MOST:
+                raise _WrongText("must be a whole number of at most 64 bits")
+            return number
         case "number":
             if not _NUMBER.fullmatch(stripped):
                 raise _WrongText("must be a number")
@@ -152,9 +154,10 @@ def _value(field: Field, text: str) -> Any:
                 raise _WrongText("must be a JSON object, as in {}")
             return value
     try:
-        return _json(stripped)
-    except _WrongText:
+        value = orjson.loads(stripped)
+    except orjson.JSONDecodeError:
         return text
+    return _writable(value)
 
 
 def _lines(field: Field, text: str) -> list[str]:
@@ -166,10 +169,20 @@ def _lines(field: Field, text: str) -> list[str]:
 
 def _json(text: str) -> Any:
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         # orjson's message quotes nothing of the text.
         raise _WrongText(f"is not valid JSON: {error.msg}, in line {error.lineno}, column {error.colno}") from None
+    return _writable(value)
+
+
+def _writable(value: Any) -> Any:
+    """The value, which the request can hold. Raises _WrongText: orjson reads more levels than it writes."""
+    try:
+        orjson.dumps({"field": value})
+    except TypeError:
+        raise _WrongText("has too many levels") from None
+    return value
 
 
 def _pairs(name: str, value: Any) -> list[tuple[str, str]]:
