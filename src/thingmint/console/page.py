@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from thingmint.access.authorization import authorizer, is_allowed
 from thingmint.access.operations import write_with_new_ids
 from thingmint.console.answers import ROOT, page_answer, redirect
+from thingmint.console.document_checks import DocumentChecks
 from thingmint.console.exports import Exports
 from thingmint.console.rendering import render
 from thingmint.domain.errors import Invalid
@@ -175,6 +176,7 @@ class Parts:
     policy_vocabulary: Callable[[Kind, Scope, Sequence[str]], Vocabulary]
     own_certificates: Callable[[], Iterable[OwnCertificate]] = tuple
     exports: Exports = field(default_factory=Exports)
+    document_checks: DocumentChecks = field(default_factory=DocumentChecks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
 
 from thingmint.access.administration.declaring import MAX_POLICY_SIZE
+from thingmint.console.cookies import SESSION
 from thingmint.domain.policies import Kind
 from thingmint.domain.policy_lint import Report, lint
 from thingmint.services.device_policies import MAX_SIZE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from thingmint.console.page import Call
 
 _LIMITS = {Kind.IDENTITY: MAX_POLICY_SIZE, Kind.TRUST: MAX_POLICY_SIZE, Kind.DEVICE: MAX_SIZE}
@@ -33,13 +35,20 @@ class Draft:
 
 
 async def drafted(call: Call, kind: Kind, text: str, check: str = "") -> Draft:
-    """The text and the report about it, which is made in a thread."""
+    """The text and the report about it. Raises Throttled."""
     account, regions = call.scope, call.caller.regions
 
     def work() -> Report:
         return lint(text, kind, call.parts.policy_vocabulary(kind, account, regions), _LIMITS[kind])
 
-    return Draft(text, await asyncio.to_thread(work), check)
+    return await checked(call, text, work, check)
+
+
+async def checked(call: Call, text: str, lint: Callable[[], Report], check: str) -> Draft:
+    """The text and the report that ``lint`` makes in a thread. Raises Throttled."""
+    session = call.cookies.get(SESSION) or call.caller.name
+    while_typing = call.context.api == "probe"  # of an action that leaves no record
+    return Draft(text, await call.parts.document_checks.run(session, lint, while_typing=while_typing), check)
 
 
 def sent_document(call: Call) -> str:

@@ -64,6 +64,8 @@ def _check_parts(document: Mapping[str, Any], kind: Kind, notes: Notes) -> None:
         if not isinstance(parts, dict):
             continue
         for name, part in parts.items():
+            if notes.is_full:
+                return
             kept = part
             if isinstance(part, dict):
                 kept = {key: value for key, value in part.items() if key != "DependsOn"}
@@ -112,6 +114,8 @@ def _warn(document: Mapping[str, Any], kind: Kind, notes: Notes) -> None:
         if name not in _SECTIONS and name not in _IGNORED:
             notes.warn((name,), f"{name} has no effect: a template has {', '.join(_SECTIONS)}", at_name=True)
     for path, name in _references(document):
+        if notes.is_full:
+            return
         if name in parameters or name in resources:
             continue
         if not name.startswith(PSEUDO_PREFIX):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.access.administration.principals import principals_after
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.provisioning import KINDS, named, readable
-from thingmint.console.policy_editor import Draft, sent_document
+from thingmint.console.policy_editor import checked, sent_document
 from thingmint.domain.arns import arn, parse_role_arn
 from thingmint.domain.errors import AlreadyExists, CrossAccountRole, Invalid
 from thingmint.domain.ids import new_uuid
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from thingmint.console.page import Call
+    from thingmint.console.policy_editor import Draft
     from thingmint.http.messages import Answer
     from thingmint.store.engine import Transaction
 
@@ -43,7 +44,7 @@ _COMMON_NAME = "AWS::IoT::Certificate::CommonName"
 async def new(call: Call) -> Answer:
     call.may("iot:CreateProvisioningTemplate", arn(call.scope, "provisioningtemplate/*"))
     kind = Kind(call.query.choice("type", list(_KINDS), Kind.FLEET))
-    draft = await _drafted(_example(kind), kind, "/provisioning/check")
+    draft = await _drafted(call, _example(kind), kind, "/provisioning/check")
     return await _new(call, draft, {"type": kind})
 
 
@@ -103,7 +104,7 @@ async def new_version(call: Call) -> Answer:
     name = _to_add(call)
     call.may("iot:DescribeProvisioningTemplate", named(call)[1])
     template, version = await call.read(lambda tx: get_template(tx, call.scope, name))
-    draft = await _drafted(readable(version.body), template.kind, _check_path(name))
+    draft = await _drafted(call, readable(version.body), template.kind, _check_path(name))
     return _version(call, template, draft)
 
 
@@ -111,14 +112,14 @@ async def new_version(call: Call) -> Answer:
 async def check_version(call: Call) -> Answer:
     name = _to_add(call)
     template = await call.read(lambda tx: TEMPLATES.get(tx, *call.scope, name))
-    return _version(call, template, await _drafted(sent_document(call), template.kind, _check_path(name)))
+    return _version(call, template, await _drafted(call, sent_document(call), template.kind, _check_path(name)))
 
 
 @action("/provisioning/templates/{name}/new-version", "CreateProvisioningTemplateVersion")
 async def add_version(call: Call) -> Answer:
     name, is_default = _to_add(call), bool(call.form.text("is_default"))
     template = await call.read(lambda tx: TEMPLATES.get(tx, *call.scope, name))
-    draft = await _drafted(sent_document(call), template.kind, _check_path(name))
+    draft = await _drafted(call, sent_document(call), template.kind, _check_path(name))
     if not draft.may_be_saved:
         return _version(call, template, draft, status=400)
 
@@ -141,13 +142,13 @@ def _check_path(name: str) -> str:
     return f"/provisioning/templates/{name}/check"
 
 
-async def _drafted(text: str, kind: Kind, check: str) -> Draft:
-    return Draft(text, await asyncio.to_thread(lint_template, text, kind), url(check))
+async def _drafted(call: Call, text: str, kind: Kind, check: str) -> Draft:
+    return await checked(call, text, partial(lint_template, text, kind), url(check))
 
 
 async def _sent(call: Call) -> Draft:
     kind = Kind(call.form.choice("type", list(_KINDS), Kind.FLEET))
-    return await _drafted(sent_document(call), kind, "/provisioning/check")
+    return await _drafted(call, sent_document(call), kind, "/provisioning/check")
 
 
 async def _new(

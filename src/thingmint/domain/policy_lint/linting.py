@@ -36,6 +36,8 @@ def lint(text: str, kind: Kind, vocabulary: Vocabulary, max_size: int) -> Report
     statements = _check_document(document, notes)
     if statements is not None:
         for path, statement in statements:
+            if notes.is_full:
+                break
             _check_statement(path, statement, document, kind, notes)
     if not notes.has_errors:
         try:
@@ -69,6 +71,8 @@ def _check_document(document: Any, notes: Notes) -> list[tuple[Path, Any]] | Non
 
 def _check_names(given: dict[str, Any], known: Iterable[str], path: Path, what: str, notes: Notes) -> None:
     for name in given:
+        if notes.is_full:
+            return
         if name not in known:
             close = difflib.get_close_matches(name[:64], list(known), 1)
             hint = f": did you mean {close[0]}" if close else f". It has {', '.join(sorted(known))}"
@@ -84,6 +88,8 @@ def _check_statement(path: Path, statement: Any, document: dict[str, Any], kind:
     _check_names(statement, STATEMENT_ELEMENTS, path, "A statement", notes)
     for element in ("Action", "NotAction"):
         for number, action in enumerate(listed(statement.get(element, []))):
+            if notes.is_full:
+                return
             if isinstance(action, str) and action and not _ACTION.fullmatch(action):
                 at = (*path, element, number) if isinstance(statement[element], list) else (*path, element)
                 notes.error(at, f"{action[:64]} is no action: write service:Operation, such as iot:Connect, or *")
@@ -127,6 +133,8 @@ def _warn(
 ) -> None:
     checks = StatementChecks(kind, vocabulary, notes.warn, variables=document.get("Version") == "2012-10-17")
     for path, statement in statements[:_MAX_STATEMENTS]:
+        if notes.is_full:
+            return
         checks.check(path, statement)
     if len(statements) > _MAX_STATEMENTS:
         notes.warn(statements[_MAX_STATEMENTS][0], "From this statement on, only errors are looked for")

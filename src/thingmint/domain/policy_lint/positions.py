@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 Path = tuple[str | int, ...]
@@ -28,6 +29,7 @@ class Positions:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._lines = [0, *(found.end() for found in re.finditer("\n", text))]
         self._values: dict[Path, int] = {}
         self._names: dict[Path, int] = {}
         self.repeated: list[int] = []
@@ -36,7 +38,8 @@ class Positions:
 
     def place(self, offset: int) -> tuple[int, int]:
         """The line and the column of an offset, both from 1."""
-        return self._text.count("\n", 0, offset) + 1, offset - self._text.rfind("\n", 0, offset)
+        line = bisect_right(self._lines, offset)
+        return line, offset - self._lines[line - 1] + 1
 
     def of_value(self, path: Path) -> tuple[int, int]:
         """The place of the value, or of the nearest known value that contains it."""

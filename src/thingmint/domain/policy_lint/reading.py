@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from thingmint.domain.policy_lint.sentences import Sentence
 
 MAX_FLAWS = 50
-"""Flaws that a report has, at most."""
+"""Flaws that a report has, at most. With so many, a linter looks for no more."""
 
 _SYNTAX = (
     (
@@ -45,11 +45,14 @@ class Flaw:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``flaws`` are in the order of the text. ``sentences`` say what the document does; none if it is not valid."""
+    """``flaws`` are in the order of the text. ``sentences`` say what the document does; none if it is not valid.
+
+    With ``more``, the document can have further flaws.
+    """
 
     flaws: Sequence[Flaw]
     sentences: Sequence[Sentence]
-    more: int = 0
+    more: bool = False
 
     @property
     def errors(self) -> int:
@@ -61,7 +64,7 @@ def _sentence(message: str) -> str:
 
 
 class Notes:
-    """Collects flaws, one for each place and message."""
+    """Collects flaws, one for each place and message, until it is full."""
 
     def __init__(self, positions: Positions) -> None:
         self._positions = positions
@@ -76,11 +79,19 @@ class Notes:
         self._add("warning", path, message, at_name)
 
     def _add(self, kind: Literal["error", "warning"], path: Path, message: str, at_name: bool) -> None:
+        if self.is_full:
+            return
         place = self._positions.of_name(path) if at_name else self._positions.of_value(path)
         self._found[Flaw(kind, *place, shown(_sentence(message)))] = None
 
     def error_at(self, offset: int, message: str) -> None:
-        self._found[Flaw("error", *self._positions.place(offset), f"{message}.")] = None
+        if not self.is_full:
+            self._found[Flaw("error", *self._positions.place(offset), f"{message}.")] = None
+
+    @property
+    def is_full(self) -> bool:
+        """True if it takes no more. A linter that takes many steps then stops."""
+        return len(self._found) >= MAX_FLAWS
 
     @property
     def has_errors(self) -> bool:
@@ -88,7 +99,7 @@ class Notes:
 
     def report(self, sentences: Sequence[Sentence] = ()) -> Report:
         flaws = sorted(self._found, key=lambda flaw: (flaw.kind != "error", flaw.line, flaw.column))
-        return Report(flaws[:MAX_FLAWS], sentences, max(0, len(flaws) - MAX_FLAWS))
+        return Report(flaws, sentences, self.is_full)
 
 
 def read_document(text: str, longest: int) -> tuple[Any, Notes] | Report:
@@ -106,9 +117,9 @@ def read_document(text: str, longest: int) -> tuple[Any, Notes] | Report:
         return Report([Flaw("error", 1, 1, "The document is not JSON that can be used.")], ())
     positions = Positions(text)
     notes = Notes(positions)
-    for offset in positions.repeated:
+    for offset in positions.repeated[:MAX_FLAWS]:
         notes.error_at(offset, "This name is in the same object twice")
-    for offset in positions.no_numbers:
+    for offset in positions.no_numbers[:MAX_FLAWS]:
         notes.error_at(offset, "This is not a number that JSON has")
     try:
         strict_json.load(text)

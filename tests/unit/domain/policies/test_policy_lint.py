@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.policies import Kind
-from thingmint.domain.policy_lint import Report, lint
+from thingmint.domain.policy_lint import Report, lint, linting
+from thingmint.domain.policy_lint.positions import Positions
+from thingmint.domain.policy_lint.reading import MAX_FLAWS
 from thingmint.server.policy_actions import vocabulary_of
 
 OURS = Scope("123456789012", "us-east-1")
@@ -235,3 +238,53 @@ def test_hostile_documents_take_bounded_work_and_have_text_that_can_be_sent() ->
         for text in (*(flaw.message for flaw in found.flaws), *(sentence.text for sentence in found.sentences)):
             text.encode()
             assert len(text) < 2000
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"Statement": [' + ",".join(["{}"] * 20_000) + "]}",
+        '{"Statement": [' + ",".join(["1"] * 20_000) + "]}",
+        '{"Statement": [' + ",".join(['{"Actions": 1}'] * 4_000) + "]}",
+        "{" + ",".join(f'"Actio{number}": 1' for number in range(4_000)) + "}",
+        "{" + ",".join(['"a": 1'] * 8_000) + "}",
+        "[" + ",".join(["NaN"] * 16_000) + "]",
+        json.dumps(policy(allow(["x"] * 10_000))),
+    ],
+)
+def test_a_full_report_ends_the_work(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [0]
+
+    def counted(name: str, of: Any) -> None:
+        real = getattr(of, name)
+
+        def step(*given: Any, **named: Any) -> Any:
+            steps[0] += 1
+            return real(*given, **named)
+
+        monkeypatch.setattr(of, name, step)
+
+    counted("compile_policy", linting)
+    counted("get_close_matches", difflib)
+    counted("place", Positions)
+    found = report(document)
+    assert len(found.flaws) == MAX_FLAWS
+    assert found.more
+    assert steps[0] <= 4 * MAX_FLAWS
+
+
+class Unsearched(str):
+    __slots__ = ()
+
+    def count(self, *_: Any) -> int:
+        raise AssertionError("the whole text is read for one place")
+
+    rfind = index = rindex = find = count
+
+
+def test_places_are_found_without_reading_the_text_again() -> None:
+    text = '{\n"a": 1,\n\n  "b": [\n]\n}\n'
+    positions = Positions(Unsearched(text))
+    for offset in range(len(text)):
+        before = text[:offset].split("\n")
+        assert positions.place(offset) == (len(before), len(before[-1]) + 1)

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thingmint.domain import template_lint
 from thingmint.domain.errors import InvalidTemplate
+from thingmint.domain.policy_lint.reading import MAX_FLAWS
 from thingmint.domain.template_lint import lint_template
-from thingmint.domain.templates import CERTIFICATE_ID, MAX_LENGTH, Kind, parse_template
+from thingmint.domain.templates import CERTIFICATE_ID, MAX_LENGTH, Kind, Template, parse_template
 
 CERTIFICATE = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": CERTIFICATE_ID}}}
 POLICY = {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "telemetry"}}
@@ -179,3 +181,20 @@ def test_the_linter_decides_as_the_parser_does(parts: dict[str, Any], kind: Kind
 @given(st.text(), st.sampled_from(Kind))
 def test_any_text_has_a_report(text: str, kind: Kind) -> None:
     assert lint_template(text, kind).errors > 0
+
+
+def test_a_full_report_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = [0]
+
+    def counted(text: str, kind: Kind) -> Template:
+        parsed[0] += 1
+        return parse_template(text, kind)
+
+    monkeypatch.setattr(template_lint, "parse_template", counted)
+    for section in ("Parameters", "Resources", "Mappings"):
+        found = lint_template(json.dumps(document(**{section: {f"p{number}": 1 for number in range(900)}})), Kind.FLEET)
+        assert len(found.flaws) == MAX_FLAWS
+        assert found.more
+    unknown = {"t": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Fn::Sub": "${a}" * 900}}}}
+    assert len(lint_template(json.dumps(document(Resources=unknown)), Kind.FLEET).flaws) <= MAX_FLAWS
+    assert parsed[0] <= 4 * MAX_FLAWS
