@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from thingmint.console.assets import paths
 from thingmint.domain.status import Status
 
 _SHOWN_DIGITS = 12
+_LONG_ID = re.compile(r"\b([0-9a-f]{40,})\b")
 _STATUSES: dict[Status, tuple[str, str]] = {
     Status.ACTIVE: ("ok", "Active"),
     Status.INACTIVE: ("mute", "Inactive"),
@@ -107,6 +109,15 @@ def inline(text: str) -> Markup:
     )
 
 
+def reason(text: str) -> Markup:
+    """A text, such as the reason of a refusal, in which long ids are short, with the whole id as their title."""
+    parts = _LONG_ID.split(text)
+    return Markup("").join(
+        Markup('<span class="mono" title="{}">{}</span>').format(each, shortened(each)) if n % 2 else escape(each)
+        for n, each in enumerate(parts)
+    )
+
+
 def prose(text: str) -> Markup:
     """The paragraphs of a description."""
     return Markup("").join(Markup("<p>{}</p>").format(inline(each)) for each in text.split("\n\n"))
@@ -122,7 +133,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {"short": shortened, "number": grouped, "exact": exact, "span": span, "seconds": seconds}
-    made.filters |= {"inline": inline, "prose": prose}
+    made.filters |= {"inline": inline, "prose": prose, "reason": reason}
     made.globals |= {
         "asset": paths(),
         "when": when,

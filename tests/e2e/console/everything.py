@@ -17,11 +17,11 @@ from tests.e2e.bulk.support import ACCOUNT, Bulk
 from tests.e2e.commands import thingmint
 from tests.e2e.conftest import iot_client
 from tests.e2e.console.browser import signed_in, until
-from tests.e2e.material import self_signed_pem
-from tests.e2e.mqtt.devices import Closed, Device, credential
+from tests.e2e.material import key, key_pem, self_signed_pem
+from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
 from tests.e2e.provisioning.support import TRUST
 from tests.e2e.yandex.clients import Cloud
-from tests.issuers import new_issuer
+from tests.issuers import new_issuer, pem
 from thingmint import admin
 from thingmint.console import sign_in
 from thingmint.console.page import PAGES
@@ -40,6 +40,8 @@ MARK = "zq7mark"
 """It is in each text and name that no other account may see."""
 EVIL = f"{MARK} <script>window.changed = true</script><b>"
 THING = f"{MARK}-pump"
+LONG = f"{MARK}-{'l' * 120}"
+"""A name of the greatest length, without a place to wrap it."""
 _OF_EACH = 2
 """Addresses of each page, at most."""
 _HREF = re.compile(r'\shref="(/console[^"#]*)')
@@ -87,7 +89,7 @@ def everything(folder: Path) -> Iterator[Everything]:
         registry, device = _yandex(server)
         devices.enter_context(_connected(server, iot, folder))
         with signed_in(server) as browser:
-            until(lambda: MARK in browser.get("/refusals").text)
+            until(lambda: "just in time" in browser.get("/refusals").text)
             seeds = ["/", f"/certificates/{inactive}", f"/devices/{registry}", f"/devices/{device}", _record(browser)]
             seeds += [f"/connect/{THING}", f"/connect/yandex/{device}"]
             seeds += ["/playground/yandex/RegistryService.AddCertificate", "/playground/native/AddCertificate"]
@@ -103,7 +105,7 @@ def _certificates(iot: Any) -> str:
     iot.create_thing_type(thingTypeName=f"{MARK}-type", thingTypeProperties={"thingTypeDescription": EVIL})
     attributes = {"model": f"{MARK}-{'m' * 200}"}
     iot.create_thing(thingName=THING, thingTypeName=f"{MARK}-type", attributePayload={"attributes": attributes})
-    iot.create_thing(thingName=f"{MARK}-{'l' * 120}")
+    iot.create_thing(thingName=LONG)
     iot.create_thing_group(thingGroupName=f"{MARK}-group", thingGroupProperties={"thingGroupDescription": EVIL})
     iot.add_thing_to_thing_group(thingGroupName=f"{MARK}-group", thingName=THING)
     for number, name in enumerate(names):
@@ -121,6 +123,8 @@ def _policies(iot: Any) -> None:
     iot.create_policy(policyName=f"{MARK}-policy", policyDocument=document(*statements))
     wider = [*statements, allow("iot:Subscribe", f"arn:aws:iot:*:*:topicfilter/{EVIL}")]
     iot.create_policy_version(policyName=f"{MARK}-policy", policyDocument=document(*wider), setAsDefault=True)
+    iot.create_policy(policyName=LONG, policyDocument=document(*statements))
+    iot.attach_policy(policyName=LONG, target=f"arn:aws:iot:us-east-1:{ACCOUNT}:thinggroup/{MARK}-group")
     iot.attach_policy(policyName=f"{MARK}-policy", target=f"arn:aws:iot:us-east-1:{ACCOUNT}:thinggroup/{MARK}-group")
 
 
@@ -187,9 +191,25 @@ def _connected(server: RunningServer, iot: Any, folder: Path) -> Device:
     with Device(server, good) as device, suppress(Closed):
         device.connect(MARK)
         device.publish(f"{EVIL}/not-allowed")
+    _just_in_time(server, iot, folder)
     device = Device(server, good)
     device.connect(EVIL, keep_alive=1200)
     return device
+
+
+def _just_in_time(server: RunningServer, iot: Any, folder: Path) -> None:
+    """A device that waits for its activation: the reason of its refusals has the id of its CA."""
+    now = datetime.now(UTC)
+    root = new_issuer(f"{MARK} just in time", now=now, begins=now - timedelta(days=30), ends=now + timedelta(days=90))
+    given = {"certificateMode": "SNI_ONLY", "setAsActive": True, "allowAutoRegistration": True}
+    iot.register_ca_certificate(caCertificate=root.pem, **given)
+    made = pem(root.sign(MARK, key("secp256r1")))
+    file = folder / "just-in-time.pem"
+    file.write_text(key_pem(key("secp256r1")) + made + root.pem)
+    host = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    for _ in range(2):
+        with Device(server, Credential("", made, file), endpoint=host) as device, suppress(Closed):
+            device.connect(f"{MARK}{'w' * 121}")
 
 
 def _record(browser: Browser) -> str:
@@ -215,6 +235,7 @@ def _crawl(browser: Browser, seeds: list[str], found: dict[str, list[str]]) -> N
         found.setdefault(template, []).append(address)
         for link in _HREF.findall(answer.text):
             path = html.unescape(link).removeprefix("/console")
+            assert "&amp;" not in path, (address, path)  # it was escaped twice
             if path not in seen and not path.startswith("/static/"):
                 seen.add(path)
                 waiting.append(path)
