@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.console.rendering import status_words
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.status import Status
+from thingmint.services.certificate_counts import WEEKS, monday_of
 from thingmint.services.certificate_search import CertificateFilter
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ ENDS: Choices = [
     ("7", "In 7 days"),
     ("30", "In 30 days"),
     ("90", "In 90 days"),
+    ("weeks", f"In these {WEEKS} weeks"),
     ("later", "Later than 90 days"),
 ]
 SEEN: Choices = [
@@ -66,6 +68,9 @@ def filter_of(fields: Mapping[str, str], now: datetime) -> CertificateFilter:
             wanted["ends_from"] = now + timedelta(days=_LATER)
         case "":
             pass
+        case "weeks":
+            first = monday_of(now)
+            wanted |= {"ends_from": first, "ends_before": first + timedelta(weeks=WEEKS)}
         case days:
             wanted |= {"ends_from": now, "ends_before": now + timedelta(days=int(days))}
     match fields["seen"].partition("-"):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+WEEKS = 26
+"""For which CertificateCounts has expiry by default, the current one included."""
 _LANES = 32
 _DAY = 24 * 60 * 60 * 1_000_000  # microseconds
 _EPOCH = date(1970, 1, 1)
@@ -153,12 +155,18 @@ class CertificateCounts:
         return sum(self.by_status.values())
 
 
+def monday_of(now: datetime) -> datetime:
+    """Return when the week began with which ``CertificateCounts.weeks`` begin."""
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return midnight - timedelta(days=midnight.weekday())
+
+
 async def count_certificates(
     tx: Transaction,
     scope: Scope,
     now: datetime,
     *,
-    weeks: int = 26,
+    weeks: int = WEEKS,
     days: int = 30,
     expiring: Sequence[int] = (7, 30, 90),
 ) -> CertificateCounts:

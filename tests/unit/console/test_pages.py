@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
@@ -113,6 +114,56 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
     answer = await browser.client.get("/console/certificates", params={"q": name})
     assert "<script>alert" not in answer.text
     assert name in text_of(answer)
+
+
+async def test_each_link_of_each_page_leads_where_it_says(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump", 3))
+    await world.certificate(pem=certificate_pem("valve", 100))
+    await world.aws("CreateThing", thingName="pump:valve")
+    await world.aws("AttachThingPrincipal", thingName="pump:valve", principal=arn_of(OURS, id))
+    refusals = Refusals(world.store, world.clock)
+    refusals.note(OURS, id, "a&b=c", "iot:Publish", "a&b", "a&b")
+    await refusals.flush()
+    browser, waiting, seen = await site.signed_in(), ["/console/"], {"/console/"}
+    while waiting:
+        path = waiting.pop()
+        answer = await browser.client.get(path)
+        assert answer.status_code == 200, (path, text_of(answer)[:500])
+        if not answer.headers["content-type"].startswith("text/html"):
+            continue
+        for found in re.findall(r'\shref="(/console[^"#]*)', answer.text):
+            link = html.unescape(found)
+            assert not re.search(r"&(amp|lt|gt|quot|#\d+);", link), (path, link)
+            if link not in seen and not link.startswith(("/console/static/", "/console/playground/")):
+                seen.add(link)
+                waiting.append(link)
+    assert "/console/certificates?status=ACTIVE&ends=weeks" in seen
+
+
+async def test_the_link_of_the_chart_lists_what_the_chart_counts(site: Site, world: World) -> None:
+    for days in (0, 1, 3, 90, 91, 170, 180, 200, 400):
+        await world.certificate(pem=certificate_pem(f"pump {days}", days))
+    browser = await site.signed_in()
+    overview = await browser.get("/")
+    (chart,) = re.findall(r'<svg class="chart wide"[^>]*chart-wide.*?</svg>', overview.text)
+    counted = sum(int(number) for number in re.findall(r"<title>Week of [^<]*: (\d+)</title>", chart))
+    listed = await browser.get("/certificates?status=ACTIVE&ends=weeks")
+    assert counted == len(re.findall(r'name="id" value="[0-9a-f]{64}"', listed.text))
+    assert "--ends-from 20" in listed.text
+
+
+async def test_long_ids_in_reasons_are_short(site: Site, world: World) -> None:
+    id, ca = await world.certificate(), "c0de" * 16
+    refusals = Refusals(world.store, world.clock)
+    refusals.note(OURS, id, "pump", "iot:Connect", "", f"registered <just> in time under CA {ca}: activate it")
+    await refusals.flush()
+    ((group,),) = await world.rows("SELECT key FROM refusals")
+    browser = await site.signed_in()
+    for path in ("/", "/refusals", f"/refusals/{group}"):
+        answer = await browser.get(path)
+        assert f'under CA <span class="mono" title="{ca}">c0dec0dec0de…</span>: activate it' in answer.text, path
+        assert "&lt;just&gt;" in answer.text, path
+        assert ca not in text_of(answer), path
 
 
 async def test_pages_without_any_row(site: Site) -> None:

@@ -18,6 +18,7 @@ from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import DomainError, Invalid, Unavailable
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import list_ca_certificates
+from thingmint.services.certificate_counts import WEEKS, monday_of
 from thingmint.services.certificate_search import find_certificates, search_certificates
 from thingmint.services.certificates import HAS_POLICIES, update_status
 from thingmint.services.pages import Cursor
@@ -73,7 +74,7 @@ async def certificates(call: Call) -> Answer:
         first=url("/certificates", **fields) if call.query.text("page", 2000) else None,
         next=url("/certificates", **fields, at=_written(at), page=listed.next) if listed.next else None,
         file=url("/certificates.csv", **fields),
-        command=_command(fields),
+        command=_command(fields, at),
     )
 
 
@@ -226,15 +227,19 @@ def _row(each: FoundCertificate) -> list[str]:
     ]
 
 
-def _command(fields: dict[str, str]) -> str:
+def _command(fields: dict[str, str], now: datetime) -> str:
     """The command that lists the same."""
     if fields["q"]:
         from shlex import quote
 
         return f"thingmint certificate find {quote(fields['q'])}"
-    ends = {"past": "--ends-before 0d", "later": "--ends-from 90d", "": ""}.get(
-        fields["ends"], f"--ends-from 0d --ends-before {fields['ends']}d"
-    )
+    monday, after = monday_of(now), monday_of(now) + timedelta(weeks=WEEKS)
+    ends = {
+        "past": "--ends-before 0d",
+        "later": "--ends-from 90d",
+        "weeks": f"--ends-from {monday:%Y-%m-%d} --ends-before {after:%Y-%m-%d}",
+        "": "",
+    }.get(fields["ends"], f"--ends-from 0d --ends-before {fields['ends']}d")
     days = fields["seen"].removeprefix("not-")
     seen = {"never": "--never-seen", "day": "--seen-from=-1d", "": ""}.get(fields["seen"], f"--seen-before=-{days}d")
     without = f"--without-{fields['without']}" if fields["without"] else ""
