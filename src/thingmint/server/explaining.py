@@ -61,7 +61,8 @@ def explaining(
     async def explain(asked: Asked, scopes: Sequence[Scope], *, is_limited: bool) -> list[dict[str, Any]]:
         account_of_others = await default_account(store, settings)
         authenticator = DeviceAuthenticator(store, host_names, utc_now, account_of_others, owners=owners)
-        explainer = Explainer(store, authenticator, owners, utc_now, connections_of)
+        reinstate = settings.reinstate_revoked
+        explainer = Explainer(store, authenticator, owners, utc_now, connections_of, reinstate_revoked=reinstate)
         return await explainer.explain(asked, scopes, is_limited=is_limited)
 
     return explain

@@ -109,12 +109,15 @@ class Explainer:
         owners: OwnerAuthenticator,
         clock: Callable[[], datetime],
         connections_of: Callable[[Scope, str, int], Sequence[LiveConnection]] = lambda _scope, _client_id, _limit: (),
+        *,
+        reinstate_revoked: bool = False,
     ) -> None:
         self._store = store
         self._authenticator = authenticator
         self._owners = owners
         self._clock = clock
         self._connections_of = connections_of
+        self._reinstate = reinstate_revoked
 
     async def explain(self, asked: Asked, scopes: Sequence[Scope], *, is_limited: bool) -> list[dict[str, Any]]:
         """Return a report for each certificate or owner that the subject means.
@@ -225,7 +228,7 @@ class Explainer:
             "host_name": request.host_name,
             "address": request.address or None,
             **_who(device),
-            "connection": explained_connection(device, decision, found, client_id),
+            "connection": explained_connection(device, decision, found, client_id, reinstate=self._reinstate),
         }
         if device is None:
             return {**report, "rules": None, "answers": []}

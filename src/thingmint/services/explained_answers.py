@@ -40,10 +40,10 @@ _OF_CONNECTIONS = {
 
 
 def explained_connection(
-    device: DeviceFacts | None, decision: Decision, found: LookUp, client_id: str | None
+    device: DeviceFacts | None, decision: Decision, found: LookUp, client_id: str | None, *, reinstate: bool
 ) -> dict[str, Any]:
     if isinstance(decision, Rejected):
-        advice = _advice_to_connect(device, found)
+        advice = _advice_to_connect(device, found, reinstate=reinstate)
         return {"allowed": False, "why": decision.why, "advice": advice}
     if isinstance(decision, AcceptedOwner):
         why = f"the certificate is bound to {decision.topics.kind} {decision.topics.id}, so Yandex's topic rules hold"
@@ -54,7 +54,7 @@ def explained_connection(
     return {"allowed": True, "why": why, "advice": []}
 
 
-def _advice_to_connect(device: DeviceFacts | None, found: LookUp) -> list[str]:
+def _advice_to_connect(device: DeviceFacts | None, found: LookUp, *, reinstate: bool) -> list[str]:
     if device is None:
         return [
             "register the certificate (aws iot register-certificate-without-ca), or its CA with automatic registration"
@@ -64,6 +64,10 @@ def _advice_to_connect(device: DeviceFacts | None, found: LookUp) -> list[str]:
     registration = device.registration
     if registration is None:
         return ["make a new claim certificate: aws iot create-provisioning-claim"]
+    if registration.status is Status.REVOKED and not reinstate:
+        return ["a revoked certificate stays revoked: make a new one (aws iot create-keys-and-certificate)"]
+    if registration.status is Status.PENDING_TRANSFER:
+        return ["end the transfer first: aws iot accept-certificate-transfer, or cancel-certificate-transfer"]
     if registration.status is not Status.ACTIVE:
         return [f"aws iot update-certificate --certificate-id {device.fingerprint} --new-status ACTIVE"]
     if device.bound_to is not None and device.bound_to.disabled:

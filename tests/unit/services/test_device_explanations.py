@@ -33,6 +33,7 @@ async def explained(
     scopes: list[Scope] = SCOPES,
     limited: bool = False,
     connections: dict[str, list[LiveConnection]] | None = None,
+    reinstate: bool = False,
     **facts: Any,
 ) -> list[dict[str, Any]]:
     owners = OwnerAuthenticator(world.store, cast("Any", None))
@@ -41,7 +42,7 @@ async def explained(
     def connections_of(scope: Scope, client_id: str, _limit: int) -> list[LiveConnection]:
         return (connections or {}).get(client_id, []) if scope == OURS else []
 
-    explainer = Explainer(world.store, authenticator, owners, world.clock, connections_of)
+    explainer = Explainer(world.store, authenticator, owners, world.clock, connections_of, reinstate_revoked=reinstate)
     asked = Asked(subject=subject, questions=questions, **facts)
     return await explainer.explain(asked, scopes, is_limited=limited)
 
@@ -119,16 +120,27 @@ async def test_a_connected_device_is_explained_with_the_facts_of_its_connection(
     assert report["answers"][1]["decision"] == "ALLOWED"
 
 
-@pytest.mark.parametrize("status", ["INACTIVE", "REVOKED"])
-async def test_a_certificate_that_is_not_active_may_not_connect(world: World, status: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "reinstate", "advice"),
+    [
+        ("INACTIVE", False, "aws iot update-certificate --certificate-id {} --new-status ACTIVE"),
+        ("REVOKED", True, "aws iot update-certificate --certificate-id {} --new-status ACTIVE"),
+        (
+            "REVOKED",
+            False,
+            "a revoked certificate stays revoked: make a new one (aws iot create-keys-and-certificate)",
+        ),
+    ],
+)
+async def test_a_certificate_that_is_not_active_may_not_connect(
+    world: World, status: str, *, reinstate: bool, advice: str
+) -> None:
     fingerprint = (await fleet(world)).rpartition("/")[2]
     await world.aws("UpdateCertificate", certificateId=fingerprint, newStatus=status)
-    report = await one(world, "lamp", publish("lamp/up"))
+    (report,) = await explained(world, "lamp", publish("lamp/up"), reinstate=reinstate)
     assert not report["connection"]["allowed"]
     assert report["connection"]["why"] == f"the certificate is {status}, not ACTIVE"
-    assert report["connection"]["advice"] == [
-        f"aws iot update-certificate --certificate-id {fingerprint} --new-status ACTIVE"
-    ]
+    assert report["connection"]["advice"] == [advice.format(fingerprint)]
     assert report["answers"][1]["decision"] == "ALLOWED"  # what it may do once it is ACTIVE
 
 
