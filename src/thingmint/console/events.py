@@ -1,20 +1,23 @@
-"""Records of the audit log as events that a person reads: of one certificate, newest first."""
+"""Records of the audit log as events that a person reads: of one certificate or device, newest first."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from thingmint.console.rendering import shortened
 from thingmint.domain.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from thingmint.access.audit_records import AuditRecords
+
 _TITLES = {
     "CreateKeysAndCertificate": "Issued, with a key pair",
     "CreateCertificateFromCsr": "Issued for a CSR",
-    "AddCertificate": "Added",
     "RegisterCertificate": "Registered under its CA",
     "RegisterCertificateWithoutCA": "Registered",
     "RegisterThing": "Provisioned",
@@ -24,12 +27,16 @@ _TITLES = {
     "DetachPolicy": "Policy detached",
     "AttachThingPrincipal": "Thing and certificate attached",
     "DetachThingPrincipal": "Thing and certificate detached",
-    **{f"Create{noun}": "Made" for noun in ("Thing", "Device", "Registry", "Broker")},
-    **{f"Update{noun}": "Changed" for noun in ("Thing", "Device", "Registry", "Broker")},
-    **{f"Add{noun}Certificate": "Certificate added" for noun in ("Device", "Registry", "Broker")},
-    **{f"Delete{noun}Certificate": "Certificate removed" for noun in ("Device", "Registry", "Broker")},
-    **{f"Add{noun}Password": "Password added" for noun in ("Device", "Registry", "Broker")},
-    **{f"Delete{noun}Password": "Password removed" for noun in ("Device", "Registry", "Broker")},
+    "CreateThing": "Made",
+    "UpdateThing": "Changed",
+    "DeleteThing": "Deleted",
+    "AddThingToThingGroup": "Added to a thing group",
+    "RemoveThingFromThingGroup": "Removed from a thing group",
+    "UpdateThingGroupsForThing": "Thing groups changed",
+    "AddThingToBillingGroup": "Added to a billing group",
+    "RemoveThingFromBillingGroup": "Removed from a billing group",
+    "TagResource": "Tags added",
+    "UntagResource": "Tags removed",
     "CreateProvisioningTemplate": "Made",
     "CreateProvisioningTemplateVersion": "Version made",
     "UpdateProvisioningTemplate": "Changed",
@@ -43,12 +50,28 @@ _TITLES = {
     "Connect": "Connected",
     "Disconnect": "Disconnected",
 }
+_YANDEX_TITLES = {
+    "Create": "{} made",
+    "Update": "{} changed",
+    "Delete": "{} deleted",
+    "Enable": "{} enabled",
+    "Disable": "{} disabled",
+    "AddCertificate": "Certificate added",
+    "DeleteCertificate": "Certificate removed",
+    "AddPassword": "Password added",
+    "DeletePassword": "Password removed",
+    "Publish": "Message published over the API",
+    "SendCommand": "Command sent",
+}
+"""By the method without its service. The events of other APIs have no dot."""
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _REFUSED = {
     "Connect": "Refused to connect",
     "Publish": "Refused to publish",
     "Subscribe": "Refused to subscribe",
     "Receive": "Refused to receive",
 }
+_OF_DEVICES = frozenset({"Connect", "Disconnect", "Publish", "Subscribe", "Receive"})
 _GOOD = frozenset({"Connect", "CreateKeysAndCertificate", "CreateCertificateFromCsr", "RegisterThing"})
 
 
@@ -62,26 +85,67 @@ class Event:
     note: str
 
 
-def events_of(records: Sequence[Mapping[str, Any]]) -> list[Event]:
-    """Records without a time, such as damaged ones, are left out."""
-    return [event for event in map(_event, records) if event is not None]
+def events_of(records: Sequence[Mapping[str, Any]], certificate: str = "") -> list[Event]:
+    """Records without a time, such as damaged ones, are left out.
+
+    ``certificate`` is named where a record is about it, for pages that show the records of several.
+    """
+    return [event for event in (_event(record, certificate) for record in records) if event is not None]
 
 
-def _event(record: Mapping[str, Any]) -> Event | None:
+async def events_of_device(
+    audit: AuditRecords, account: str, resource: str, certificates: Mapping[str, str], limit: int
+) -> list[Event]:
+    """The events of a thing or a Yandex device, and of its certificates (their ids by ARN), newest first."""
+    found = events_of(await audit.history(account, resource, limit))
+    for arn, id in certificates.items():
+        records = await audit.history(account, arn, limit)
+        found += events_of([each for each in records if not _names(each, resource)], shortened(id))
+    return sorted(found, key=lambda event: event.moment, reverse=True)[:limit]
+
+
+def _names(record: Mapping[str, Any], resource: str) -> bool:
+    """True if the history of the resource has the record."""
+    further = record.get("resources")
+    named = (record.get("principal"), record.get("resource"), *(further if isinstance(further, list) else ()))
+    return resource in named
+
+
+def _event(record: Mapping[str, Any], certificate: str) -> Event | None:
     try:
         moment = datetime.fromisoformat(str(record.get("time"))).astimezone(UTC)
     except ValueError:
         return None
     name = str(record.get("event") or "")
-    title, kind = _TITLES.get(name.rpartition(".")[2], name), ""
+    title, kind = _title(name), ""
     status = str((record.get("parameters") or {}).get("newStatus") or "")
     if status in Status.__members__.values():
         title = f"Set to {Status(status).value.lower().replace('_', ' ')}"
     if record.get("outcome") == "refused":
-        title, kind = _REFUSED.get(name, f"Refused: {title.lower()}"), "bad"
+        title, kind = _REFUSED.get(name, f"Refused: {lowered(title)}"), "bad"
     elif name in _GOOD:
         kind = "ok"
-    return Event(moment, kind, title, _note(record))
+    note = _note(record)
+    if certificate and name in _OF_DEVICES:
+        note = ", ".join(part for part in (f"with certificate {certificate}", note) if part)
+    elif certificate:
+        title = f"Certificate {certificate}: {lowered(title)}"
+    return Event(moment, kind, title, note)
+
+
+def _title(name: str) -> str:
+    """What happened, in words; for an event without words of its own, the words of its name."""
+    service, _, method = name.rpartition(".")
+    if service:
+        known = _YANDEX_TITLES.get(method, "").format(service.removesuffix("Service"))
+    else:
+        known = _TITLES.get(method, "")
+    return known or " ".join(_WORD.findall(method)).capitalize() or name
+
+
+def lowered(sentence: str) -> str:
+    """A sentence as the second part of another one."""
+    return f"{sentence[:1].lower()}{sentence[1:]}"
 
 
 def _note(record: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from thingmint.console.events import events_of
 from thingmint.console.own_certificates import part_used
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.certificates import CHANGES
-from thingmint.console.pages.things import connection_of
+from thingmint.console.pages.things import connection_of, may_open_session
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.certificate_description import describe
 from thingmint.domain.certificates import Certificate, find_obstacle, parse_fingerprint, read_public_key
@@ -97,6 +97,7 @@ async def certificate(call: Call) -> Answer:
         may_detach=call.allows("iot:DetachPolicy", arn_),
         attachable=await _attachable(call, arn_, found.policies),
         connection=await connection_of(call, found.seen.client_id) if found.seen and found.seen.client_id else None,
+        may_open_session=may_open_session(call, found.seen.client_id if found.seen else ""),
         events=events_of(records),
     )
 

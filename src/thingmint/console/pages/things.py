@@ -1,25 +1,29 @@
-"""Things: the list by name, and one thing with its certificates, groups and policies."""
+"""Things: the list by name, and one thing with its certificates, groups and policies, which can be changed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thingmint.console.events import events_of
-from thingmint.console.page import page, url
-from thingmint.domain.arns import arn
+from thingmint.console.events import events_of_device
+from thingmint.console.page import action, page, url
+from thingmint.console.rendering import shortened
+from thingmint.domain.arns import arn, arn_of, parse_arn
+from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import NotFound, Unavailable
 from thingmint.services.certificate_activity import read_last_seen
 from thingmint.services.certificates import find_registered
 from thingmint.services.device_policies import Target, attached_policies
 from thingmint.services.pages import Cursor, Page, page_by_text
 from thingmint.services.thing_groups import groups_of
-from thingmint.services.thing_principals import certificates_of_thing
-from thingmint.services.things import AFTER_NAMES, THINGS, Thing, thing_arn
+from thingmint.services.thing_principals import attach_principal, certificates_of_thing, detach_principal
+from thingmint.services.things import AFTER_NAMES, THINGS, Thing, delete_thing, thing_arn
+from thingmint.store.search_keys import serial_and_common_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from thingmint.console.events import Event
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
     from thingmint.services.certificate_activity import LastSeen
@@ -28,15 +32,32 @@ if TYPE_CHECKING:
 
 _ROWS = 25
 _MAX_CERTIFICATES = 50
-_EVENTS = 15
+_MAX_HISTORIES = 5  # certificates whose events a thing's page has
+_EVENTS = 25
 _LONGEST_NAME = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """A certificate of a thing. ``policies`` is None if the caller may not list them."""
+
+    id: str
+    name: str | None
+    registered: RegisteredCertificate
+    seen: LastSeen | None
+    policies: Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     thing: Thing
-    certificates: Sequence[tuple[RegisteredCertificate, LastSeen | None]]
+    certificates: Sequence[_Attached]
     groups: Sequence[tuple[str, Sequence[str]]]
+
+    @property
+    def seen(self) -> LastSeen | None:
+        """The last connection with a certificate of the thing."""
+        return max((each.seen for each in self.certificates if each.seen), key=lambda at: at.seen_at, default=None)
 
 
 @page("/things", "ListThings")
@@ -59,17 +80,98 @@ async def thing(call: Call) -> Answer:
     resource = thing_arn(call.scope, name)
     call.may("iot:DescribeThing", resource)
     found = await call.read(lambda tx: _read(tx, call, name))
-    records: Sequence[Any] = ()
+    may_see_principals = call.allows("iot:ListThingPrincipals", resource)
+    events: Sequence[Event] = ()
     if call.allows("thingmint:ListAudit"):
-        records = await call.parts.audit.history(call.caller.account, resource, _EVENTS)
+        shown = found.certificates[:_MAX_HISTORIES] if may_see_principals else ()
+        certificates = {arn_of(call.scope, each.id): each.id for each in shown}
+        events = await events_of_device(call.parts.audit, call.caller.account, resource, certificates, _EVENTS)
+    any_certificate = arn_of(call.scope, "*")
+    client_id, connection = name, await connection_of(call, name)
+    if not (connection and connection.connected) and may_see_principals and found.seen and found.seen.client_id:
+        client_id = found.seen.client_id
+        connection = await connection_of(call, client_id)
     return call.render(
         "thing.html",
         found=found,
         thing=found.thing,
-        connection=await connection_of(call, name),
-        events=events_of(records),
-        may_see_principals=call.allows("iot:ListThingPrincipals", resource),
+        client_id=client_id,
+        connection=connection,
+        events=events,
+        may_see_principals=may_see_principals,
+        may_attach=call.allows("iot:AttachThingPrincipal", any_certificate),
+        may_detach=call.allows("iot:DetachThingPrincipal", any_certificate),
+        may_delete=call.allows("iot:DeleteThing", resource),
+        may_open_policies=call.allows("iot:GetPolicy", arn(call.scope, "policy/*")),
+        may_open_session=may_open_session(call, client_id),
     )
+
+
+@action("/things/{name}/attach", "AttachThingPrincipal")
+async def attach(call: Call) -> Answer:
+    return await _change_principal(call, attach_principal, "AttachThingPrincipal", "attached to")
+
+
+@action("/things/{name}/detach", "DetachThingPrincipal")
+async def detach(call: Call) -> Answer:
+    return await _change_principal(call, detach_principal, "DetachThingPrincipal", "detached from")
+
+
+async def _change_principal(call: Call, change: Callable[..., Awaitable[None]], operation: str, done: str) -> Answer:
+    name, id = call.path["name"], _certificate(call)
+    principal = arn_of(call.scope, id)
+    call.change.may(f"iot:{operation}", principal, context={"iot:thingArn": thing_arn(call.scope, name)})
+    scope, now = call.scope, call.change.now
+    await call.write(lambda tx: change(tx, scope, name, id, now), thingName=name, principal=principal)
+    return call.done(f"/things/{name}", f"The certificate {shortened(id)} is {done} the thing.")
+
+
+@page("/things/{name}/delete", "DescribeThing")
+async def confirm_deletion(call: Call) -> Answer:
+    """Asks first. For a thing that cannot be deleted, it says what prevents it."""
+    name = call.path["name"]
+    resource = thing_arn(call.scope, name)
+    call.may("iot:DescribeThing", resource)
+    call.may("iot:DeleteThing", resource)
+    found = await call.read(lambda tx: _read(tx, call, name))
+    return call.render(
+        "delete_confirm.html",
+        title=f"Delete the thing {name}?",
+        consequences=[
+            "Its attributes and its places in groups are deleted with it. Certificates and policies stay.",
+            "This cannot be undone. A new thing with the name begins without them.",
+        ],
+        obstacle=_obstacle(len(found.certificates)),
+        address=url(f"/things/{name}/deleted"),
+        back=url(f"/things/{name}"),
+        command=f"aws iot delete-thing --thing-name {name}",
+    )
+
+
+@action("/things/{name}/deleted", "DeleteThing")
+async def delete(call: Call) -> Answer:
+    name = call.path["name"]
+    call.may("iot:DeleteThing", thing_arn(call.scope, name))
+    await call.write(lambda tx: delete_thing(tx, call.change, name), thingName=name)
+    return call.done("/things", f"The thing {name[:_LONGEST_NAME]} is deleted.")
+
+
+def _obstacle(attached: int) -> str:
+    """What prevents the deletion of a thing; empty if nothing does."""
+    if not attached:
+        return ""
+    if attached == 1:
+        return "A certificate is attached to it. Detach it first."
+    most = "or more " if attached == _MAX_CERTIFICATES else ""
+    return f"{attached} {most}certificates are attached to it. Detach them first."
+
+
+def _certificate(call: Call) -> str:
+    """The certificate of the form, which is an id or an ARN. Raises Invalid and NotFound."""
+    text = call.form.text("certificate").strip()
+    if text.startswith("arn:"):
+        _, text = parse_arn(call.scope, text, "certificate", "cert")
+    return parse_fingerprint(text, "certificate")
 
 
 async def connection_of(call: Call, client_id: str) -> Any:
@@ -80,6 +182,12 @@ async def connection_of(call: Call, client_id: str) -> Any:
         return await call.change.environment.messages.client(call.scope, client_id)
     except (NotFound, Unavailable):
         return None
+
+
+def may_open_session(call: Call, client_id: str) -> bool:
+    """True if the caller may open the page of the client's session."""
+    resource = arn(call.scope, f"client/{client_id}")
+    return all(call.allows(needed, resource) for needed in ("iot:GetConnection", "iot:ListSubscriptions"))
 
 
 async def _by_name(tx: Transaction, call: Call, prefix: str, cursor: Cursor) -> Page[Thing]:
@@ -103,7 +211,11 @@ async def _read(tx: Transaction, call: Call, name: str) -> _Found:
     for fingerprint in fingerprints:
         registered = await find_registered(tx, call.scope, fingerprint)
         if registered is not None:
-            certificates.append((registered, seen.get(fingerprint)))
+            policies = None
+            if call.allows("iot:ListAttachedPolicies", arn_of(call.scope, fingerprint)):
+                policies = sorted(await attached_policies(tx, call.scope, Target("cert", fingerprint)))
+            _, common_name = serial_and_common_name(registered.certificate.der)
+            certificates.append(_Attached(fingerprint, common_name, registered, seen.get(fingerprint), policies))
     return _Found(found, certificates, await _groups(tx, call, name))
 
 
