@@ -106,15 +106,27 @@ async def events_of_device(
 
 def _names(record: Mapping[str, Any], resource: str) -> bool:
     """True if the history of the resource has the record."""
-    further = record.get("resources")
-    named = (record.get("principal"), record.get("resource"), *(further if isinstance(further, list) else ()))
-    return resource in named
+    return resource in (record.get("principal"), *resources_of(record))
+
+
+def moment_of(record: Mapping[str, Any]) -> datetime | None:
+    """The time of a record; None for records without one, such as damaged ones."""
+    try:
+        return datetime.fromisoformat(str(record.get("time"))).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def resources_of(record: Mapping[str, Any]) -> list[str]:
+    """What a record is about: what was asked for, then what was changed, each once."""
+    changed = record.get("resources")
+    about = [record.get("resource"), *(changed if isinstance(changed, list) else [])]
+    return list(dict.fromkeys(str(each) for each in about if each and each != "*"))
 
 
 def _event(record: Mapping[str, Any], certificate: str) -> Event | None:
-    try:
-        moment = datetime.fromisoformat(str(record.get("time"))).astimezone(UTC)
-    except ValueError:
+    moment = moment_of(record)
+    if moment is None:
         return None
     name = str(record.get("event") or "")
     title, kind = _title(name), ""

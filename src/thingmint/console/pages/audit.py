@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import orjson
 
 from thingmint.access.audit_records import AuditFilter
 from thingmint.console import exports
+from thingmint.console.events import moment_of, resources_of
 from thingmint.console.exports import csv_lines, with_next
 from thingmint.console.page import page, url
 from thingmint.console.pages.access import tabs_of
@@ -19,6 +20,7 @@ from thingmint.console.rendering import query_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _ROWS = 50
 _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 250
 _FILES = {"jsonl": "Download JSON lines", "csv": "Download CSV"}
+_MAX_RESOURCES = 5  # of a row
 _COLUMNS = ("time", "event", "outcome", "error", "reason", "principal", "credential", "address", "resource", "request")
 _OUTCOMES = [("", "Any outcome"), ("success", "Done"), ("refused", "Refused")]
 _SPANS = [("", "Any time"), ("1", "Last day"), ("7", "Last 7 days"), ("30", "Last 30 days")]
@@ -41,7 +44,7 @@ _ABOUT = [
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """``about`` are the resources. ``why`` is the reason of a refusal."""
+    """``about`` are the resources. ``why`` is the reason of a refusal. Damaged records have no ``moment``."""
 
     moment: datetime | None
     event: str
@@ -154,19 +157,12 @@ def _options(fields: Mapping[str, str]) -> str:
 
 
 def _row(record: Mapping[str, Any]) -> _Row:
-    """Records that are damaged have no time."""
-    try:
-        moment = datetime.fromisoformat(str(record.get("time"))).astimezone(UTC)
-    except ValueError:
-        moment = None
-    resources = record.get("resources")
-    about = [record.get("resource"), *(resources if isinstance(resources, list) else [])]
     return _Row(
-        moment,
+        moment_of(record),
         str(record.get("event") or "unnamed"),
         record.get("outcome") == "refused",
         str(record.get("principal") or ("not signed in" if record.get("address") else "the server's own machine")),
-        list(dict.fromkeys(str(each) for each in about if each and each != "*"))[:5],
+        resources_of(record)[:_MAX_RESOURCES],
         str(record.get("reason") or record.get("error") or ""),
         str(record.get("address") or ""),
     )

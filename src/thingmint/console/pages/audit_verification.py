@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from thingmint.access.audit_records import AuditFilter
 from thingmint.access.audit_verification import VERIFIED
+from thingmint.console.events import moment_of
 from thingmint.console.page import action, page, url
 from thingmint.domain.errors import Denied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
@@ -69,17 +71,9 @@ async def _last(call: Call) -> tuple[_Result | None, datetime | None]:
     for record in found.items:
         if record.get("outcome") == "refused":
             continue
-        moment, result = _time_of(record), record.get(VERIFIED)
+        moment, result = moment_of(record), record.get(VERIFIED)
         if moment is not None and isinstance(result, dict):
             # Records of the same moment have no order.
             return _Result(moment, str(record.get("principal")), result), begun if begun and begun > moment else None
         begun = begun or moment
     return None, begun
-
-
-def _time_of(record: Mapping[str, Any]) -> datetime | None:
-    """None for a damaged record."""
-    try:
-        return datetime.fromisoformat(str(record.get("time"))).astimezone(UTC)
-    except ValueError:
-        return None

@@ -12,6 +12,7 @@ import orjson
 
 from thingmint.access.audit_events import event_name, facts_of
 from thingmint.access.audit_records import AuditFilter
+from thingmint.console.events import resources_of
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.playground import page_values
 from thingmint.console.playground.answers import shown
@@ -59,9 +60,7 @@ class _Trace:
 
     @property
     def resources(self) -> list[str]:
-        further = self.facts.get("resources")
-        about = [self.facts.get("resource"), *(further if isinstance(further, list) else [])]
-        return list(dict.fromkeys(str(each) for each in about if each and each != "*"))
+        return resources_of(self.facts)
 
 
 @action("/playground/{api}/{id}", "CallOperation")
