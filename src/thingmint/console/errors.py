@@ -27,7 +27,7 @@ class _Problem(NamedTuple):
 def answer_of(error: errors.DomainError, *, is_signed_in: bool) -> Answer:
     """The page for an error of a call."""
     problem = _problem_of(error)
-    answer = _page(problem, [_sentence(str(getattr(error, "reason", error) or error))], is_signed_in=is_signed_in)
+    answer = _page(problem, [_sentence(str(error))], is_signed_in=is_signed_in)
     if isinstance(error, errors.Throttled):
         answer = page_with(answer, b"retry-after", b"%d" % math.ceil(error.retry_after))
     return answer

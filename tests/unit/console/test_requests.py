@@ -128,6 +128,12 @@ async def test_a_form_without_a_session_is_small_in_any_encoding(site: Site) -> 
     assert "must be at most" in text_of(answer)
 
 
+async def test_the_page_of_an_error_names_the_field(site: Site) -> None:
+    answer = await (await site.signed_in()).send("/file", name="../private.key", text="a")
+    assert answer.status_code == 400
+    assert "name must be a file name." in text_of(answer)
+
+
 async def test_the_region_that_was_chosen_is_shown(site: Site) -> None:
     browser = await site.signed_in()
     assert "<option selected>us-east-1</option>" in (await browser.get()).text

@@ -150,7 +150,7 @@ async def _changed(call: Call, found: Sequence[FoundCertificate], status: Status
             call.may("iot:UpdateCertificate", arn_of(call.scope, id))
             wanted.append(id)
         except DomainError as error:
-            result.failed.append((id, _why(error)))
+            result.failed.append((id, str(error)))
     pace = Pace()
     try:
         for first in range(0, len(wanted), _AT_ONCE):
@@ -170,7 +170,7 @@ async def _change_some(call: Call, ids: Sequence[str], status: Status, result: _
         raise
     except DomainError as error:
         if len(ids) == 1:
-            result.failed.append((ids[0], _why(error)))
+            result.failed.append((ids[0], str(error)))
             return
         for id in ids:
             await _change_some(call, [id], status, result)
@@ -179,10 +179,6 @@ async def _change_some(call: Call, ids: Sequence[str], status: Status, result: _
 async def _set_status(call: Call, ids: Sequence[str], status: Status, tx: Transaction) -> None:
     for id in ids:
         await update_status(tx, call.change, id, status)
-
-
-def _why(error: DomainError) -> str:
-    return str(getattr(error, "reason", error) or error)
 
 
 def _time_of(form: Fields, now: datetime) -> datetime:

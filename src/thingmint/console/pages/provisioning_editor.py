@@ -71,9 +71,7 @@ async def create(call: Call) -> Answer:
         await call.write(lambda tx: create_template(tx, template, draft.text, {}), **recorded)
     except (Invalid, AlreadyExists) as error:
         status = 400 if isinstance(error, Invalid) else 409
-        return await _new(
-            call, draft, given, status=status, trouble=error.reason if isinstance(error, AlreadyExists) else str(error)
-        )
+        return await _new(call, draft, given, status=status, trouble=str(error))
     return call.done(f"/provisioning/templates/{name}", f"{name} is made. Do a dry run to see what a device gets.")
 
 
