@@ -142,7 +142,7 @@ async def confirm_deletion(call: Call) -> Answer:
     name = call.query.text("name", _LONGEST_NAME)
     await call.read(lambda tx: POLICIES.get(tx, call.caller.account, name))
     return call.render(
-        "access_confirm.html",
+        "confirm.html",
         title=f"Delete the policy {name}?",
         consequence="It can be deleted while it is attached to no principal. Its document cannot be restored.",
         address=url("/access/policy/deleted"),

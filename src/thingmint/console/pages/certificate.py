@@ -156,7 +156,8 @@ async def _confirm(call: Call, operation: str, *, form: str, command: str, **sho
     await call.read(lambda tx: get_visible(tx, call.scope, id))
     command = f"{command} --certificate-id {id}"
     address = url(f"/certificates/{id}/{form}")
-    return call.render("certificate_confirm.html", id=id, address=address, command=command, **shown)
+    back = url(f"/certificates/{id}")
+    return call.render("confirm.html", id=id, address=address, back=back, command=command, **shown)
 
 
 @action("/certificates/{id}/deleted", "DeleteCertificate")

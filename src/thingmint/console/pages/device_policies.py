@@ -169,7 +169,7 @@ async def confirm_version_deletion(call: Call) -> Answer:
     call.may("iot:DeletePolicyVersion", resource)
     await call.read(lambda tx: policies.get_version(tx, call.change, name, number))
     return call.render(
-        "access_confirm.html",
+        "confirm.html",
         title=f"Delete version {number} of {name}?",
         consequence="Its document cannot be restored. The version in force cannot be deleted.",
         address=url("/policies/version-deleted"),
@@ -197,7 +197,7 @@ async def confirm_deletion(call: Call) -> Answer:
     call.may("iot:DeletePolicy", resource)
     await call.read(lambda tx: DEVICE_POLICIES.get(tx, *call.scope, name))
     return call.render(
-        "access_confirm.html",
+        "confirm.html",
         title=f"Delete the policy {name}?",
         consequence="It can be deleted while it has one version, and is attached to nothing. It cannot be restored.",
         address=url("/policies/deleted"),

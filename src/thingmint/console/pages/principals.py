@@ -94,7 +94,7 @@ def _confirm_deletion(kind: PrincipalKind) -> Handler:
         principal = await call.read(lambda tx: get_principal(tx, call.caller.account, kind, name))
         own = " This is the one that you are signed in as." if principal.id == call.caller.principal else ""
         return call.render(
-            "access_confirm.html",
+            "confirm.html",
             title=f"Delete the {kind.replace('-', ' ')} {name}?",
             consequence=f"Its keys, tokens and sessions stop working at once, and cannot be restored.{own}",
             address=url(f"/access/{kind}/{name}/deleted"),
@@ -161,7 +161,7 @@ def _confirm_credential_deletion(kind: PrincipalKind, noun: str) -> Handler:
         call.may(f"thingmint:{_credential_event('delete', kind, noun)}")
         name, id = call.path["name"], await _own_credential(call, kind, noun, call.query.text("id"))
         return call.render(
-            "access_confirm.html",
+            "confirm.html",
             title=f"Delete the {noun} {id}?",
             consequence=f"Programs that use this {noun} of {name} are refused from now on. It cannot be restored.",
             address=url(f"/access/{kind}/{name}/{noun}-deleted"),

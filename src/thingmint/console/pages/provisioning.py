@@ -143,8 +143,18 @@ async def set_hook(call: Call) -> Answer:
 async def confirm_delete(call: Call) -> Answer:
     name, resource = named(call)
     call.may("iot:DeleteProvisioningTemplate", resource)
-    found, _ = await call.read(lambda tx: get_template(tx, call.scope, name))
-    return call.render("provisioning_delete.html", of=found)
+    await call.read(lambda tx: get_template(tx, call.scope, name))
+    return call.render(
+        "confirm.html",
+        title=f"Delete the template {name}?",
+        consequence="Devices cannot be provisioned with the template any more. Its versions are deleted, and its "
+        "claims become invalid. Devices that were provisioned stay as they are.",
+        address=url(f"/provisioning/templates/{name}/deleted"),
+        fields={},
+        button="Delete",
+        back=url(f"/provisioning/templates/{name}"),
+        command=f"aws iot delete-provisioning-template --template-name {name}",
+    )
 
 
 @action("/provisioning/templates/{name}/deleted", "DeleteProvisioningTemplate")
