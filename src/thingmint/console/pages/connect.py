@@ -45,10 +45,7 @@ class File(NamedTuple):
     name: str
     title: str
     text: str
-
-    @property
-    def is_secret(self) -> bool:
-        return self.name not in (_ROOT, "device.pem")
+    is_secret: bool = False
 
 
 def kinds(current: str) -> list[tuple[str, str, bool]]:
@@ -89,7 +86,7 @@ async def make(call: Call) -> Answer:
         discard(call.change, new, error)
         raise
     files = [
-        File("device.key", "Private key", new.keys.private_pem),
+        File("device.key", "Private key", new.keys.private_pem, is_secret=True),
         File("device.pem", "Certificate", new.certificate.pem),
     ]
     return _shown(call, name, host, None, files, made=id)
@@ -167,7 +164,7 @@ async def _open_since(call: Call, name: str) -> datetime | None:
     return client.since if client.connected and is_thing else None
 
 
-def _root(call: Call, host: str) -> list[File]:
+def root_file(call: Call, host: str) -> list[File]:
     """The certificate that devices have to trust; nothing if the operator's own certificate is shown to them."""
     root = call.parts.devices.root(host)
     return [File(_ROOT, "Root certificate of the server", root)] if root is not None else []
@@ -213,7 +210,7 @@ def _shown(
 
 def shown(call: Call, host: str, files: Sequence[File], **values: Any) -> Answer:
     """The page with the files to save, the code to run, and whether the device is connected."""
-    all_files = [*files, *_root(call, host)]
+    all_files = [*files, *root_file(call, host)]
     return call.render(
         "connect_device.html",
         files=all_files,

@@ -159,10 +159,13 @@ async def _credentials(change: Change, device: Device, sign_in: SignIn) -> tuple
     if sign_in == "password":
         password = new_password()
         hashed = await hash_password(change.environment.passwords, device.id, password)
-        return Credentials(password=hashed), [File(_PASSWORD_FILE, "Password", password)]
+        return Credentials(password=hashed), [File(_PASSWORD_FILE, "Password", password, is_secret=True)]
     keys = await change.environment.keys.take(change.account)
     pem = self_signed(keys, device.name, change.now)
-    files = [File(_KEY_FILE, "Private key", keys.private_pem), File("device.pem", "Certificate", pem)]
+    files = [
+        File(_KEY_FILE, "Private key", keys.private_pem, is_secret=True),
+        File("device.pem", "Certificate", pem),
+    ]
     return Credentials([parse_submitted(change, pem, "certificate")]), files
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.console.page import action
+from thingmint.console.pages.connect import File, root_file
 from thingmint.console.pages.provisioning import named
 from thingmint.services.certificates import discard, issue_with_keys
 from thingmint.services.claims import create_claim
@@ -38,17 +39,15 @@ async def make(call: Call) -> Answer:
         discard(call.change, new, error)
         raise
     files = [
-        ("claim.key", "Private key", new.keys.private_pem),
-        ("claim.pem", "Certificate of the claim", new.certificate.pem),
+        File("claim.key", "Private key", new.keys.private_pem, is_secret=True),
+        File("claim.pem", "Certificate of the claim", new.certificate.pem),
+        *root_file(call, host),
     ]
-    if (root := call.parts.devices.root(host)) is not None:
-        files.append(("ca.pem", "Root certificate of the server", root))
-    shown = [{"name": file, "title": title, "pem": pem} for file, title, pem in files]
     return call.render(
         "provisioning_claim.html",
         of=template,
         claim=new.certificate,
-        files=shown,
+        files=files,
         host=host,
         port=call.parts.devices.port,
     )
