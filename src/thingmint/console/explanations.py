@@ -10,8 +10,8 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from thingmint.console.pages.devices import SERVICES, find_owner, may_yandex
 from thingmint.console.rendering import exact
+from thingmint.console.yandex_owners import SERVICES, find_owner, may_yandex
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.errors import NotFound
 from thingmint.domain.policies import Allow

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.connect import File, kinds, shown
-from thingmint.console.pages.devices import allows_yandex, may_yandex, registries_of
 from thingmint.console.yandex_device_code import events_topic, yandex_code_for
+from thingmint.console.yandex_owners import allows_yandex, may_yandex, registries_of
 from thingmint.domain.errors import AlreadyExists, NotFound
 from thingmint.domain.ids import IOT, new_id
 from thingmint.domain.self_signed import self_signed

@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.console.events import events_of
 from thingmint.console.page import page, url
+from thingmint.console.yandex_owners import SERVICES, allows_yandex, find_owner, may_yandex, registries_of
 from thingmint.domain.errors import NotFound
 from thingmint.services.bindings import list_bindings
 from thingmint.services.device_activity import NO_ACTIVITY, read_activity
-from thingmint.services.device_registry import (
-    BROKERS,
-    DEVICES,
-    REGISTRIES,
-    Device,
-    list_devices,
-    list_folders,
-    list_of_folder,
-)
+from thingmint.services.device_registry import REGISTRIES, Device, list_devices
 from thingmint.services.owners import Named
 from thingmint.services.pages import Cursor
 from thingmint.services.passwords import list_passwords
@@ -29,15 +22,11 @@ if TYPE_CHECKING:
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
-    from thingmint.services.device_registry import DeviceRegistry
     from thingmint.services.owners import Owner
-    from thingmint.store.engine import Transaction
 
 _ROWS = 25
-_MAX_REGISTRIES = 100  # in the menu
 _EVENTS = 15
 _LONGEST_ID = 50
-SERVICES = {"device": "DeviceService", "registry": "RegistryService", "broker": "BrokerService"}
 
 
 @page("/devices", "DeviceService.List", entry="/things")
@@ -107,35 +96,8 @@ async def device(call: Call) -> Answer:
     )
 
 
-async def registries_of(tx: Transaction, call: Call) -> list[DeviceRegistry]:
-    """The registries of all folders that the caller may list, up to the menu's length."""
-    found: list[DeviceRegistry] = []
-    for folder in await list_folders(tx, call.caller.account):
-        if allows_yandex(call, "RegistryService.List", *folder.resources):
-            named, cursor = Named("folder", folder.id, folder), Cursor(_MAX_REGISTRIES)
-            found += (await list_of_folder(tx, call.yandex_change, REGISTRIES, named, cursor)).items
-    return found[:_MAX_REGISTRIES]
-
-
-async def find_owner(tx: Transaction, account: str, id: str) -> Owner | None:
-    for table in (DEVICES, REGISTRIES, BROKERS):
-        found: Owner | None = await table.find(tx, account, id)
-        if found is not None:
-            return found
-    return None
-
-
 def _resources(owner: Owner | None, id: str) -> tuple[str, ...]:
     return owner.resources if owner is not None else (f"yandex:device/{id[:_LONGEST_ID]}",)
-
-
-def may_yandex(call: Call, method: str, *resources: str) -> None:
-    """Raises Denied unless the caller may call the method of Yandex's API."""
-    call.may(f"yandex:{method}", *resources, f"yandex:cloud/{call.caller.account}")
-
-
-def allows_yandex(call: Call, method: str, *resources: str) -> bool:
-    return call.allows(f"yandex:{method}", *resources, f"yandex:cloud/{call.caller.account}")
 
 
 def _moment(micros: int) -> datetime | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.console.explanations import Explanation, asked_of, explained, policies_that_help, verb
 from thingmint.console.page import action, page, url
-from thingmint.console.pages.devices import SERVICES, allows_yandex, find_owner, may_yandex, registries_of
+from thingmint.console.yandex_owners import SERVICES, allows_yandex, find_owner, may_yandex, registries_of
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import Denied, DomainError, Invalid, NotFound, Unavailable

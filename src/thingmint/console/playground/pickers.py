@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from thingmint.console.pages.devices import allows_yandex, registries_of
+from thingmint.console.yandex_owners import allows_yandex, registries_of
 from thingmint.services.device_registry import BROKERS, list_devices, list_folders, list_of_folder
 from thingmint.services.owners import Named
 from thingmint.services.pages import Cursor

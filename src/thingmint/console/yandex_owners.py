@@ -1,0 +1,48 @@
+"""Yandex IoT Core for pages: what the caller may call, the registries to choose from, and owners by their ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thingmint.services.device_registry import BROKERS, DEVICES, REGISTRIES, list_folders, list_of_folder
+from thingmint.services.owners import Named
+from thingmint.services.pages import Cursor
+
+if TYPE_CHECKING:
+    from thingmint.console.page import Call
+    from thingmint.services.device_registry import DeviceRegistry
+    from thingmint.services.owners import Owner
+    from thingmint.store.engine import Transaction
+
+_MAX_REGISTRIES = 100  # in a menu
+SERVICES = {"device": "DeviceService", "registry": "RegistryService", "broker": "BrokerService"}
+"""The service of Yandex's API for each kind of owner."""
+
+
+def may_yandex(call: Call, method: str, *resources: str) -> None:
+    """Raises Denied unless the caller may call the method of Yandex's API."""
+    call.may(f"yandex:{method}", *resources, f"yandex:cloud/{call.caller.account}")
+
+
+def allows_yandex(call: Call, method: str, *resources: str) -> bool:
+    """True if ``may_yandex`` would not raise. For what to show: it is no refusal."""
+    return call.allows(f"yandex:{method}", *resources, f"yandex:cloud/{call.caller.account}")
+
+
+async def registries_of(tx: Transaction, call: Call) -> list[DeviceRegistry]:
+    """The registries of all folders that the caller may list, up to the menu's length."""
+    found: list[DeviceRegistry] = []
+    for folder in await list_folders(tx, call.caller.account):
+        if allows_yandex(call, "RegistryService.List", *folder.resources):
+            named, cursor = Named("folder", folder.id, folder), Cursor(_MAX_REGISTRIES)
+            found += (await list_of_folder(tx, call.yandex_change, REGISTRIES, named, cursor)).items
+    return found[:_MAX_REGISTRIES]
+
+
+async def find_owner(tx: Transaction, account: str, id: str) -> Owner | None:
+    """The device, registry or broker with the id, if the account has one."""
+    for table in (DEVICES, REGISTRIES, BROKERS):
+        found: Owner | None = await table.find(tx, account, id)
+        if found is not None:
+            return found
+    return None
