@@ -18,6 +18,7 @@ from thingmint.console.exports import Exports
 from thingmint.console.rendering import render
 from thingmint.domain.errors import Invalid
 from thingmint.http.documents import is_built
+from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     """The argument is a Call; for a page that is open, an OpenCall (sign_in)."""
 
 T = TypeVar("T")
+
+_LONGEST_TOKEN = 2000  # of a part of a list
 
 NAVIGATION: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
     (
@@ -281,6 +284,10 @@ class Call:
         result: T = await write_with_new_ids(store, self.change, restarted)
         return result
 
+    def cursor(self, limit: int) -> Cursor:
+        """The part of a list that the address asks for."""
+        return Cursor(limit, self.query.text("page", _LONGEST_TOKEN), "page")
+
     def render(self, template: str, *, status: int = 200, headers: Sequence[Header] = (), **values: Any) -> Answer:
         """The page that the template makes of ``values``."""
         body = render(template, frame=self.frame, now=self.change.now, **values)
@@ -305,6 +312,14 @@ def url(path: str, **query: str | int | None) -> str:
     """The address of a page of the console. Query fields that are None or empty are left out."""
     kept = {name: value for name, value in query.items() if value not in (None, "")}
     return f"{ROOT}{quote(path, safe='/:@!$,;=-._~')}" + (f"?{urlencode(kept)}" if kept else "")
+
+
+def links_of(path: str, cursor: Cursor, next_token: str | None, **query: str | None) -> dict[str, Any]:
+    """What ``ui.pages`` shows below a list: the address of its beginning, unless it is shown, and of the next part."""
+    return {
+        "first": url(path, **query) if cursor.token else None,
+        "next": url(path, **query, page=next_token) if next_token else None,
+    }
 
 
 def checked_count(form: Fields, expected: int) -> None:

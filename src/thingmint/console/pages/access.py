@@ -10,9 +10,9 @@ from thingmint.access.administration.credentials import credentials_of
 from thingmint.access.administration.policies import MANAGED_POLICIES, POLICIES, list_attached
 from thingmint.access.administration.principals import get_principal, principals_after
 from thingmint.console.administering import event_of, may_run
-from thingmint.console.page import page, url
+from thingmint.console.page import links_of, page, url
 from thingmint.services.device_registry import list_folders
-from thingmint.services.pages import Cursor, page_by_text
+from thingmint.services.pages import page_by_text
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -73,7 +73,7 @@ def _list_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
 
     async def shown(call: Call) -> Answer:
         call.may(f"thingmint:{event_of(f'{kind}.list')}")
-        cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+        cursor = call.cursor(_ROWS)
 
         async def body(tx: Transaction) -> Page[Principal]:
             async def fetch(after: str, limit: int) -> list[Principal]:
@@ -91,8 +91,7 @@ def _list_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
             what=what,
             may_make=may_run(call, f"{kind}.create"),
             tabs=tabs_of(call, path),
-            first=url(path) if cursor.token else None,
-            next=url(path, page=found.next_token) if found.next_token else None,
+            **links_of(path, cursor, found.next_token),
         )
 
     return shown

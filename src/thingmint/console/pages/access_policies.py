@@ -13,12 +13,12 @@ from thingmint.access.administration.policies import (
     managed_document,
 )
 from thingmint.console.administering import administer, event_of, may_run
-from thingmint.console.page import action, page, url
+from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
 from thingmint.console.policy_editor import drafted, pretty, sent_document
 from thingmint.domain.errors import Conflict, NotFound
 from thingmint.domain.policies import Kind
-from thingmint.services.pages import Cursor, page_by_text
+from thingmint.services.pages import page_by_text
 from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _NEW = """{
 @page("/access/policies", "ListPolicies")
 async def policies(call: Call) -> Answer:
     call.may("thingmint:ListPolicies")
-    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+    cursor = call.cursor(_ROWS)
 
     async def body(tx: Transaction) -> Page[Policy]:
         async def fetch(after: str, limit: int) -> list[Policy]:
@@ -65,8 +65,7 @@ async def policies(call: Call) -> Answer:
         managed=MANAGED_POLICIES,
         may_put=may_run(call, "policy.put"),
         tabs=tabs_of(call, "/access/policies"),
-        first=url("/access/policies") if cursor.token else None,
-        next=url("/access/policies", page=found.next_token) if found.next_token else None,
+        **links_of("/access/policies", cursor, found.next_token),
     )
 
 

@@ -58,7 +58,7 @@ class _Row:
 @page("/access/audit", "ListAudit")
 async def audit(call: Call) -> Answer:
     call.may("thingmint:ListAudit")
-    fields, marker = _fields(call), call.query.text("page", 2000)
+    fields, marker = _fields(call), call.cursor(_ROWS).token
     found = await call.parts.audit.list(call.caller.account, _wanted(call, fields), limit=_ROWS, marker=marker or None)
     here, options = url("/access/audit"), _options(fields)
     return call.render(
@@ -93,7 +93,7 @@ async def audit_table(call: Call) -> Answer:
 async def _file(call: Call, ending: str, media: str, head: bytes, written: Callable[[_Records], bytes]) -> Answer:
     """The records, newest first. The header Link has the address of the next file, if there can be more records."""
     call.may("thingmint:ListAudit")
-    fields, marker = _fields(call), call.query.text("page", 2000) or None
+    fields, marker = _fields(call), call.cursor(_FILE_ROWS).token or None
     wanted, content, left = _wanted(call, fields), bytearray(head), _FILE_ROWS
     with call.parts.exports.one_of(call.caller.account) as pace:
         while True:

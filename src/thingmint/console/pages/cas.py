@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.console.own_certificates import part_used
-from thingmint.console.page import action, page, url
+from thingmint.console.page import action, links_of, page
 from thingmint.console.pages.certificate import common_name
 from thingmint.domain.arns import arn
 from thingmint.domain.certificate_description import describe
@@ -21,7 +21,6 @@ from thingmint.services.ca_certificates import (
     update_ca_certificate,
 )
 from thingmint.services.certificates_under_ca import count_under_ca
-from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +56,7 @@ class _Ca:
 @page("/cas", "ListCACertificates")
 async def cas(call: Call) -> Answer:
     call.may("iot:ListCACertificates")
-    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+    cursor = call.cursor(_ROWS)
 
     async def body(tx: Transaction) -> tuple[Sequence[_Ca], str | None]:
         listed = await list_ca_certificates(tx, call.change, cursor, ascending=False, template=None)
@@ -70,8 +69,7 @@ async def cas(call: Call) -> Answer:
         issuing=[each for each in own if each.is_ca],
         shown=[each for each in own if not each.is_ca],
         cas=found,
-        first=url("/cas") if cursor.token else None,
-        next=url("/cas", page=token) if token else None,
+        **links_of("/cas", cursor, token),
     )
 
 

@@ -60,7 +60,8 @@ class _Listed:
 async def certificates(call: Call) -> Answer:
     call.may("iot:ListCertificates")
     fields, at = filters.read_fields(call.query), _time_of(call)
-    listed = await _listed(call, fields, at, Cursor(_ROWS, call.query.text("page", 2000), "page"))
+    cursor = call.cursor(_ROWS)
+    listed = await _listed(call, fields, at, cursor)
     return call.render(
         "certificates.html",
         fields=fields,
@@ -71,7 +72,7 @@ async def certificates(call: Call) -> Answer:
         is_filtered=any(fields.values()),
         may_change=call.allows("iot:UpdateCertificate", arn_of(call.scope, "*")),
         all=url("/certificates/change-all", **fields),
-        first=url("/certificates", **fields) if call.query.text("page", 2000) else None,
+        first=url("/certificates", **fields) if cursor.token else None,
         next=url("/certificates", **fields, at=_written(at), page=listed.next) if listed.next else None,
         file=url("/certificates.csv", **fields),
         command=_command(fields, at),
@@ -83,7 +84,7 @@ async def certificates_file(call: Call) -> Answer:
     """The header Link has the address of the next file, if there can be more certificates."""
     call.may("iot:ListCertificates")
     fields, at = filters.read_fields(call.query), _time_of(call)
-    wanted, token, left = filters.filter_of(fields, at), call.query.text("page", 2000), _FILE_ROWS
+    wanted, token, left = filters.filter_of(fields, at), call.cursor(_FILE_ROWS).token, _FILE_ROWS
     content = bytearray(csv_lines([_COLUMNS]))
     with call.parts.exports.one_of(call.caller.account) as pace:
         while True:

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thingmint.console.page import action, page, url
+from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
 from thingmint.console.policy_editor import drafted, pretty, sent_document
 from thingmint.domain.arns import arn
@@ -46,7 +46,7 @@ class _Found:
 @page("/policies", "ListPolicies", entry=_ENTRY)
 async def device_policies(call: Call) -> Answer:
     call.may("iot:ListPolicies")
-    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+    cursor = call.cursor(_ROWS)
 
     async def body(tx: Transaction) -> Page[DevicePolicy]:
         async def fetch(after: str, limit: int) -> list[DevicePolicy]:
@@ -60,8 +60,7 @@ async def device_policies(call: Call) -> Answer:
         policies=found.items,
         tabs=tabs_of(call, "/policies"),
         may_make=call.allows("iot:CreatePolicy", _arn(call, "*")),
-        first=url("/policies") if cursor.token else None,
-        next=url("/policies", page=found.next_token) if found.next_token else None,
+        **links_of("/policies", cursor, found.next_token),
     )
 
 
@@ -73,9 +72,8 @@ async def device_policy(call: Call) -> Answer:
     number = call.query.text("version")
     if number:
         call.may("iot:GetPolicyVersion", resource)
-    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+    cursor = call.cursor(_ROWS)
     found = await call.read(lambda tx: _read(tx, call, name, number, cursor))
-    next = found.targets.next_token if found.targets else None
     return call.render(
         "device_policy.html",
         found=found,
@@ -91,8 +89,7 @@ async def device_policy(call: Call) -> Answer:
             "attach": call.allows("iot:AttachPolicy", arn(call.scope, "cert/*")),
             "detach": call.allows("iot:DetachPolicy", arn(call.scope, "cert/*")),
         },
-        first=url("/policies/one", name=name) if cursor.token else None,
-        next=url("/policies/one", name=name, page=next) if next else None,
+        **links_of("/policies/one", cursor, found.targets.next_token if found.targets else None, name=name),
     )
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from thingmint.console.events import events_of
-from thingmint.console.page import page, url
+from thingmint.console.page import links_of, page
 from thingmint.console.yandex_owners import SERVICES, allows_yandex, find_owner, may_yandex, registries_of
 from thingmint.domain.errors import NotFound
 from thingmint.services.bindings import list_bindings
 from thingmint.services.device_activity import NO_ACTIVITY, read_activity
 from thingmint.services.device_registry import REGISTRIES, Device, list_devices
 from thingmint.services.owners import Named
-from thingmint.services.pages import Cursor
 from thingmint.services.passwords import list_passwords
 from thingmint.store.table import from_micros
 
@@ -32,7 +31,7 @@ _LONGEST_ID = 50
 @page("/devices", "DeviceService.List", entry="/things")
 async def devices(call: Call) -> Answer:
     """The devices of one registry; by default, of the first one."""
-    wanted, token = call.query.text("registry", _LONGEST_ID), call.query.text("page", 2000)
+    wanted, cursor = call.query.text("registry", _LONGEST_ID), call.cursor(_ROWS)
     registries = await call.read(lambda tx: registries_of(tx, call))
     registry, found = next(iter(registries), None), None
     if wanted:
@@ -44,17 +43,14 @@ async def devices(call: Call) -> Answer:
         may_yandex(call, "RegistryService.List")
     if registry is not None:
         may_yandex(call, "DeviceService.List", *registry.resources)
-        parent, cursor = Named("registry", registry.id, registry), Cursor(_ROWS, token, "page")
+        parent = Named("registry", registry.id, registry)
         found = await call.read(lambda tx: list_devices(tx, call.yandex_change, parent, cursor))
-    next_token = found.next_token if found else None
-    of = {"registry": registry.id if registry else None}
     return call.render(
         "devices.html",
         registry=registry,
         registries=[(each.id, each.name or each.id) for each in registries],
         devices=found.items if found else [],
-        first=url("/devices", **of) if token else None,
-        next=url("/devices", **of, page=next_token) if next_token else None,
+        **links_of("/devices", cursor, found.next_token if found else None, registry=registry.id if registry else None),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thingmint.console.events import events_of
-from thingmint.console.page import action, page, url
+from thingmint.console.page import action, links_of, page, url
 from thingmint.domain.arns import arn, parse_role_arn
 from thingmint.domain.errors import Invalid
 from thingmint.domain.templates import Kind, declared_parameters
@@ -60,7 +60,7 @@ class _Shown:
 @page("/provisioning", "ListProvisioningTemplates")
 async def templates(call: Call) -> Answer:
     call.may("iot:ListProvisioningTemplates")
-    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+    cursor = call.cursor(_ROWS)
 
     async def body(tx: Transaction) -> tuple[Sequence[ProvisioningTemplate], str | None, Mapping[str, int]]:
         listed = await list_templates(tx, call.change, cursor)
@@ -77,8 +77,7 @@ async def templates(call: Call) -> Answer:
         role_of=lambda arn: role_of(call, arn),
         tabs=tabs_of(call, "/provisioning"),
         may_create=call.allows("iot:CreateProvisioningTemplate"),
-        first=url("/provisioning") if cursor.token else None,
-        next=url("/provisioning", page=token) if token else None,
+        **links_of("/provisioning", cursor, token),
     )
 
 

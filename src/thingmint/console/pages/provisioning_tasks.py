@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from thingmint.console.page import action, page, url
+from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.provisioning import readable, role_of, tabs_of
 from thingmint.services.hostnames import endpoint_of
-from thingmint.services.pages import Cursor
 from thingmint.services.registration_tasks import TASKS, TaskStatus, list_tasks, stop_task
 from thingmint.services.report_links import ReportFile
 
@@ -39,7 +38,7 @@ async def tasks(call: Call) -> Answer:
     for needed in ("iot:ListThingRegistrationTasks", "iot:DescribeThingRegistrationTask"):
         call.may(needed)
     status = call.query.choice("status", list(TaskStatus))
-    cursor = Cursor(_ROWS, call.query.text("page", 2000), "page")
+    cursor = call.cursor(_ROWS)
 
     async def body(tx: Transaction) -> Page[RegistrationTask]:
         return await list_tasks(tx, call.change, status or None, cursor)
@@ -54,8 +53,7 @@ async def tasks(call: Call) -> Answer:
         runs=any(task.status.runs for task in found.items),
         tabs=tabs_of(call, path),
         here=url(path, status=status, page=cursor.token),
-        first=url(path, status=status) if cursor.token else None,
-        next=url(path, status=status, page=found.next_token) if found.next_token else None,
+        **links_of(path, cursor, found.next_token, status=status),
     )
 
 

@@ -76,7 +76,7 @@ class _Why:
 async def refusals(call: Call) -> Answer:
     call.may("thingmint:ListRefusals")
     certificate, client_id = call.query.text("certificate"), call.query.text("client_id", 512)
-    since, token = call.query.choice("since", _SINCE), call.query.text("page", 2000)
+    since, cursor = call.query.choice("since", _SINCE), call.cursor(_ROWS)
     fields = {"certificate": certificate, "client_id": client_id, "since": since}
     # The list continues from the time of its first page: an age that is counted from now is another one on each page.
     at = call.query.number("at") or int(call.change.now.timestamp())
@@ -89,7 +89,7 @@ async def refusals(call: Call) -> Answer:
         lambda tx: list_refusals(
             tx,
             call.change,
-            Cursor(_ROWS, token, "page"),
+            cursor,
             certificate=parse_fingerprint(certificate, "certificate") if certificate else None,
             client_id=client_id or None,
             since=beginning,
@@ -106,7 +106,7 @@ async def refusals(call: Call) -> Answer:
         verb=verb,
         spans=[("", "Last 7 days"), ("day", "Last day"), ("hour", "Last hour")],
         is_filtered=any(fields.values()),
-        first=url("/refusals", **fields) if token else None,
+        first=url("/refusals", **fields) if cursor.token else None,
         next=url("/refusals", **fields, at=at, page=found.next_token) if found.next_token else None,
         command=f"thingmint refusal list{''.join(options)}\nthingmint refusal counts",
     )

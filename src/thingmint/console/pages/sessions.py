@@ -5,11 +5,10 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from thingmint.console.page import action, page, url
+from thingmint.console.page import action, links_of, page, url
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import NotFound
 from thingmint.services.live_sessions import SessionFilter
-from thingmint.services.pages import Cursor
 from thingmint.services.sessions import end_session, get_session, list_sessions
 from thingmint.store.table import from_micros
 
@@ -25,18 +24,19 @@ _STOP = 286  # of htmx: shows the answer, and does not ask again
 @page("/sessions", "ListSessions")
 async def sessions(call: Call) -> Answer:
     call.may("thingmint:ListSessions")
-    text, token = call.query.text("q"), call.query.text("page", 2000)
-    cursor, wanted = Cursor(_ROWS, token, "page"), SessionFilter(text=text or None)
-    found, missing = await call.share(("sessions", text, token), lambda: list_sessions(call.change, cursor, wanted))
+    text, cursor = call.query.text("q"), call.cursor(_ROWS)
+    wanted = SessionFilter(text=text or None)
+    found, missing = await call.share(
+        ("sessions", text, cursor.token), lambda: list_sessions(call.change, cursor, wanted)
+    )
     return call.render(
         "sessions.html",
         sessions=found.items,
         missing=missing,
         q=text,
         from_micros=from_micros,
-        here=url("/sessions", q=text, page=token),
-        first=url("/sessions", q=text) if token else None,
-        next=url("/sessions", q=text, page=found.next_token) if found.next_token else None,
+        here=url("/sessions", q=text, page=cursor.token),
+        **links_of("/sessions", cursor, found.next_token, q=text),
         command=f"thingmint session list{f' --text {quote(text)}' if text else ''}",
     )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thingmint.console.events import events_of_device
-from thingmint.console.page import action, page, url
+from thingmint.console.page import action, links_of, page, url
 from thingmint.console.rendering import shortened
 from thingmint.domain.arns import arn, arn_of, parse_arn
 from thingmint.domain.certificates import parse_fingerprint
@@ -63,14 +63,13 @@ class _Found:
 @page("/things", "ListThings")
 async def things(call: Call) -> Answer:
     call.may("iot:ListThings")
-    prefix, token = call.query.text("q", _LONGEST_NAME), call.query.text("page", 2000)
-    found = await call.read(lambda tx: _by_name(tx, call, prefix, Cursor(_ROWS, token, "page")))
+    prefix, cursor = call.query.text("q", _LONGEST_NAME), call.cursor(_ROWS)
+    found = await call.read(lambda tx: _by_name(tx, call, prefix, cursor))
     return call.render(
         "things.html",
         things=found.items,
         q=prefix,
-        first=url("/things", q=prefix) if token else None,
-        next=url("/things", q=prefix, page=found.next_token) if found.next_token else None,
+        **links_of("/things", cursor, found.next_token, q=prefix),
     )
 
 
