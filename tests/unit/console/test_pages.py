@@ -399,11 +399,10 @@ async def test_pages_show_what_policies_allow(site: Site, world: World) -> None:
         f"/certificates/{id}/deleted": {},
         f"/certificates/{id}/attach-policy": {"policy": "x"},
         "/certificates/change": {"id": id, "status": "REVOKED"},
+        "/certificates/changed": {"id": id, "status": "REVOKED", "count": 1},
     }
     for path, fields in forms.items():
         assert (await reads.post(path, form_token=token, **fields)).status_code == 403, path
-    answer = await reads.post("/certificates/changed", form_token=token, id=id, status="REVOKED", count=1)
-    assert answer.status_code == 303
     assert await statuses(world) == {id: "ACTIVE"}
 
 

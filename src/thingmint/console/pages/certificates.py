@@ -124,10 +124,15 @@ async def confirm_change(call: Call) -> Answer:
 
 @action("/certificates/changed", "UpdateCertificate")
 async def change(call: Call) -> Answer:
-    """Changes each certificate in a transaction of its own: one that cannot be changed does not hinder the others."""
+    """Changes each certificate in a transaction of its own: one that cannot be changed does not hinder the others.
+
+    Raises Denied if the caller may change none of them.
+    """
     ids, status = _chosen(call)
     checked_count(call.form, len(ids))
     failed: list[str] = []
+    if not any(call.allows("iot:UpdateCertificate", arn_of(call.scope, id)) for id in ids):
+        call.may("iot:UpdateCertificate", arn_of(call.scope, ids[0]))
     for id in ids:
         try:
             call.may("iot:UpdateCertificate", arn_of(call.scope, id))

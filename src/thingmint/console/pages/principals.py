@@ -149,6 +149,7 @@ def _credential_status(kind: PrincipalKind, noun: str) -> Handler:
         verb = call.form.choice("verb", _DISABLED)
         if not verb:
             raise Invalid("verb", "is missing")
+        call.may(f"thingmint:{_credential_event(verb, kind, noun)}")
         name, id = call.path["name"], await _own_credential(call, kind, noun, call.form.text("id"))
         await administer(call, f"{_command(noun)}.{verb}", id=id)
         return call.done(f"/access/{kind}/{name}", f"The {noun} {id} is {_DISABLED[verb]}.")
@@ -176,6 +177,7 @@ def _confirm_credential_deletion(kind: PrincipalKind, noun: str) -> Handler:
 
 def _delete_credential(kind: PrincipalKind, noun: str) -> Handler:
     async def deleted(call: Call) -> Answer:
+        call.may(f"thingmint:{_credential_event('delete', kind, noun)}")
         name, id = call.path["name"], await _own_credential(call, kind, noun, call.form.text("id"))
         await administer(call, f"{_command(noun)}.delete", id=id)
         return call.done(f"/access/{kind}/{name}", f"The {noun} {id} is deleted.")
