@@ -26,7 +26,12 @@ def operation(name: str) -> Operation:
 
 
 def given(name: str, **fields: str) -> Given:
-    return Given.parse(operation(name), Fields([(key.replace("__", "-"), text) for key, text in fields.items()]))
+    return parsed(name, [(key.replace("__", "-"), text) for key, text in fields.items()])
+
+
+def parsed(name: str, pairs: list[tuple[str, str]]) -> Given:
+    found = operation(name)
+    return Given.parse(found, Fields(pairs), catalogue().schemas[found.api].resolved)
 
 
 def body_of(form: Given) -> Any:
@@ -58,7 +63,7 @@ def test_a_value_of_the_path_stays_in_its_segment(value: str) -> None:
         ("DeviceService.Get", "device_id"),
         ("DescribeCertificate", "certificateId"),
     ):
-        path = Given.parse(operation(name), Fields([(field, value)])).request().path
+        path = parsed(name, [(field, value)]).request().path
         template = operation(name).path or ""
         assert path.isascii()
         assert path.count("/") == template.count("/")
@@ -130,11 +135,45 @@ def test_secrets_are_not_shown_again() -> None:
     assert "correct horse" not in repr(form)
 
 
+@pytest.mark.parametrize(
+    ("name", "field", "text"),
+    [
+        ("TestInvokeAuthorizer", "mqttContext", '{"username": "a", "password": "S3CRET"}'),
+        ("TestInvokeAuthorizer", "mqttContext", '{"password": 7}'),
+        ("TestInvokeAuthorizer", "mqttContext", '{"password": "S3CRET"'),  # no JSON
+        ("TestInvokeAuthorizer", "mqttContext", "{'password' : 'S3CRET'}"),
+        ("TestInvokeAuthorizer", "token", "S3CRET"),
+        ("DeviceService.Create", "certificates", '[{"certificateData": "-----BEGIN PRIVATE\\u0020KEY-----"}]'),
+        ("CreateThing", "attributePayload", '{"attributes": {"-----BEGIN PRIVATE\\u0020KEY-----": "a"}}'),
+        ("CreateThing", "attributePayload", '{"attributes": {"a": "-----BEGIN PRIVATE KEY-----"}}'),
+        ("DescribeThing", "thingName", "-----BEGIN PRIVATE KEY-----"),
+    ],
+)
+def test_objects_with_a_secret_are_not_shown_again(name: str, field: str, text: str) -> None:
+    form = given(name, **{field: text})
+    assert field not in form.texts
+    assert field in form.errors or form.values[field]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "text"),
+    [
+        ("TestInvokeAuthorizer", "mqttContext", '{"username": "token", "password": ""}'),
+        ("CreateThing", "attributePayload", '{"attributes": {"a": "my password"}}'),
+        ("CreateThing", "attributePayload", '{"attributes":'),
+        ("ListThings", "nextToken", "a"),
+        ("CreateJob", "targets", '["a", "b"]'),
+    ],
+)
+def test_other_values_are_shown_again(name: str, field: str, text: str) -> None:
+    assert given(name, **{field: text}).texts[field] == text
+
+
 def test_only_the_fields_of_the_operation_are_sent() -> None:
     form = given("DescribeThing", thingName="a", form_token="b", authorization="c", host="d", method="DELETE")
     asked = form.request()
     assert (asked.method, asked.path, asked.query, asked.headers, asked.body) == ("GET", "/things/a", "", (), b"")
-    twice = Given.parse(operation("DescribeThing"), Fields([("thingName", "a"), ("thingName", "b")]))
+    twice = parsed("DescribeThing", [("thingName", "a"), ("thingName", "b")])
     assert twice.request().path == "/things/b"  # the page has a list, and a field to type in after it
 
 
@@ -165,5 +204,5 @@ def test_every_operation_has_a_request() -> None:
 
 def test_an_example_fills_the_form() -> None:
     form = Given.of(operation("CreateThing"), {"thingName": "pump", "attributePayload": {"attributes": {"a": "1"}}})
-    again = Given.parse(operation("CreateThing"), Fields(list(form.texts.items())))
+    again = parsed("CreateThing", list(form.texts.items()))
     assert again.values == form.values

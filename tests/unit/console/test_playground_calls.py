@@ -481,3 +481,18 @@ async def test_a_private_key_is_shown_if_the_log_cannot_be_read(
     address, token = waits_for(answer)
     record = await browser.get(address, thingmint_update=token)
     assert "CreateKeysAndCertificate" in text_of(record), "the page finds the record later"
+
+
+async def test_secrets_are_not_shown_again_by_form_address_and_request(site: Site) -> None:
+    browser = await site.signed_in()
+    context = '{"password": "S3CRET"}'
+    answer = await call(browser, "aws", "TestInvokeAuthorizer", authorizerName="a", mqttContext=context, token="S3CRET")
+    assert "NotImplementedException" in answer.text
+    assert "S3CRET" not in answer.text
+    form = await browser.client.get("/console/playground/aws/TestInvokeAuthorizer", params={"mqttContext": context})
+    assert "S3CRET" not in form.text
+    for name in ("-----BEGIN PRIVATE KEY-----S3CRET", "-----BEGIN EC PRIVATE KEY-----\nS3CRET"):
+        for operation in ("CreateThing", "DescribeThing"):
+            assert "S3CRET" not in (await call(browser, "aws", operation, thingName=name)).text
+        assert "S3CRET" not in (await call(browser, "aws", "ListThings", attributeName=name)).text
+    assert "GET /things/pump" in text_of(await call(browser, "aws", "DescribeThing", thingName="pump"))

@@ -106,7 +106,7 @@ async def operation(call: Call) -> Answer:
     if number is not None and 1 <= number <= len(found.examples):
         given = Given.of(found, found.examples[number - 1].request)
     else:
-        given = Given.parse(found, call.query)
+        given = Given.parse(found, call.query, catalogue.schemas[found.api].resolved)
     return call.render("playground_operation.html", **await page_values(call, catalogue, given))
 
 
@@ -114,7 +114,8 @@ async def operation(call: Call) -> Answer:
 async def code(call: Call) -> Answer:
     """The same page with the code of what is typed into its form so far. It calls no operation."""
     catalogue = await catalogue_of(call.parts.contracts)
-    given = Given.parse(catalogue.find(call.path["api"], call.path["id"]), call.form)
+    found = catalogue.find(call.path["api"], call.path["id"])
+    given = Given.parse(found, call.form, catalogue.schemas[found.api].resolved)
     return call.render("playground_operation.html", **await page_values(call, catalogue, given))
 
 

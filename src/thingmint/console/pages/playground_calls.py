@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -71,7 +72,7 @@ async def call_operation(call: Call) -> Answer:
     """
     catalogue = await catalogue_of(call.parts.contracts)
     operation = catalogue.find(call.path["api"], call.path["id"])
-    given = Given.parse(operation, call.form)
+    given = Given.parse(operation, call.form, catalogue.schemas[operation.api].resolved)
     values = await page_values(call, catalogue, given)
     try:
         request = given.request()
@@ -82,12 +83,13 @@ async def call_operation(call: Call) -> Answer:
         page = call.render("playground_unsent.html", status=400, **values | {"wrong": wrong, "unsent": str(error)})
         return replace(page, code="Invalid")
     call.outcome.recorded = True
+    sent = f"{request.path}{'?' if request.query else ''}{request.query}"
     answer = shown(operation, catalogue.schemas[operation.api], invoked, call.scope.region)
     return call.render(
         "playground_answer.html",
         **values,
         shown=answer,
-        sent=f"{request.method} {request.path}{'?' if request.query else ''}{request.query}",
+        sent=None if "PRIVATE KEY" in unquote(sent) else f"{request.method} {sent}",
         **_state(operation, answer.value),
         trace=await _trace(call, invoked),
     )

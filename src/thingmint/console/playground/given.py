@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from thingmint.console.playground.held_values import holds_secret
 from thingmint.domain.errors import Invalid
 from thingmint.http.invoking import PreparedRequest
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from thingmint.console.fields import Fields
     from thingmint.console.playground.catalogue import Field, Operation
+    from thingmint.console.playground.held_values import Resolve
 
 GRPC: Final = "gRPC"
 """The method of the requests of operations that only gRPC has. Their path is gRPC's, and their body JSON."""
@@ -30,6 +32,8 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,17}(\.[0-9]{1,9})?")
 _BOOLEANS: Final = {"true": True, "false": False}
 _MADE_OF_DOTS: Final = (".", "..")
 _PRIVATE: Final = "PRIVATE KEY"
+_SECRET_MEMBER: Final = re.compile(r"(password|secret|jwt|token)\w*\\?[\"']?\s*:", re.IGNORECASE)
+"""In text that should be JSON, and is not."""
 
 
 class _WrongText(Exception):
@@ -49,10 +53,10 @@ class Given:
     errors: Mapping[str, str]
 
     @classmethod
-    def parse(cls, operation: Operation, form: Fields) -> Given:
+    def parse(cls, operation: Operation, form: Fields, resolve: Resolve) -> Given:
         """The form's fields have the names of the operation's. Limits are left to the API, whose answer says more.
 
-        Raises Invalid for a text that is too long.
+        ``texts`` lack secrets, and objects with a secret in them. Raises Invalid for a text that is too long.
         """
         values: dict[str, Any] = {}
         texts: dict[str, str] = {}
@@ -63,14 +67,16 @@ class Given:
             if len(text) > _MAX_TEXT:
                 raise Invalid(field.name, f"must have at most {_MAX_TEXT} characters")
             text = text.replace("\r\n", "\n")
-            if not _is_kept_back(field, text):
+            is_kept_back = (field.is_secret and field.place != "path") or _PRIVATE in text
+            if text.strip():
+                try:
+                    values[field.name] = value = _value(field, text)
+                    is_kept_back |= holds_secret(field, value, resolve)
+                except _WrongText as wrong:
+                    errors[field.name] = f"{field.name} {wrong}."
+                    is_kept_back |= _SECRET_MEMBER.search(text) is not None
+            if not is_kept_back:
                 texts[field.name] = text
-            if not text.strip():
-                continue
-            try:
-                values[field.name] = _value(field, text)
-            except _WrongText as wrong:
-                errors[field.name] = f"{field.name} {wrong}."
         return cls(operation, values, texts, errors)
 
     @classmethod
@@ -206,8 +212,3 @@ def _text(value: Any) -> str:
     if isinstance(value, dict | list):
         return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
     return _plain(value)
-
-
-def _is_kept_back(field: Field, text: str) -> bool:
-    """True for what a page must not show again: secrets, and private keys in whichever field they are."""
-    return (field.is_secret and field.place != "path") or _PRIVATE in text

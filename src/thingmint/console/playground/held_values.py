@@ -84,6 +84,37 @@ def can_be_shown(given: Mapping[str, Any]) -> bool:
     return True
 
 
+def holds_secret(given: Field, value: Any, resolve: Resolve) -> bool:
+    """True if the value is a secret, or has one or a private key in it."""
+    waiting: list[tuple[str, Any, Mapping[str, Any], bool]] = [(given.name, value, given.schema, _is_secret(given))]
+    while waiting:
+        name, each, schema, is_secret = waiting.pop()
+        if is_secret and each not in ("", None, {}, []):
+            return True
+        if isinstance(each, str) and _PRIVATE_KEY in each:
+            return True
+        if isinstance(each, dict) and any(_PRIVATE_KEY in key for key in each):
+            return True
+        if isinstance(each, dict | list):
+            members = _members(name, each, schema, resolve)
+            waiting += [(of, member, part, _has_secret(of, part)) for of, member, part in members]
+    return False
+
+
+def _members(
+    name: str, value: dict[str, Any] | list[Any], schema: Mapping[str, Any], resolve: Resolve
+) -> list[tuple[str, Any, Mapping[str, Any]]]:
+    """The members of an object or a list, each with the name and the schema that say what it is."""
+    if isinstance(value, list):
+        items = resolve(schema.get("items", {}))
+        return [(_singular(name), each, items) for each in value]
+    properties, others = schema.get("properties", {}), schema.get("additionalProperties")
+    others = others if isinstance(others, dict) else {}
+    return [
+        (key if key in properties else name, each, resolve(properties.get(key, others))) for key, each in value.items()
+    ]
+
+
 def _is_secret(given: Field) -> bool:
     """An address shows what is in it, so a field of a path or query is no secret, whatever the contract says."""
     return given.place in ("body", "header") and _has_secret(given.name, given.schema)
@@ -132,18 +163,11 @@ class _Holder:
             return self._text(name, value, schema, is_secret=is_secret)
         if not isinstance(value, dict | list):
             return value
-        if isinstance(value, list):
-            items = self.resolve(schema.get("items", {}))
-            return [self._member(_singular(name), each, items) for each in value]
-        properties, others = schema.get("properties", {}), schema.get("additionalProperties")
-        others = others if isinstance(others, dict) else {}
-        return {
-            key: self._member(key if key in properties else name, each, self.resolve(properties.get(key, others)))
-            for key, each in value.items()
-        }
-
-    def _member(self, name: str, value: Any, schema: Mapping[str, Any]) -> Any:
-        return self.value(name, value, schema, is_secret=_has_secret(name, schema))
+        members = [
+            self.value(of, each, part, is_secret=_has_secret(of, part))
+            for of, each, part in _members(name, value, schema, self.resolve)
+        ]
+        return members if isinstance(value, list) else dict(zip(value, members, strict=True))
 
     def _text(self, name: str, text: str, schema: Mapping[str, Any], *, is_secret: bool) -> Any:
         if _PRIVATE_KEY in text:
