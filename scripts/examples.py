@@ -197,7 +197,7 @@ def _recorders(running: RunningServer, clock: Clock, stand_ins: StandIns) -> Map
     tokens = {"administrator": running.token, "viewer": token["token"], "unknown": "tma_unknown"}
     channel = _channel(running)
     iam = {name: _iam_token(http, token) for name, token in tokens.items() if name != "unknown"}
-    iam |= {"nobody": "", "unknown": "t1.unknown.token"}
+    iam |= {"anonymous": "", "unknown": "t1.unknown.token"}
     documents = {"aws": aws_openapi, "yandex": yandex_openapi, "native": native_openapi}
     callers: Mapping[str, Mapping[str, Any]] = {
         "aws": aws_callers,

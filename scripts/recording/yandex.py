@@ -146,20 +146,21 @@ def operations(yandex: Recorder, device: str) -> None:
     yandex("OperationService.Cancel", "An operation that is done", **given)
     yandex("OperationService.Cancel.post", "An operation that is done", **given)
     yandex("OperationService.Get", "An id that the account does not have", 404, operation_id=UNKNOWN[1])
-    yandex("ApiEndpointService.List", "All services", caller="nobody")
+    yandex("ApiEndpointService.List", "All services", caller="anonymous")
     yandex(
         "ApiEndpointService.Get",
         "The address for devices and registries",
-        caller="nobody",
+        caller="anonymous",
         api_endpoint_id="iot-devices",
     )
 
 
 def tokens(yandex: Recorder, home: Home, jwt: str) -> None:
-    made: Any = yandex("IamTokenService.Create", "For the JWT of a service account", caller="nobody", jwt=jwt)
+    made: Any = yandex("IamTokenService.Create", "For the JWT of a service account", caller="anonymous", jwt=jwt)
     yandex("IamTokenService.CreateForServiceAccount", "To act as a service account",
         serviceAccountId=home.service_account)  # fmt: skip
-    yandex("IamTokenService.Revoke", "A token that is not needed any more", caller="nobody", iamToken=made["iamToken"])
+    given = {"iamToken": made["iamToken"]}
+    yandex("IamTokenService.Revoke", "A token that is not needed any more", caller="anonymous", **given)
     yandex("DeviceService.List", "Without a valid token", 401, caller="unknown",
         registryId=UNKNOWN[1])  # fmt: skip
 

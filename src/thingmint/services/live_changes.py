@@ -32,7 +32,7 @@ CONNECTIONS = "connections"
 REFUSALS = "refusals"
 _PUBLISH_EVERY = 1.0  # seconds
 _ALL_EVERY = 60.0  # seconds
-_FORGET_AFTER = 3 * _ALL_EVERY  # seconds without a word of a process
+_FORGET_AFTER = 3 * _ALL_EVERY  # seconds after the last row of a process
 _AT_ONCE = 200  # accounts in one row
 _EVERYWHERE = Scope("", "")
 
@@ -63,7 +63,7 @@ class LiveChanges:
     _followers: list[Callable[[Scope, str], None]] = field(default_factory=list)
     _noted: dict[Scope, set[str]] = field(default_factory=dict)
     _counts: dict[Scope, dict[str, int]] = field(default_factory=dict)  # of other processes
-    _heard: dict[str, float] = field(default_factory=dict)
+    _received: dict[str, float] = field(default_factory=dict)
 
     def count(self, scope: Scope) -> int:
         """How many devices of an account and region are connected."""
@@ -87,7 +87,7 @@ class LiveChanges:
                 process, rows = orjson.loads(change.name)
                 if process == self.publishing.process:
                     continue
-                self._heard[process] = self.monotonic()
+                self._received[process] = self.monotonic()
                 if rows is None:
                     self._note_all()  # the process has started
                     continue
@@ -158,11 +158,11 @@ class LiveChanges:
     def _forget(self) -> None:
         """Forgets the processes that have ended."""
         now = self.monotonic()
-        gone = {each for each, at in self._heard.items() if at + _FORGET_AFTER < now or not self._runs(each)}
+        gone = {each for each, at in self._received.items() if at + _FORGET_AFTER < now or not self._runs(each)}
         for scope in list(self._counts) if gone else ():
             kept = {process: count for process, count in self._counts[scope].items() if process not in gone}
             self._counts[scope] = kept
             if not kept:
                 del self._counts[scope]
         for process in gone:
-            del self._heard[process]
+            del self._received[process]

@@ -1,4 +1,4 @@
-"""The streams of events by which open pages hear of changes: what they tell, when they end, and what bounds them."""
+"""The streams of events that tell open pages of changes: what they say, when they end, and what bounds them."""
 
 from __future__ import annotations
 

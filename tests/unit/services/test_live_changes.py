@@ -111,7 +111,7 @@ async def test_all_numbers_are_published_again_and_old_ones_forgotten(
     assert second.live.count(OURS) == 3
     second.now = 1000.0
     second.live._forget()
-    assert second.live.count(OURS) == 0, "nothing was heard of it for long"
+    assert second.live.count(OURS) == 0, "it published nothing for long"
     first.live._note_all()
     await first.live.flush()
     assert second.live.count(OURS) == 3

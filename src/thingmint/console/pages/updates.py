@@ -1,4 +1,4 @@
-"""The streams of events by which open pages hear that what they show has changed."""
+"""The streams of events that tell open pages that what they show has changed."""
 
 from __future__ import annotations
 

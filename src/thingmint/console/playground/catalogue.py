@@ -89,8 +89,8 @@ class Operation:
     ``permissions`` are the actions that policies must allow, with ``needs_one`` one of them, about which the request
     decides; ``permission`` is the first one. ``grpc`` is the path of the gRPC method. ``body_kind`` is the media type
     of the body. ``answer`` is the schema of the answer's body. ``is_open``: it needs no caller. ``is_raw``: the body is
-    the only body field itself, not an object of fields.
-    ``messages`` are those of the gRPC method, as FILE#NAME: its request, and what is in its operation.
+    the only body field itself, not an object of fields. ``messages`` are those of the gRPC method, as FILE#NAME: its
+    request, and what is in its operation.
     """
 
     api: str

@@ -24,11 +24,10 @@ if TYPE_CHECKING:
 def equivalents(
     operation: Operation, given: Mapping[str, Any], addresses: Addresses, resolve: Resolve = dict
 ) -> Equivalents:
-    """None of them for values that are too long to copy.
+    """The code of each client that has such a call; of no client for values that are too long to copy.
 
-    ``given`` has JSON values by the names of the operation's fields; others are left out.
-
-    ``resolve`` returns a schema of the operation's document without a reference of its own.
+    ``given`` has JSON values by the names of the operation's fields; others are left out. ``resolve`` returns a schema
+    of the operation's document without a reference of its own.
     """
     if not can_be_shown(given):
         return Equivalents(credentials(operation.api, addresses), (), (), (), ())
