@@ -85,10 +85,6 @@ class Given:
         known = {name: value for name, value in values.items() if operation.field(name) is not None}
         return cls(operation, known, {name: _text(value) for name, value in known.items()}, {})
 
-    def text(self, field: Field) -> str:
-        """What the form shows in the field."""
-        return self.texts.get(field.name, "")
-
     def request(self) -> PreparedRequest:
         """Raises Invalid for a field with an error, and for one of the path that is missing."""
         for name, sentence in self.errors.items():

@@ -33,10 +33,6 @@ class Saved:
     file: str
     value: str = field(repr=False)
 
-    @property
-    def is_private_key(self) -> bool:
-        return _PRIVATE_PEM.search(self.value) is not None
-
 
 def certificates_of(value: Any) -> Iterable[Saved]:
     """The certificates in an answer, as files to save. They are not secret."""
