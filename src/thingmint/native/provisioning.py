@@ -10,13 +10,12 @@ from thingmint.native.declaring import Endpoint
 from thingmint.services.claims import live_claims
 from thingmint.services.imports import findings_after, get_import_of, list_imports_of
 from thingmint.services.provisioning_dry_run import SampleDevice, dry_run
-from thingmint.services.templates import TEMPLATES, get_template, get_version
+from thingmint.services.templates import TEMPLATES, get_template
 
 if TYPE_CHECKING:
     from thingmint.native.declaring import Call
     from thingmint.services.claims import Claim
     from thingmint.services.imports import Result
-    from thingmint.services.templates import ProvisioningTemplate, TemplateVersion
     from thingmint.store.engine import Transaction
 
 _MOST = 1000
@@ -25,12 +24,9 @@ _MOST = 1000
 async def _test(call: Call) -> schemas.DryRunResult:
     given: schemas.SampleParameters = call.body
     call.change.may("thingmint:TestProvisioning", _resource(call, given.template))
-
-    async def body(tx: Transaction) -> tuple[ProvisioningTemplate, TemplateVersion]:
-        found, default = await get_template(tx, call.change.scope, given.template)
-        return found, default if given.version is None else await get_version(tx, found, given.version)
-
-    template, version = await call.store.read(body)
+    template, version = await call.store.read(
+        lambda tx: get_template(tx, call.change.scope, given.template, given.version)
+    )
     sample = SampleDevice(
         parameters=given.parameters,
         certificate=given.certificate.lower() if given.certificate is not None else None,

@@ -121,13 +121,16 @@ async def create_template(
     return new
 
 
-async def get_template(tx: Transaction, scope: Scope, name: str) -> tuple[ProvisioningTemplate, TemplateVersion]:
-    """Return a template and its default version. Raises NotFound."""
+async def get_template(
+    tx: Transaction, scope: Scope, name: str, number: int | None = None
+) -> tuple[ProvisioningTemplate, TemplateVersion]:
+    """Return a template and the version with the number, without one its default version. Raises NotFound."""
     row = await tx.fetch_one(_WITH_DEFAULT, *scope, name)
     if row is None:
         raise NotFound(_KIND, name)
     own = len(TEMPLATES.reads("t"))
-    return TEMPLATES.load(row[:own]), VERSIONS.load(row[own:])
+    template = TEMPLATES.load(row[:own])
+    return template, VERSIONS.load(row[own:]) if number is None else await get_version(tx, template, number)
 
 
 async def list_templates(tx: Transaction, query: Query, cursor: Cursor) -> Page[ProvisioningTemplate]:

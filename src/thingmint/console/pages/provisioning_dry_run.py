@@ -20,7 +20,7 @@ from thingmint.services.certificate_search import CertificateFilter, search_cert
 from thingmint.services.pages import Cursor
 from thingmint.services.provisioning_changes import changes_of
 from thingmint.services.provisioning_dry_run import SampleDevice, dry_run
-from thingmint.services.templates import compile_template, get_template, get_version
+from thingmint.services.templates import compile_template, get_template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from thingmint.http.messages import Answer
     from thingmint.services.provisioning_changes import ChangeLine
     from thingmint.services.provisioning_dry_run import DryRun
-    from thingmint.services.templates import ProvisioningTemplate, TemplateVersion
-    from thingmint.store.engine import Transaction
+    from thingmint.services.templates import ProvisioningTemplate
 
 PREFIX = "parameter:"
 _MAX_OFFERED = 25
@@ -86,12 +85,8 @@ async def _shown(call: Call, *, is_asked: bool) -> Answer:
     name, resource = named(call)
     call.may("thingmint:TestProvisioning", resource)
     number = (call.form if is_asked else call.query).number("version")
-
-    async def body(tx: Transaction) -> tuple[ProvisioningTemplate, TemplateVersion]:
-        found, default = await get_template(tx, call.scope, name)
-        return found, default if number is None else await get_version(tx, found, min(number, 10**9))
-
-    template, version = await call.read(body)
+    wanted = None if number is None else min(number, 10**9)
+    template, version = await call.read(lambda tx: get_template(tx, call.scope, name, wanted))
     compiled = compile_template(version.body, template.kind)
     run, trouble, sample = None, None, SampleDevice()
     if is_asked:
