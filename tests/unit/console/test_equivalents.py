@@ -20,7 +20,7 @@ from tests.unit.console.sample_calls import (
     words_of,
 )
 from thingmint.console.playground.shown_code import Addresses
-from thingmint.console.playground.terraform import RESOURCES
+from thingmint.console.playground.terraform_resources import RESOURCES
 
 
 def test_the_query_is_in_the_order_that_a_signature_has() -> None:
