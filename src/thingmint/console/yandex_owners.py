@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from thingmint.services.authentication_decisions import session_name
 from thingmint.services.device_registry import BROKERS, DEVICES, REGISTRIES, list_folders, list_of_folder
 from thingmint.services.owners import Named
 from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from thingmint.console.page import Call
+    from thingmint.services.device_activity import Activity
     from thingmint.services.device_registry import DeviceRegistry
     from thingmint.services.owners import Owner
     from thingmint.store.engine import Transaction
@@ -46,3 +50,15 @@ async def find_owner(tx: Transaction, account: str, id: str) -> Owner | None:
         if found is not None:
             return found
     return None
+
+
+async def open_since(call: Call, owner: Owner) -> datetime | None:
+    """When it connected under its own id, if it is connected. What is stored follows some seconds later."""
+    name = session_name(owner.id, owner.id)
+    found = await call.change.environment.messages.connectivity(call.caller.scope(), [name])
+    return found[name].since if name in found and found[name].connected else None
+
+
+def is_online(activity: Activity) -> bool:
+    """True if, by what is stored, it is connected under any client id."""
+    return max(activity.auth_at, activity.online_at) > activity.disconnected_at

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.connect import File, kinds, shown
 from thingmint.console.yandex_device_code import events_topic, yandex_code_for
-from thingmint.console.yandex_owners import allows_yandex, may_yandex, registries_of
+from thingmint.console.yandex_owners import allows_yandex, is_online, may_yandex, open_since, registries_of
 from thingmint.domain.errors import AlreadyExists, NotFound
 from thingmint.domain.ids import IOT, new_id
 from thingmint.domain.self_signed import self_signed
-from thingmint.services.authentication_decisions import session_name
 from thingmint.services.bindings import list_bindings, parse_submitted
 from thingmint.services.device_activity import NO_ACTIVITY, read_activity
 from thingmint.services.device_registry import (
@@ -104,9 +103,8 @@ async def follow(call: Call) -> Answer:
     if device is None:
         raise NotFound("device", id[:_LONGEST_ID])
     bound, activity = await call.read(lambda tx: _read(tx, device))
-    seen = max(activity.auth_at, activity.online_at)
-    since = await _open_since(call, device)
-    is_open = since is not None or seen > activity.disconnected_at
+    since = await open_since(call, device)
+    is_open = since is not None or is_online(activity)
     connected_at = since or (from_micros(activity.auth_at) if activity.auth_at else None)
     return _shown(
         call,
@@ -173,13 +171,6 @@ async def _read(tx: Transaction, device: Device) -> tuple[bool, Activity]:
     """Whether it has a certificate, and what it did last."""
     found = await read_activity(tx, [device.id])
     return bool(await list_bindings(tx, device)), found.get(device.id, NO_ACTIVITY)
-
-
-async def _open_since(call: Call, device: Device) -> datetime | None:
-    """When it connected under its own id, if it is connected. What is stored follows some seconds later."""
-    name = session_name(device.id, device.id)
-    found = await call.change.environment.messages.connectivity(call.caller.scope(), [name])
-    return found[name].since if name in found and found[name].connected else None
 
 
 def _taken(error: AlreadyExists, wanted: _Wanted) -> str:

@@ -134,13 +134,12 @@ async def confirm_deletion(call: Call) -> Answer:
     call.may("iot:DeleteThing", resource)
     found = await call.read(lambda tx: _read(tx, call, name))
     return call.render(
-        "delete_confirm.html",
+        "confirm.html",
         title=f"Delete the thing {name}?",
-        consequences=[
-            "Its attributes and its places in groups are deleted with it. Certificates and policies stay.",
-            "This cannot be undone. A new thing with the name begins without them.",
-        ],
+        consequence="Its attributes and its places in groups are deleted with it. Certificates and policies stay.",
         obstacle=_obstacle(len(found.certificates)),
+        fields={},
+        button="Delete",
         address=url(f"/things/{name}/deleted"),
         back=url(f"/things/{name}"),
         command=f"aws iot delete-thing --thing-name {name}",
