@@ -96,6 +96,20 @@ async def test_the_page_of_a_template_parses_no_resources(site: Site, world: Wor
     assert compile_template.cache_info().misses == 0
 
 
+async def test_documents_of_other_versions_need_their_own_permission(site: Site, world: World) -> None:
+    await template(world)
+    await world.aws("CreateProvisioningTemplateVersion", templateName="pumps", templateBody=AWAY)
+    actions = ("iot:DescribeProvisioningTemplate", "iot:ListProvisioningTemplateVersions")
+    reading = {**allow("iot:DescribeProvisioningTemplateVersion"), "Resource": PUMPS}
+    elsewhere = {**reading, "Resource": PUMPS.replace("pumps", "sensors")}
+    for name, statement, is_shown in (("a", reading, True), ("b", elsewhere, False)):
+        browser = await site.signed_in(await user(world, name, allow(*actions), statement))
+        text = text_of(await browser.get("/provisioning/templates/pumps"))
+        assert "Version 2" in text
+        assert "home" in text, "the document of the default version"
+        assert ("away" in text, "You may not read its document" in text) == (is_shown, not is_shown)
+
+
 async def test_one_template_and_its_buttons(site: Site, world: World) -> None:
     await template(world, description="Pumps of all sites")
     await world.aws(

@@ -44,7 +44,7 @@ _LONGEST_ARN = 2048
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """``versions`` are the newest first. ``parameters`` are those of each, with their defaults.
+    """``versions`` are the newest first. ``parameters`` are those of each that may be read, with their defaults.
 
     ``versions`` has the default only, and ``claims`` and ``cas`` are empty, if the caller may not list them. ``cas``
     name the template: their devices are provisioned with it.
@@ -238,7 +238,9 @@ async def _read(tx: Transaction, call: Call, name: str) -> _Shown:
     versions: Sequence[TemplateVersion] = [default]
     if call.allows("iot:ListProvisioningTemplateVersions", found.arn):
         versions = await all_versions(tx, call.scope, name)
-    parameters = {each.version: declared_parameters(each.body) for each in versions}
+    may_read = call.allows("iot:DescribeProvisioningTemplateVersion", found.arn)
+    shown = [each for each in versions if may_read or each.version == found.default_version]
+    parameters = {each.version: declared_parameters(each.body) for each in shown}
     claims: Sequence[Claim] = ()
     if call.allows("thingmint:ListProvisioningClaims", found.arn):
         claims = await live_claims(tx, found, call.change.now)
