@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.routing import Match, Route
 
-from thingmint.access.authorization import authorizer
+from thingmint.access.authorization import authorizer, is_allowed
 from thingmint.access.directory import bearer_token
 from thingmint.domain.errors import Invalid, Throttled, Unauthenticated
 from thingmint.domain.strict_json import MAX_VALUES, has_too_many_values
@@ -195,6 +195,7 @@ class NativeApi:
         query, body = given
         call = Call(
             change=Change(context.scope, context.now, self._environment, authorizer(context, outcome, context.scope)),
+            allows=lambda action, resource: is_allowed(context, action, (resource,), context.scope),
             store=self._store.of(context, outcome),
             administer=partial(self._administration.run, context=context, outcome=outcome),
             audit=self._audit,

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request with an authenticated caller, whose input was checked against the endpoint's models."""
+    """A request with an authenticated caller, whose input was checked against the endpoint's models.
+
+    ``allows`` is for what to show: True if the caller may perform an action on a resource. It records no refusal.
+    """
 
     change: Change
+    allows: Callable[[str, str], bool]
     store: Store
     administer: Callable[..., Awaitable[Any]]
     audit: AuditRecords

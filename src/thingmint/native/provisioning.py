@@ -35,7 +35,7 @@ async def _test(call: Call) -> schemas.DryRunResult:
         address=str(given.address) if given.address is not None else None,
     )
     document = version.body if given.document is None else given.document
-    run = await dry_run(call.store, call.change, template, document, sample)
+    run = await dry_run(call.store, call.change, template, document, sample, call.allows)
     return schemas.DryRunResult.of(run, version.version if given.document is None else None)
 
 

@@ -66,6 +66,9 @@ def _thing(run: DryRun) -> Iterator[ChangeLine]:
     wanted, subject = plan.thing, f"thing {plan.thing.name}"
     now = before.thing if before is not None else None
     yield ChangeLine(subject, "exists", "yes" if now is not None else None, "yes")
+    if run.hides_thing:
+        yield ChangeLine(subject, "type, attributes and groups", "not shown", "as the template says")
+        return
     then: Mapping[str, str]
     if run.after is not None and run.after.thing is not None:
         then = _properties(run.after.thing)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import Certificate, parse_issued_certificate
@@ -26,14 +27,16 @@ from thingmint.services.certificates import NewCertificate, find_registered, get
 from thingmint.services.certificates_under_ca import registration_under
 from thingmint.services.device_policies import DEVICE_POLICIES, Target, attached_policies
 from thingmint.services.jit_registration import check_unknown, find_candidate
+from thingmint.services.role_trials import TriedAction
 from thingmint.services.template_execution import execute_plan, prepare_plan
 from thingmint.services.templates import compile_template
 from thingmint.services.thing_groups import groups_of
 from thingmint.services.thing_principals import things_of_certificate
-from thingmint.services.things import THINGS
+from thingmint.services.things import THINGS, thing_arn
+from thingmint.store.engine import rolled_back
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from thingmint.domain.arns import Scope
     from thingmint.domain.certificates import IssuedCertificate
@@ -41,15 +44,16 @@ if TYPE_CHECKING:
     from thingmint.domain.templates import Plan
     from thingmint.services.ca_certificates import CaRegistration
     from thingmint.services.change import Change
-    from thingmint.services.role_trials import RoleTrial, TriedAction
+    from thingmint.services.role_trials import RoleTrial
     from thingmint.services.template_execution import PreparedPlan
     from thingmint.services.templates import ProvisioningTemplate
-    from thingmint.store.engine import Body, Store, Transaction
-
-T = TypeVar("T")
+    from thingmint.store.engine import Store, Transaction
 
 Step = Literal["template", "certificate", "parameters", "role", "permission", "change"]
 _MAX_THINGS = 100
+
+Allows = Callable[[str, str], bool]
+"""True if the caller may perform an action on a resource. Other than ``Change.may`` it records nothing."""
 _VALIDITY = timedelta(days=365)
 
 
@@ -103,6 +107,7 @@ class DryRun:
 
     ``certificate`` is the id of the device's certificate; ``is_stand_in`` if it stands for one. ``actions`` are what
     the role needs. ``question`` is what the pre-provisioning hook would be asked: a dry run does not call it.
+    ``hides_thing``: the caller may not describe the thing, which exists; ``before`` and ``after`` lack what it has.
     """
 
     template: ProvisioningTemplate
@@ -115,6 +120,7 @@ class DryRun:
     after: State | None = None
     actions: tuple[TriedAction, ...] = ()
     question: Mapping[str, object] | None = None
+    hides_thing: bool = False
 
     @property
     def succeeds(self) -> bool:
@@ -147,37 +153,21 @@ class _Run:
         self.failures.append(Failure(step, str(error)))
 
 
-class _Done(Exception):
-    """Rolls a transaction back."""
-
-    def __init__(self, result: object) -> None:
-        super().__init__()
-        self.result = result
-
-
-async def rolled_back(store: Store, body: Body[T]) -> T:
-    """The result of ``body``, whose changes are not kept."""
-
-    async def run(tx: Transaction) -> T:
-        raise _Done(await body(tx))
-
-    try:
-        return await store.write(run)
-    except _Done as done:
-        return done.result  # type: ignore[return-value]
+_HIDDEN = ThingState(None, {}, (), None)
 
 
 async def dry_run(
-    store: Store, change: Change, template: ProvisioningTemplate, body: str, sample: SampleDevice
+    store: Store, change: Change, template: ProvisioningTemplate, body: str, sample: SampleDevice, allows: Allows
 ) -> DryRun:
     """Run a template with the document ``body`` for a sample device. The template need not be stored.
 
-    Raises InvalidTemplate, Denied and NotFound (the sample's certificate), and Invalid for one that cannot be used, and
-    for an address that is none.
+    The result tells of a thing and of a CA certificate only what ``allows`` lets the caller describe. Raises
+    InvalidTemplate, Denied and NotFound (the sample's certificate), and Invalid for one that cannot be used, and for an
+    address that is none.
     """
     _check_address(sample.address)
     compiled = compile_template(body, template.kind)
-    run = await _begin(store, change, template, sample)
+    run = await _begin(store, change, template, sample, allows)
     if not template.enabled:
         run.failures.insert(0, Failure("template", f"Template {template.name} is not enabled."))
     known = DryRun(
@@ -205,7 +195,11 @@ async def dry_run(
         raise
     except DomainError as error:
         run.fail("change", error)
-    actions = await _decided(run, trial)
+    known_thing = plan.thing if run.before is not None and run.before.thing is not None else None
+    hides_thing = known_thing is not None and not allows("iot:DescribeThing", thing_arn(change.scope, known_thing.name))
+    if hides_thing:
+        run.before, after = _without_values(run.before), _without_values(after)
+    actions = await _decided(run, trial, hides_thing=hides_thing)
     if trial.refused is None:
         # What was refused was asked before anything else failed.
         run.failures[found:found] = [
@@ -213,7 +207,19 @@ async def dry_run(
             for each in actions
             if not each.allowed
         ]
-    return replace(known, failures=tuple(run.failures), plan=plan, before=run.before, after=after, actions=actions)
+    return replace(
+        known,
+        failures=tuple(run.failures),
+        plan=plan,
+        before=run.before,
+        after=after,
+        actions=actions,
+        hides_thing=hides_thing,
+    )
+
+
+def _without_values(state: State | None) -> State | None:
+    return replace(state, thing=_HIDDEN) if state is not None else None
 
 
 def _check_address(address: str | None) -> None:
@@ -238,7 +244,9 @@ def _question(template: ProvisioningTemplate, run: _Run, sample: SampleDevice) -
     }
 
 
-async def _begin(store: Store, change: Change, template: ProvisioningTemplate, sample: SampleDevice) -> _Run:
+async def _begin(
+    store: Store, change: Change, template: ProvisioningTemplate, sample: SampleDevice, allows: Allows
+) -> _Run:
     """Find the certificate of the sample device, and the role. Raises Denied, InvalidCertificate and NotFound."""
     registered, id = None, sample.certificate
     if id is not None:
@@ -246,7 +254,8 @@ async def _begin(store: Store, change: Change, template: ProvisioningTemplate, s
         registered = await store.read(lambda tx: get_registered(tx, change.scope, id))
     if template.kind is Kind.JITP:
         pem = sample.pem if registered is None else registered.certificate.pem
-        return await _begin_just_in_time(store, change, template, sample, pem, is_registered=registered is not None)
+        is_registered = registered is not None
+        return await _begin_just_in_time(store, change, template, sample, pem, allows, is_registered=is_registered)
     if sample.pem is not None:
         raise Invalid("certificate", "in PEM is for templates of the type JITP: other devices get theirs here")
     certificate = registered.certificate if registered is not None else _stand_in(change)
@@ -263,6 +272,7 @@ async def _begin_just_in_time(
     template: ProvisioningTemplate,
     sample: SampleDevice,
     pem: str | None,
+    allows: Allows,
     *,
     is_registered: bool,
 ) -> _Run:
@@ -276,9 +286,11 @@ async def _begin_just_in_time(
     if pem is None:
         return run
     issued = parse_issued_certificate(pem, "certificate")
+    # The result tells whether the certificate is registered.
+    change.may("iot:DescribeCertificate", arn_of(change.scope, issued.fingerprint))
     run.context = subject_parameters(issued.parts)
     try:
-        ca = await _ca_of(store, change, template, issued, is_registered=is_registered)
+        ca = await _ca_of(store, change, template, issued, allows, is_registered=is_registered)
     except Disallowed as error:
         # What a certificate with this subject would get is shown nevertheless.
         run.fail("certificate", f"The certificate is not provisioned just in time: {error.reason}")
@@ -289,7 +301,13 @@ async def _begin_just_in_time(
 
 
 async def _ca_of(
-    store: Store, change: Change, template: ProvisioningTemplate, issued: IssuedCertificate, *, is_registered: bool
+    store: Store,
+    change: Change,
+    template: ProvisioningTemplate,
+    issued: IssuedCertificate,
+    allows: Allows,
+    *,
+    is_registered: bool,
 ) -> CaRegistration:
     """The CA under which a device with the certificate is provisioned with the template. Raises Disallowed."""
     id, own = issued.fingerprint, change.environment.own_authorities
@@ -301,8 +319,9 @@ async def _ca_of(
     if candidate.registration is not None:
         raise Disallowed("certificate", id, "it is registered already")
     if candidate.ca.template_name != template.name:
-        reason = f"its CA certificate {candidate.ca.fingerprint} does not provision with this template"
-        raise Disallowed("certificate", id, reason)
+        ca = candidate.ca
+        name = f" {ca.fingerprint}" if allows("iot:DescribeCACertificate", ca.arn) else ""
+        raise Disallowed("certificate", id, f"its CA certificate{name} does not provision with this template")
     return candidate.ca
 
 
@@ -333,7 +352,11 @@ async def _register(tx: Transaction, change: Change, run: _Run) -> None:
     if run.ca is None or run.issued is None:
         await register_new(tx, change, NewCertificate(run.certificate, "keys"), Status.PENDING_ACTIVATION)
         return
-    await check_unknown(tx, await get_registered_ca(tx, change.scope, run.ca.fingerprint), run.issued)
+    try:
+        await check_unknown(tx, await get_registered_ca(tx, change.scope, run.ca.fingerprint), run.issued)
+    except Disallowed as error:
+        # Without the id of the other certificate, which the caller need not be allowed to see.
+        raise Disallowed(error.kind, error.id, error.reason.partition(":")[0]) from None
     registration = registration_under(change, run.ca, run.issued, Status.PENDING_ACTIVATION)
     await register(tx, change, registration, run.certificate)
 
@@ -357,11 +380,14 @@ async def _state(tx: Transaction, scope: Scope, run: _Run, plan: Plan) -> State:
     )
 
 
-async def _decided(run: _Run, trial: RoleTrial) -> tuple[TriedAction, ...]:
+async def _decided(run: _Run, trial: RoleTrial, *, hides_thing: bool) -> tuple[TriedAction, ...]:
+    """With ``hides_thing``, the groups that a thing leaves are not named."""
     decide: Callable[..., TriedAction] = trial.decide
     found: dict[tuple[str, str, bool], TriedAction] = {}
     for (action, resources), context in run.asked.items():
         each = decide(action, resources, context)
+        if hides_thing and action == "iot:RemoveThingFromThingGroup" and ":thinggroup/" in each.resource:
+            each = TriedAction(action, "a group of the thing", each.allowed, "The group is not shown.")
         found.setdefault((each.action, each.resource, each.allowed), each)
         await asyncio.sleep(0)  # the explanation of a refusal takes milliseconds
     return tuple(found.values())

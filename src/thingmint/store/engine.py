@@ -242,3 +242,23 @@ class StoreWrapper:
 
     async def close(self) -> None:
         await self._store.close()
+
+
+class _Done(Exception):
+    """Rolls a transaction back."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__()
+        self.result = result
+
+
+async def rolled_back(store: Store, body: Body[T]) -> T:
+    """The result of ``body``, whose changes are not kept."""
+
+    async def run(tx: Transaction) -> T:
+        raise _Done(await body(tx))
+
+    try:
+        return await store.write(run)
+    except _Done as done:
+        return done.result  # type: ignore[return-value]

@@ -181,3 +181,21 @@ def test_only_callers_that_may_test_provisioning_can(fleet: Fleet) -> None:
     assert httpx.post(url, headers=headers, json=body).status_code == 403
     ask("policy.attach", principal=f"user/{user}", policy="thingmint/ReadOnly")
     assert httpx.post(url, headers=headers, json=body).status_code == 200
+
+
+def test_what_a_thing_has_needs_the_permission_to_describe_it(fleet: Fleet, native: httpx.Client) -> None:
+    name, number, ask = fleet.new_template(), serial(), fleet.local_admin.ask
+    thing, user = f"lamp-{number}", f"u-{number}"
+    fleet.iot.create_thing(thingName=thing, attributePayload={"attributes": {"wifi": "hunter2"}})
+    ask("user.create", name=user)
+    ask("policy.put", name=user, document=document(allow(["thingmint:TestProvisioning"], "*")))
+    ask("policy.attach", principal=f"user/{user}", policy=user)
+    headers = {"authorization": f"Bearer {ask('token.create', principal=f'user/{user}')['token']}"}
+    body = {"template": name, "parameters": {"SerialNumber": number}}
+    assert "hunter2" in json.dumps(tried(native, **body))
+    with httpx.Client(base_url=fleet.server.http_url, headers=headers, timeout=20) as client:
+        run = tried(client, **body)
+    assert "hunter2" not in json.dumps(run)
+    assert {"subject": f"thing {thing}", "what": "exists", "before": "yes", "after": "yes"} in run["changes"]
+    command = ["provisioning", "dry-run", name, "--data-dir", str(fleet.server.data_dir)]
+    assert "hunter2" in in_process(*command, "--parameter", f"SerialNumber={number}").stdout

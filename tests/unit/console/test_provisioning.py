@@ -577,6 +577,22 @@ async def test_a_dry_run_uses_only_certificates_that_the_caller_may_see(site: Si
     assert f"certificate {theirs} does not exist" in text_of(answer)
 
 
+async def test_a_dry_run_hides_things_and_certificates_that_the_caller_may_not_describe(
+    site: Site, world: World
+) -> None:
+    await template(world)
+    await template(world, "sensors", JITP, type="JITP")
+    await role(world, "iot:*")
+    await world.aws("CreateThing", thingName="pump", attributePayload={"attributes": {"wifi": "hunter2"}})
+    one = await site.signed_in(await user(world, "one", allow("thingmint:TestProvisioning")))
+    for browser, is_shown in ((await site.signed_in(), True), (one, False)):
+        text = text_of(await tried(browser, **{"parameter:Serial": "pump"}))
+        assert "pump" in text
+        assert ("hunter2" in text) == is_shown
+        assert ("Type, attributes and groups: as the template says, and not shown now" in text) != is_shown
+    assert (await tried(one, "sensors", pem=pem(issuer("Factory").sign("pump")))).status_code == 403
+
+
 async def test_templates_of_other_accounts_lead_nowhere(site: Site, world: World) -> None:
     await template(world, "theirs", scope=THEIRS)
     browser = await site.signed_in()

@@ -26,9 +26,11 @@ from thingmint.domain.errors import (
 from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.services.certificates import update_status
+from thingmint.services.provisioning_changes import changes_of
 from thingmint.services.provisioning_dry_run import DryRun, SampleDevice, State, ThingState, dry_run
 from thingmint.services.role_trials import RoleTrial, TriedAction
 from thingmint.services.templates import get_template
+from thingmint.services.things import thing_arn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,12 +58,15 @@ async def tried(provisioning: Provisioning, name: str, **sample: Any) -> DryRun:
 
         return RoleTrial(None, decide)
 
+    def allows(action: str, resource: str) -> bool:
+        return action not in world.denied and resource not in world.denied
+
     change = replace(world.change(), environment=replace(world.environment, try_role=try_role))
     template, version = await world.read(lambda tx: get_template(tx, OURS, name))
     await world.published()
     world.audit_resources()
     before, counts = world.dump(), [await world.count(table) for table in TABLES]
-    found = await dry_run(world.store, change, template, version.body, SampleDevice(**sample))
+    found = await dry_run(world.store, change, template, version.body, SampleDevice(**sample), allows)
     assert world.dump() == before
     assert [await world.count(table) for table in TABLES] == counts
     assert await world.unchanged()
@@ -282,6 +287,28 @@ async def test_certificates_of_others_and_wrong_ones_are_errors(provisioning: Pr
         await tried(provisioning, just_in_time, pem="x")
 
 
+async def test_what_a_thing_has_is_shown_to_callers_who_may_describe_it(provisioning: Provisioning) -> None:
+    world, secrets = provisioning.world, ("kept", "old", "left-behind")
+    overrides = {"ThingGroups": "REPLACE", "AttributePayload": "MERGE"}
+    resources = json.loads(body(ThingGroups=["one"], AttributePayload={"made": "now"}))
+    resources["Resources"]["thing"]["OverrideSettings"] = overrides
+    name = await provisioning.template(json.dumps(resources))
+    await world.aws("CreateThing", thingName="pump", attributePayload={"attributes": {"kept": "old"}})
+    await world.aws("CreateThingGroup", thingGroupName="left-behind")
+    await world.aws("AddThingToThingGroup", thingName="pump", thingGroupName="left-behind")
+    shown = await tried(provisioning, name, parameters={"Serial": "pump"})
+    assert all(secret in f"{shown} {changes_of(shown)}" for secret in secrets)
+    for denied in ("iot:DescribeThing", thing_arn(OURS, "pump")):
+        world.denied = {denied, "iot:RemoveThingFromThingGroup"}
+        found = await tried(provisioning, name, parameters={"Serial": "pump"})
+        lines = changes_of(found)
+        assert not any(secret in f"{found} {lines}" for secret in secrets)
+        assert ("thing pump", "exists", "yes", "yes") in lines
+        assert ("thing pump", "type, attributes and groups", "not shown", "as the template says") in lines
+        new = await tried(provisioning, name, parameters={"Serial": "valve"})
+        assert ("thing valve", "attribute made", None, "now") in changes_of(new)
+
+
 # -- just in time -------------------------------------------------------------------------------------------------
 
 SUBJECT = "AWS::IoT::Certificate::CommonName"
@@ -349,3 +376,39 @@ async def test_the_fields_of_a_subject_can_be_typed(provisioning: Provisioning) 
     assert short.after.things == ("pump-9",)
     lacking = await tried(provisioning, name, parameters={})
     assert lacking.failures == (("parameters", f"Cannot resolve reference value: {SUBJECT}"),)
+
+
+async def test_a_pasted_certificate_is_looked_for_if_the_caller_may_describe_it(provisioning: Provisioning) -> None:
+    world = provisioning.world
+    name = await provisioning.template(just_in_time_body(), type="JITP")
+    root = issuer("Factory")
+    await take(world, root, registrationConfig={"templateName": name}, **AUTO)
+    known, unknown = root.sign("pump-1"), root.sign("pump-2")
+    await world.aws("RegisterCertificateWithoutCA", certificatePem=pem(known), status="ACTIVE")
+    world.denied = {"iot:DescribeCertificate"}
+    for made in (known, unknown):
+        with pytest.raises(Denied):
+            await tried(provisioning, name, pem=pem(made))
+        assert world.asked[-1] == ("iot:DescribeCertificate", arn_of(OURS, fingerprint(made)))
+
+
+async def test_a_ca_certificate_is_named_to_callers_who_may_describe_it(provisioning: Provisioning) -> None:
+    world, root = provisioning.world, issuer("Factory")
+    name = await provisioning.template(just_in_time_body(), type="JITP")
+    ca = await take(world, root, **AUTO)
+    for denied, is_named in ((set(), True), ({"iot:DescribeCACertificate"}, False)):
+        world.denied = denied
+        found = await tried(provisioning, name, pem=pem(root.sign("pump")))
+        assert "does not provision with this template" in found.failures[0].reason
+        assert (ca in str(found)) == is_named
+
+
+async def test_another_certificate_with_the_same_number_is_not_named(provisioning: Provisioning) -> None:
+    world, root = provisioning.world, issuer("Factory")
+    name = await provisioning.template(just_in_time_body(), type="JITP")
+    await take(world, root, registrationConfig={"templateName": name}, **AUTO)
+    first, second = root.sign("pump-1", serial=7), root.sign("pump-2", serial=7)
+    assert await Gateway(world).connect(first) is not None
+    found = await tried(provisioning, name, pem=pem(second))
+    assert "another certificate of the same CA and serial number" in found.failures[0].reason
+    assert fingerprint(first) not in str(found)

@@ -92,7 +92,7 @@ async def _shown(call: Call, *, is_asked: bool) -> Answer:
     if is_asked:
         try:
             sample = sample_of(call)
-            run = await dry_run(call.store, call.change, template, version.body, sample)
+            run = await dry_run(call.store, call.change, template, version.body, sample, call.allows)
         except (Invalid, NotFound) as error:
             trouble = str(error)
     return call.render(
