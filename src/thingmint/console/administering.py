@@ -9,12 +9,24 @@ from thingmint.access.administration import COMMANDS, inputs
 from thingmint.access.local_admin import checked_input
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from thingmint.access.administration import Command
     from thingmint.console.page import Call
 
 
 async def administer(call: Call, name: str, /, **given: Any) -> Any:
     """The command's answer. Its permission and its audit record are those of the native API. Raises DomainErrors."""
+    return await _run(call, COMMANDS[name], given)
+
+
+async def administer_with(call: Call, name: str, fixed: Mapping[str, Any], /, **given: Any) -> Any:
+    """The same, with further arguments of the command's function."""
     command = COMMANDS[name]
+    return await _run(call, replace(command, fixed={**command.fixed, **fixed}), given)
+
+
+async def _run(call: Call, command: Command, given: Mapping[str, Any]) -> Any:
     checked = checked_input(command, {"account": call.caller.account, **given})
     event = command.event(checked)
     call.may(f"thingmint:{event}")

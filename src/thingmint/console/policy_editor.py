@@ -9,6 +9,7 @@ import orjson
 
 from thingmint.access.administration.declaring import MAX_POLICY_SIZE
 from thingmint.console.cookies import SESSION
+from thingmint.domain.errors import Conflict
 from thingmint.domain.policies import Kind
 from thingmint.domain.policy_lint import Report, lint
 from thingmint.services.device_policies import MAX_SIZE
@@ -16,6 +17,7 @@ from thingmint.services.device_policies import MAX_SIZE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from thingmint.console.fields import Fields
     from thingmint.console.page import Call
 
 _LIMITS = {Kind.IDENTITY: MAX_POLICY_SIZE, Kind.TRUST: MAX_POLICY_SIZE, Kind.DEVICE: MAX_SIZE}
@@ -54,6 +56,14 @@ async def checked(call: Call, text: str, lint: Callable[[], Report], check: str)
 def sent_document(call: Call) -> str:
     """The document of the form. Browsers send each line end as two characters. Raises Invalid."""
     return "\n".join(next(iter(call.form.all("document")), "").splitlines())
+
+
+def check_base(form: Fields, noun: str, name: str, default_version: int) -> None:
+    """Raises Conflict if the new default version would be made of one that is not the default any more."""
+    base = form.number("of")
+    if base is not None and base != default_version:
+        reason = f"Version {default_version} of {name} is the default now. Open the {noun} again"
+        raise Conflict(f"{noun} version", name, reason)
 
 
 def pretty(document: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -259,6 +260,29 @@ async def test_the_editor_checks_and_saves(site: Site, world: World) -> None:
     assert await saved(browser, name="readers", was="readers", since=since[1], document=GOOD) == 409, "it was changed"
     assert (await browser.send("/access/policy/deleted", edit, name="readers")).status_code == 303
     assert (await browser.get("/access/policy?name=readers")).status_code == 404
+
+
+async def test_of_two_people_who_save_a_policy_at_the_same_time_one_is_told(site: Site, world: World) -> None:
+    browser = await site.signed_in()
+    token = await browser.token("/access/policy/edit")
+
+    async def both(**fields: str) -> list[int]:
+        world.clock.advance(seconds=5)
+        documents = (GOOD.replace("iot:ListThings", f"iot:{name}") for name in ("DeleteThing", "CreateThing"))
+        sent = [
+            browser.post("/access/policy/save", None, form_token=token, name="readers", document=document, **fields)
+            for document in documents
+        ]
+        return sorted(each.status_code for each in await asyncio.gather(*sent))
+
+    assert await both() == [303, 409], "of a new policy"
+    edited = (await browser.get("/access/policy/edit?name=readers")).text
+    (since,) = re.findall(r'name="since" value="(\d+)"', edited)
+    assert await both(was="readers", since=since) == [303, 409]
+    for wrong in ("", "x", "-1", "9" * 19, "\N{ARABIC-INDIC DIGIT ONE}"):
+        assert await saved(browser, name="readers", was="readers", since=wrong, document=GOOD) == 400, wrong
+    assert await saved(browser, name="other", was="readers", since=since, document=GOOD) == 400
+    assert await world.rows("SELECT count(*) FROM policies WHERE name IN ('readers', 'other')") == [(1,)]
 
 
 @pytest.mark.parametrize("name", NAMES)

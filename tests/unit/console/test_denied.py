@@ -53,7 +53,7 @@ NAMED: list[tuple[str, Mapping[str, str]]] = [
     ("/access/new-service-account", {"name": "service account"}),
     ("/access/audit", {"q": "user"}),
     ("/certificates", {"id": "certificate", "policy": "device policy", "q": "certificate", "ca": "ca"}),
-    ("/things", {"name": "thing", "q": "thing"}),
+    ("/things", {"name": "thing", "q": "thing", "certificate": "certificate"}),
     ("/cas", {"id": "ca"}),
     ("/connect/yandex", {"id": "device", "registry": "registry", "name": "device name"}),
     ("/connect", {"name": "thing"}),

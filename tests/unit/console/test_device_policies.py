@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -177,3 +179,22 @@ async def test_versions_that_are_no_numbers_do_not_exist(site: Site, world: Worl
     assert shown.status_code == 404
     for path in ("/policies/default", "/policies/version-deleted"):
         assert (await browser.send(path, ONE, name="telemetry", version=version)).status_code == 404
+
+
+async def test_a_default_version_is_made_of_the_one_in_force(site: Site, world: World) -> None:
+    await world.aws("CreatePolicy", policyName="telemetry", policyDocument=GOOD)
+    browser = await site.signed_in()
+    edit = "/policies/edit?name=telemetry"
+    (of,) = re.findall(r'name="of" value="(\d+)"', (await browser.get(edit)).text)
+    checked = await browser.send("/policies/check", edit, name="telemetry", is_version="1", of=of, document=OTHER)
+    assert f'name="of" value="{of}"' in checked.text
+    token = await browser.token(edit)
+    given = {"form_token": token, "name": "telemetry", "of": of, "document": OTHER}
+    sent = [browser.post("/policies/save-version", None, is_default="1", **given) for _ in range(2)]
+    answers = await asyncio.gather(*sent)
+    assert sorted(each.status_code for each in answers) == [303, 409]
+    (refused,) = (each for each in answers if each.status_code == 409)
+    assert "Version 2 of telemetry is the default now. Open the policy again" in text_of(refused)
+    assert (await browser.post("/policies/save-version", None, **given)).status_code == 303, "it puts nothing in force"
+    wrong = given | {"of": "x", "is_default": "1"}
+    assert (await browser.post("/policies/save-version", None, **wrong)).status_code == 400

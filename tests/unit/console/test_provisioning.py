@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
@@ -225,6 +226,21 @@ async def test_a_version_is_added_in_the_editor(site: Site, world: World) -> Non
         await browser.send(page, page, document=AWAY)
     full = await browser.send(page, page, document=AWAY)
     assert (full.status_code, "has 5 versions already" in text_of(full)) == (409, True)
+
+
+async def test_a_default_version_is_made_of_the_default_version(site: Site, world: World) -> None:
+    await template(world)
+    browser = await site.signed_in()
+    page = "/provisioning/templates/pumps/new-version"
+    (of,) = re.findall(r'name="of" value="(\d+)"', (await browser.get(page)).text)
+    checked = await browser.send("/provisioning/templates/pumps/check", page, of=of, document=AWAY)
+    assert f'name="of" value="{of}"' in checked.text
+    given = {"form_token": await browser.token(page), "of": of, "document": AWAY}
+    answers = await asyncio.gather(*(browser.post(page, None, is_default="1", **given) for _ in range(2)))
+    assert sorted(each.status_code for each in answers) == [303, 409]
+    (refused,) = (each for each in answers if each.status_code == 409)
+    assert "Version 2 of pumps is the default now. Open the template again" in text_of(refused)
+    assert (await browser.post(page, None, **given)).status_code == 303, "it does not become the default"
 
 
 async def test_who_passes_no_role_makes_no_template(site: Site, world: World) -> None:

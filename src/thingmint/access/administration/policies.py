@@ -46,6 +46,12 @@ class Attachment:
     attached_at: datetime
 
 
+class Expected(NamedTuple):
+    """The policy that a change is made of, by when it was last changed, in microseconds. None: there is none yet."""
+
+    modified_at: int | None
+
+
 class Attached(NamedTuple):
     """``document`` is None for a managed policy."""
 
@@ -59,6 +65,7 @@ ATTACHMENTS = Table(Attachment, "policy_attachments", "policy attachment", key=(
 
 _OF_ACCOUNT = f"{POLICIES.select}WHERE account = $1 ORDER BY name"
 _REWRITE = "UPDATE policies SET document = $3, modified_at = $4 WHERE account = $1 AND name = $2"
+_REWRITE_IF = f"{_REWRITE} AND modified_at = $5"
 _IS_ATTACHED = (
     "SELECT 1 FROM policy_attachments AS a JOIN principals AS p ON p.id = a.principal "
     "WHERE a.policy = $2 AND p.account = $1 LIMIT 1"
@@ -110,13 +117,24 @@ async def list_attached(tx: Transaction, principal: str) -> list[Attached]:
 
 
 @command("policy.put", "Write a policy", inputs.PolicyDocument, "CreatePolicy")
-async def put_policy(tx: Transaction, change: AdminChange, given: inputs.PolicyDocument) -> Json:
-    """Creates the policy, or replaces its document, with immediate effect for all principals that have it."""
+async def put_policy(
+    tx: Transaction, change: AdminChange, given: inputs.PolicyDocument, expected: Expected | None = None
+) -> Json:
+    """Creates the policy, or replaces its document, with immediate effect for all principals that have it.
+
+    Raises Conflict if it is not as ``expected``.
+    """
     check_document(given.document, Kind.IDENTITY, given.name)
     await check_account(tx, given.account)
-    policy = Policy(given.account, given.name, given.document, change.now, change.now)
-    if not await POLICIES.insert(tx, policy):
-        await tx.execute(_REWRITE, given.account, given.name, given.document, to_micros(change.now))
+    row = (given.account, given.name, given.document, to_micros(change.now))
+    if expected is not None and expected.modified_at is not None:
+        if not await tx.execute(_REWRITE_IF, *row, expected.modified_at):
+            reason = f"The policy {given.name} was changed after you opened it. Open it again"
+            raise Conflict("policy", given.name, reason)
+    elif not await POLICIES.insert(tx, Policy(*row[:3], change.now, change.now)):
+        if expected is not None:
+            raise Conflict("policy", given.name, f"There already is a policy {given.name}. Open it to change it")
+        await tx.execute(_REWRITE, *row)
     await check_quota(tx, change.quotas, "policies", given.account)
     tx.audit_resources.append(_arn(given))
     return {"name": given.name}

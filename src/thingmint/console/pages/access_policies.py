@@ -8,15 +8,16 @@ from thingmint.access.administration import PrincipalKind
 from thingmint.access.administration.policies import (
     MANAGED_POLICIES,
     POLICIES,
+    Expected,
     attached_to,
     is_managed,
     managed_document,
 )
-from thingmint.console.administering import administer, event_of, may_run
+from thingmint.console.administering import administer, administer_with, event_of, may_run
 from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
 from thingmint.console.policy_editor import drafted, pretty, sent_document
-from thingmint.domain.errors import Conflict, NotFound
+from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.policies import Kind
 from thingmint.services.pages import page_by_text
 from thingmint.store.table import to_micros
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _ROWS = 50
 _MAX_ATTACHED = 100
 _LONGEST_NAME = 128
+_LONGEST_TIME = 18  # digits
 _ENTRY = "/access"
 _NEW = """{
   "Version": "2012-10-17",
@@ -126,12 +128,10 @@ async def save(call: Call) -> Answer:
     draft = await _drafted(call, document)
     if not draft.may_be_saved:
         return _editor(call, draft, name, was, since, status=400)
-    known = await call.read(lambda tx: POLICIES.find(tx, call.caller.account, name))
-    if known is not None and was != name:
-        raise Conflict("policy", name, f"There already is a policy {name}. Open it to change it")
-    if was and (known is None or str(to_micros(known.modified_at)) != since):
-        raise Conflict("policy", name, f"The policy {name} was changed after you opened it. Open it again")
-    await administer(call, "policy.put", name=name, document=document)
+    if was and was != name:
+        raise Invalid("name", "cannot be changed; make a new policy")
+    expected = Expected(_number(since) if was else None)
+    await administer_with(call, "policy.put", {"expected": expected}, name=name, document=document)
     return call.done("/access/policy", f"The policy {name} is saved. It is in force at once.", name=name)
 
 
@@ -187,6 +187,13 @@ def _names(call: Call) -> tuple[str, str, str]:
     """The name in the form, the name of the policy that is changed, and when that was last changed."""
     form = call.form
     return form.text("name", _LONGEST_NAME), form.text("was", _LONGEST_NAME), form.text("since", 32)
+
+
+def _number(text: str) -> int:
+    """Raises Invalid."""
+    if not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_TIME):
+        raise Invalid("since", "must be the time at which the policy was changed")
+    return int(text)
 
 
 def _editor(call: Call, draft: Draft, name: str, was: str, since: str, status: int = 200) -> Answer:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
-from thingmint.console.policy_editor import drafted, pretty, sent_document
+from thingmint.console.policy_editor import check_base, drafted, pretty, sent_document
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import Invalid
 from thingmint.domain.names import POLICY_NAME
@@ -98,7 +98,7 @@ async def edit(call: Call) -> Answer:
     """The editor of a new policy, or with a name of a new version of that policy."""
     if not call.query.text("name", _LONGEST_NAME):
         call.may("iot:CreatePolicy", _arn(call, "*"))
-        return _editor(call, await _drafted(call, _example(call)), "", is_version=False)
+        return _editor(call, await _drafted(call, _example(call)), "")
     name, resource = _named(call)
     call.may("iot:CreatePolicyVersion", resource)
     call.may("iot:GetPolicy", resource)
@@ -108,7 +108,7 @@ async def edit(call: Call) -> Answer:
         return await VERSIONS.get(tx, *call.scope, name, policy.default_version)
 
     version = await call.read(body)
-    return _editor(call, await _drafted(call, pretty(version.document)), name, is_version=True)
+    return _editor(call, await _drafted(call, pretty(version.document)), name, of=version.number)
 
 
 @action("/policies/check", "GetPolicy", entry=_ENTRY, is_recorded=False)
@@ -116,7 +116,7 @@ async def check(call: Call) -> Answer:
     """The editor with what the linter says. Nothing is read or changed."""
     name, is_version = call.form.text("name", _LONGEST_NAME), bool(call.form.text("is_version"))
     call.may("iot:CreatePolicyVersion" if is_version else "iot:CreatePolicy", _arn(call, name or "*"))
-    return _editor(call, await _drafted(call, sent_document(call)), name, is_version=is_version)
+    return _editor(call, await _drafted(call, sent_document(call)), name, of=_base(call) if is_version else None)
 
 
 @action("/policies/save", "CreatePolicy", entry=_ENTRY)
@@ -126,7 +126,7 @@ async def save(call: Call) -> Answer:
     document = sent_document(call)
     draft = await _drafted(call, document)
     if not draft.may_be_saved:
-        return _editor(call, draft, name, is_version=False, status=400)
+        return _editor(call, draft, name, status=400)
     policies.check_document(call.scope, name, document)
     await call.write(lambda tx: policies.create_policy(tx, call.change, name, document, {}), policyName=name)
     return call.done("/policies/one", f"The policy {name} is made. Attach it to devices.", name=name)
@@ -139,11 +139,16 @@ async def save_version(call: Call) -> Answer:
     document, is_default = sent_document(call), bool(call.form.text("is_default"))
     draft = await _drafted(call, document)
     if not draft.may_be_saved:
-        return _editor(call, draft, name, is_version=True, status=400)
+        return _editor(call, draft, name, of=_base(call), status=400)
     policies.check_document(call.scope, name, document)
-    _, version = await call.write(
-        lambda tx: policies.create_version(tx, call.change, name, document, default=is_default), policyName=name
-    )
+
+    async def body(tx: Transaction) -> PolicyVersion:
+        policy = await DEVICE_POLICIES.get(tx, *call.scope, name)
+        if is_default:
+            check_base(call.form, "policy", name, policy.default_version)
+        return (await policies.create_version(tx, call.change, name, document, default=is_default))[1]
+
+    version = await call.write(body, policyName=name)
     effect = "It is in force at once." if is_default else "Set it as the default to put it in force."
     return call.done("/policies/one", f"Version {version.number} of {name} is made. {effect}", name=name)
 
@@ -277,8 +282,15 @@ async def _drafted(call: Call, text: str) -> Draft:
     return await drafted(call, Kind.DEVICE, text, url("/policies/check"))
 
 
-def _editor(call: Call, draft: Draft, name: str, *, is_version: bool, status: int = 200) -> Answer:
-    return call.render("device_policy_edit.html", status=status, draft=draft, name=name, is_version=is_version)
+def _base(call: Call) -> int:
+    """The version that the new one is made of. 0 if the form does not say it."""
+    return call.form.number("of") or 0
+
+
+def _editor(call: Call, draft: Draft, name: str, *, of: int | None = None, status: int = 200) -> Answer:
+    """``of`` is the version that a new one is made of; None for a new policy."""
+    is_version = of is not None
+    return call.render("device_policy_edit.html", status=status, draft=draft, name=name, of=of, is_version=is_version)
 
 
 def _example(call: Call) -> str:

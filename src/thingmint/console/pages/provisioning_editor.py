@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from thingmint.access.administration.principals import principals_after
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.provisioning import KINDS, named, readable
-from thingmint.console.policy_editor import checked, sent_document
+from thingmint.console.policy_editor import check_base, checked, sent_document
 from thingmint.domain.arns import arn, parse_role_arn
 from thingmint.domain.errors import AlreadyExists, CrossAccountRole, Invalid
 from thingmint.domain.ids import new_uuid
@@ -103,14 +103,15 @@ async def new_version(call: Call) -> Answer:
     call.may("iot:DescribeProvisioningTemplate", named(call)[1])
     template, version = await call.read(lambda tx: get_template(tx, call.scope, name))
     draft = await _drafted(call, readable(version.body), template.kind, _check_path(name))
-    return _version(call, template, draft)
+    return _version(call, template, draft, version.version)
 
 
 @action("/provisioning/templates/{name}/check", "CreateProvisioningTemplateVersion", is_recorded=False)
 async def check_version(call: Call) -> Answer:
     name = _to_add(call)
     template = await call.read(lambda tx: TEMPLATES.get(tx, *call.scope, name))
-    return _version(call, template, await _drafted(call, sent_document(call), template.kind, _check_path(name)))
+    draft = await _drafted(call, sent_document(call), template.kind, _check_path(name))
+    return _version(call, template, draft, call.form.number("of"))
 
 
 @action("/provisioning/templates/{name}/new-version", "CreateProvisioningTemplateVersion")
@@ -119,10 +120,12 @@ async def add_version(call: Call) -> Answer:
     template = await call.read(lambda tx: TEMPLATES.get(tx, *call.scope, name))
     draft = await _drafted(call, sent_document(call), template.kind, _check_path(name))
     if not draft.may_be_saved:
-        return _version(call, template, draft, status=400)
+        return _version(call, template, draft, call.form.number("of"), status=400)
 
     async def body(tx: Transaction) -> ProvisioningTemplate:
         current = await TEMPLATES.get(tx, *call.scope, name)
+        if is_default:
+            check_base(call.form, "template", name, current.default_version)
         return await create_version(tx, call.change, current, draft.text, default=is_default)
 
     made = (await call.write(body, templateName=name, setAsDefault=str(is_default).lower())).last_version
@@ -167,8 +170,9 @@ async def _new(
     )
 
 
-def _version(call: Call, template: ProvisioningTemplate, draft: Draft, status: int = 200) -> Answer:
-    return call.render("provisioning_new_version.html", status=status, of=template, draft=draft)
+def _version(call: Call, template: ProvisioningTemplate, draft: Draft, base: int | None, status: int = 200) -> Answer:
+    """``base`` is the version that the new one is made of."""
+    return call.render("provisioning_new_version.html", status=status, of=template, draft=draft, base_version=base)
 
 
 def _example(kind: Kind) -> str:
