@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, unquote
 
 from starlette.routing import Match, Route
 
 from thingmint.access.authorization import authorizer
+from thingmint.access.context import Outcome
 from thingmint.access.throttle import UPDATES
 from thingmint.console import errors
-from thingmint.console.answers import ROOT, page_answer, redirect
+from thingmint.console.answers import HTML, ROOT, page_answer, redirect
 from thingmint.console.assets import assets
 from thingmint.console.cookies import REGION, SAID, SESSION, Cookies
-from thingmint.console.fields import Fields
+from thingmint.console.fields import MAX_FIELDS, Fields
+from thingmint.console.forms import with_form
 from thingmint.console.oidc import ProviderAway
 from thingmint.console.page import PAGES, Call, Frame, Page, url
 from thingmint.console.pages import load_pages
 from thingmint.console.rendering import render
 from thingmint.console.sign_in import OpenCall
 from thingmint.domain.errors import DomainError, Invalid, Unauthenticated
+from thingmint.http.messages import Answer
 from thingmint.services.change import Change
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from thingmint.access.audit import AuditedStore
     from thingmint.access.console_sessions import ConsoleSessions
-    from thingmint.access.context import Caller, Outcome, RequestContext
+    from thingmint.access.context import Caller, RequestContext
     from thingmint.access.directory import Directory
     from thingmint.access.throttle import Throttle
     from thingmint.console.hosts import AllowedHosts
     from thingmint.console.page import Parts
     from thingmint.console.sign_in import SignInPages
     from thingmint.domain.arns import Scope
-    from thingmint.http.messages import Answer, Incoming
+    from thingmint.http.messages import Incoming
 
 _STATIC = f"{ROOT}/static/"
 _FORM = b"application/x-www-form-urlencoded"
+_MAX_ADDRESS = 4096
 _MAX_OPEN_BODY = 64 * 1024  # bytes of a form of a browser that is not signed in
 
 
@@ -49,10 +56,24 @@ class _Found(NamedTuple):
     cookies: Cookies
 
 
+class _NoPage(NamedTuple):
+    """No page is at the path, or one for the methods that are ``allowed``."""
+
+    allowed: set[str]
+    incoming: Incoming
+    cookies: Cookies
+
+
 @dataclass(frozen=True, slots=True)
 class _Given:
+    """``flaw`` is why the form cannot be used."""
+
     query: Fields
     form: Fields
+    flaw: Invalid | None = None
+
+
+_Route: TypeAlias = _Found | _NoPage | Answer
 
 
 class SignInNeeded(Unauthenticated):
@@ -91,7 +112,7 @@ class ConsoleApi:
         pages = sorted(PAGES, key=lambda page: "{" in page.path)
         self._routes = [(Route(f"{ROOT}{page.path}", _unused, methods=[page.method]), page) for page in pages]
 
-    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Found | Answer]:
+    def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Route]:
         context = context.of("-", api="console")
         if not self._hosts.allow(incoming.header(b"host") or b""):
             return context, _foreign_host()
@@ -101,7 +122,7 @@ class ConsoleApi:
         if path.startswith(_STATIC):
             context = context.of("asset", api="probe")  # no line in the log for each file
             found = assets().find(path.removeprefix(_STATIC), incoming)
-            return context, found if found is not None else errors.not_found()
+            return context, found if found is not None else errors.no_page()
         method = "GET" if incoming.method == "HEAD" else incoming.method
         allowed: set[str] = set()
         for route, page in self._routes:
@@ -112,9 +133,9 @@ class ConsoleApi:
                 return context.of(page.operation, api=api), _Found(page, scope["path_params"], incoming, cookies)
             if match is Match.PARTIAL:
                 allowed |= route.methods or set()
-        return context, errors.wrong_method(allowed) if allowed else errors.not_found()
+        return context, _NoPage(allowed, incoming, Cookies(incoming, self._sessions.signature))
 
-    async def authenticate(self, context: RequestContext, route: _Found | Answer, incoming: Incoming) -> RequestContext:
+    async def authenticate(self, context: RequestContext, route: _Route, incoming: Incoming) -> RequestContext:
         if not isinstance(route, _Found):
             return context
         if route.page.method == "POST" or route.page.is_stream:
@@ -124,35 +145,53 @@ class ConsoleApi:
         caller = await self._caller(route)
         return context.by(caller, _scope(caller, route.cookies))
 
-    async def decode(
-        self, context: RequestContext, route: _Found | Answer, incoming: Incoming
-    ) -> tuple[RequestContext, _Given]:
+    async def decode(self, context: RequestContext, route: _Route, incoming: Incoming) -> tuple[RequestContext, _Given]:
         if not isinstance(route, _Found):
             return context, _Given(Fields([]), Fields([]))
         if context.scope is not None:
             is_update = incoming.header(b"thingmint-update") is not None
             self._throttle.take(context.scope.account, UPDATES if is_update else context.operation)
-        query, form = Fields.parse(incoming.query), Fields([])
-        if route.page.method == "POST":
-            media = (incoming.header(b"content-type") or b"").partition(b";")[0].strip().lower()
-            if media != _FORM:
-                raise Invalid("form", f"must be sent as {_FORM.decode()}")
-            body = (await incoming.whole()).body
-            if context.caller is None and len(body) > _MAX_OPEN_BODY:
-                raise Invalid("form", f"must be at most {_MAX_OPEN_BODY} bytes")
-            form = Fields.parse(body)
-            if context.caller is not None:
-                self._check_token(route, form)
+        form = Fields([])
+        try:
+            query = Fields.parse(incoming.query)
+            if route.page.method == "POST":
+                form = await self._form(context, route, incoming)
+        except Invalid as flaw:
+            if context.caller is None:
+                raise
+            return context, _Given(Fields([]), form, flaw)  # for a page with the menu
         return context, _Given(query, form)
 
-    async def serve(self, context: RequestContext, outcome: Outcome, route: _Found | Answer, given: _Given) -> Answer:
+    async def _form(self, context: RequestContext, route: _Found, incoming: Incoming) -> Fields:
+        """The fields that were sent. Raises Invalid."""
+        media = (incoming.header(b"content-type") or b"").partition(b";")[0].strip().lower()
+        if media != _FORM:
+            raise Invalid("form", f"must be sent as {_FORM.decode()}")
+        body = (await incoming.whole()).body
+        if context.caller is None and len(body) > _MAX_OPEN_BODY:
+            raise Invalid("form", f"must be at most {_MAX_OPEN_BODY} bytes")
+        form = Fields.parse(body)
+        if context.caller is not None and not _is_same(next(iter(form.all("form_token")), ""), self._token(route)):
+            raise Invalid("form", "is from an earlier session; go back, reload the page and send the form again")
+        return form
+
+    async def serve(self, context: RequestContext, outcome: Outcome, route: _Route, given: _Given) -> Answer:
+        if isinstance(route, _NoPage):
+            return await self._missing(context, outcome, route)
         if not isinstance(route, _Found):
             return route
         if context.caller is None or context.scope is None:
             return await route.page.handler(self._open_call(context, outcome, route, given))
         call = await self._call(context, context.caller, context.scope, outcome, route, given)
         outcome.is_update = call.is_update
-        answer = await route.page.handler(call)
+        try:
+            if given.flaw is not None:
+                raise given.flaw
+            answer = await route.page.handler(call)
+        except (Unauthenticated, ProviderAway):
+            raise
+        except DomainError as error:
+            answer = await self._refused(call, route, given, error)
         if call.frame.said is not None and not call.is_update:
             answer = replace(answer, headers=[*answer.headers, route.cookies.drop(SAID)])
         return answer
@@ -164,7 +203,49 @@ class ConsoleApi:
             return self._sign_in.page(str(error), status=401)
         if isinstance(error, ProviderAway):
             return self._sign_in.page(str(error), status=503)  # with the other ways to sign in
-        return errors.answer_of(error, is_signed_in=context.caller is not None)
+        return errors.answer_of(error)
+
+    async def _missing(self, context: RequestContext, outcome: Outcome, route: _NoPage) -> Answer:
+        """The page that says so, with the menu if the browser is signed in."""
+        found = _Found(_NOWHERE, {}, route.incoming, route.cookies)
+        try:
+            caller = await self._caller(found)
+        except Unauthenticated:
+            return errors.no_page(route.allowed)
+        scope = _scope(caller, route.cookies)
+        call = await self._call(context, caller, scope, outcome, found, _Given(Fields([]), Fields([])))
+        return errors.no_page(route.allowed, call.frame)
+
+    async def _refused(self, call: Call, route: _Found, given: _Given, error: DomainError) -> Answer:
+        """The page of the form with the error and what was typed; without a form, a page that has only the error."""
+        answer = errors.answer_of(error, call.frame)
+        if route.page.method != "POST" or given.flaw is not None:
+            return answer
+        for found, fields in self._pages_of_form(route, given):
+            outcome = Outcome()  # that of the call has what was refused
+            again = await self._call(call.context, call.caller, call.scope, outcome, found, fields)
+            try:
+                shown = await found.page.handler(again)
+            except DomainError:
+                continue
+            if shown.status < 300 and dict(shown.headers).get(b"content-type") == HTML:
+                body = with_form(shown.body.decode(), route.incoming.path, given.form.pairs, error)
+                if body is not None:
+                    return replace(shown, status=answer.status, code=answer.code, body=body.encode())
+        return answer
+
+    def _pages_of_form(self, route: _Found, given: _Given) -> Iterator[tuple[_Found, _Given]]:
+        """The pages that may have the form that was sent."""
+        if route.page.form is not None:
+            yield route._replace(page=replace(route.page, handler=route.page.form)), given
+        path, _, query = _form_page(given.form).partition("?")
+        for matcher, page in self._routes:
+            match, scope = matcher.matches({"type": "http", "method": "GET", "path": unquote(path)})
+            if match is Match.FULL:
+                if not (page.is_open or page.is_stream):
+                    fields = Fields(parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+                    yield route._replace(page=page, parameters=scope["path_params"]), _Given(fields, given.form)
+                return
 
     async def _caller(self, route: _Found) -> Caller:
         """Raises SignInNeeded."""
@@ -210,6 +291,7 @@ class ConsoleApi:
             health=(await self._parts.health()).state,
             said=cookies.said(),
             update_token=update_token,
+            here=_form_page(given.form) if incoming.method == "POST" else _page_address(route),
         )
         return Call(
             context=context,
@@ -242,10 +324,17 @@ class ConsoleApi:
         """The token of the session's forms."""
         return self._sessions.signature(f"form {_session_of(route.cookies)}")
 
-    def _check_token(self, route: _Found, form: Fields) -> None:
-        token = form.text("form_token")
-        if not _is_same(token, self._token(route)):
-            raise Invalid("form", "is from an earlier session; go back, reload the page and send the form again")
+
+def _page_address(route: _Found) -> str:
+    """The address of a page. That of an operation of the playground may have secrets, and so has only its path."""
+    has_query = route.page.entry != "/playground"
+    address = _address_of(route.incoming) if has_query else route.incoming.raw_path.decode("latin-1")
+    return address[:_MAX_ADDRESS]
+
+
+def _form_page(form: Fields) -> str:
+    """The address of the page that the form was on, as the form has it."""
+    return next(iter(form.all("form_page")), "")[:_MAX_ADDRESS]
 
 
 def _session_of(cookies: Cookies) -> str:
@@ -295,5 +384,8 @@ def _foreign_host() -> Answer:
     return page_answer(body, 421, code="ForeignHost")
 
 
-async def _unused(scope: object, receive: object, send: object) -> None:
+async def _unused(*_: object) -> None:
     """Never called: only the matching of Starlette's routes is used."""
+
+
+_NOWHERE = Page("", "-", "GET", _unused, "")  # type: ignore[arg-type]

@@ -7,14 +7,37 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from thingmint.console.answers import page_answer
 from thingmint.console.rendering import render
+from thingmint.console.sentences import sentence_of
 from thingmint.domain import errors
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from thingmint.console.page import Frame
     from thingmint.http.messages import Answer
 
 _AGAIN = "Go back, correct it and try again."
+
+
+_LISTS = {
+    "certificate": ("/certificates", "All certificates"),
+    "thing": ("/things", "All things"),
+    "device": ("/devices", "All devices"),
+    "registry": ("/devices", "All registries"),
+    "CA certificate": ("/cas", "All CAs"),
+    "policy": ("/access/policies", "All policies"),
+    "provisioning template": ("/provisioning", "All templates"),
+    "thing registration task": ("/provisioning/tasks", "All tasks"),
+    "user": ("/access", "All users"),
+    "role": ("/access/roles", "All roles"),
+    "service account": ("/access/service-accounts", "All service accounts"),
+    "session of client": ("/sessions", "All sessions"),
+    "connection of the client": ("/sessions", "All sessions"),
+    "group of refusals": ("/refusals", "All refusals"),
+    "operation": ("/playground", "All operations"),
+    "API": ("/playground", "All operations"),
+}
+"""The path and the title of the list of each kind of resource."""
 
 
 class _Problem(NamedTuple):
@@ -24,22 +47,21 @@ class _Problem(NamedTuple):
     advice: str
 
 
-def answer_of(error: errors.DomainError, *, is_signed_in: bool) -> Answer:
-    """The page for an error of a call."""
-    problem = _problem_of(error)
-    answer = _page(problem, [_sentence(str(error))], is_signed_in=is_signed_in)
+def answer_of(error: errors.DomainError, frame: Frame | None = None) -> Answer:
+    """The page for an error of a call. ``frame`` is None for a browser that is not signed in."""
+    listed = _LISTS.get(error.kind) if isinstance(error, errors.NotFound) else None
+    answer = _page(_problem_of(error), [sentence_of(error)], frame, listed)
     if isinstance(error, errors.Throttled):
         answer = page_with(answer, b"retry-after", b"%d" % math.ceil(error.retry_after))
     return answer
 
 
-def not_found() -> Answer:
-    return _page(_Problem(404, "NotFound", "There is no such page", "Start from the overview."), [])
-
-
-def wrong_method(allowed: Collection[str]) -> Answer:
+def no_page(allowed: Collection[str] = (), frame: Frame | None = None) -> Answer:
+    """For an address without a page, or with one for other methods."""
+    if not allowed:
+        return _page(_Problem(404, "NotFound", "There is no such page", "Start from the overview."), [], frame)
     problem = _Problem(405, "MethodNotAllowed", "This page does not take that method", "Start from the overview.")
-    return page_with(_page(problem, []), b"allow", ", ".join(sorted(allowed)).encode())
+    return page_with(_page(problem, [], frame), b"allow", ", ".join(sorted(allowed)).encode())
 
 
 def page_with(answer: Answer, name: bytes, value: bytes) -> Answer:
@@ -72,10 +94,9 @@ def _problem_of(error: errors.DomainError) -> _Problem:
             return _Problem(409, "Conflict", "This cannot be done now", "Change what prevents it, and try again.")
 
 
-def _page(problem: _Problem, sentences: list[str], *, is_signed_in: bool = False) -> Answer:
-    body = render("plain.html", title=problem.title, sentences=[*sentences, problem.advice], is_signed_in=is_signed_in)
+def _page(
+    problem: _Problem, sentences: list[str], frame: Frame | None = None, listed: tuple[str, str] | None = None
+) -> Answer:
+    values = {"title": problem.title, "sentences": [*sentences, problem.advice]}
+    body = render("error.html", frame=frame, listed=listed, **values) if frame else render("plain.html", **values)
     return page_answer(body, problem.status, code=problem.code)
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -55,7 +55,7 @@ class Fields:
         """One of the choices, or the default if the field is missing or empty. Raises Invalid for another value."""
         value = self.text(name) or default
         if value != default and value not in choices:
-            raise Invalid(name, f"must be one of {', '.join(choices)}")
+            raise Invalid(name, f"must be one of {', '.join(filter(None, choices))}")
         return value
 
     def number(self, name: str) -> int | None:

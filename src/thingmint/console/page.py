@@ -84,7 +84,7 @@ NAVIGATION: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (
 class Page:
     """``operation`` is the name in log, metrics and audit record: that of the API's call that does the same.
 
-    ``entry`` is the path of the menu's entry that the page belongs to.
+    ``entry`` is the path of the menu's entry that the page belongs to. ``form`` shows the form of an action again.
     """
 
     path: str
@@ -95,6 +95,7 @@ class Page:
     is_open: bool = False  # for browsers that are not signed in
     is_stream: bool = False  # of a page that is open already: it does not keep the session open
     is_recorded: bool = True
+    form: Handler | None = None
 
 
 PAGES: list[Page] = []
@@ -108,18 +109,30 @@ def page(
 
 
 def action(
-    path: str, operation: str, *, entry: str | None = None, is_open: bool = False, is_recorded: bool = True
+    path: str,
+    operation: str,
+    *,
+    entry: str | None = None,
+    is_open: bool = False,
+    is_recorded: bool = True,
+    form: Handler | None = None,
 ) -> Callable[[Handler], Handler]:
     """Declares what the server does with a form that is sent to ``path``. The form's token is checked before.
 
     ``is_recorded``: False for what only reads its own form, while a person types. It has no line in log and audit log.
+
+    If the handler raises an error, the page that the form was on is shown again with the message and with what was
+    typed. ``form`` is for forms that are on no page of their own, or that show more about what was typed: it makes the
+    page from the fields that were sent.
     """
-    return _declared(path, operation, "POST", entry, is_open=is_open, is_recorded=is_recorded)
+    return _declared(path, operation, "POST", entry, form, is_open=is_open, is_recorded=is_recorded)
 
 
-def _declared(path: str, operation: str, method: str, entry: str | None, **kind: bool) -> Callable[[Handler], Handler]:
+def _declared(
+    path: str, operation: str, method: str, entry: str | None, form: Handler | None = None, **kind: bool
+) -> Callable[[Handler], Handler]:
     def declare(handler: Handler) -> Handler:
-        PAGES.append(Page(path, operation, method, handler, entry or _first_part(path), **kind))
+        PAGES.append(Page(path, operation, method, handler, entry or _first_part(path), form=form, **kind))
         return handler
 
     return declare
@@ -186,7 +199,8 @@ class Parts:
 class Frame:
     """What the frame of every page shows. ``said`` is what the last form did; ``form_token`` belongs in each form.
 
-    ``update_token`` returns the token with which a part of the page asks for an address again.
+    ``update_token`` returns the token with which a part of the page asks for an address again. ``here`` is the address
+    of the page that the forms are on.
     """
 
     path: str
@@ -200,6 +214,7 @@ class Frame:
     health: State = "unknown"
     said: tuple[str, str] | None = None
     update_token: Callable[[str], str] = str
+    here: str = ""
 
     @property
     def has_documents(self) -> bool:
@@ -325,4 +340,4 @@ def links_of(path: str, cursor: Cursor, next_token: str | None, **query: str | N
 def checked_count(form: Fields, expected: int) -> None:
     """Raises Invalid unless the form's field ``count`` has the expected number, which a person had to type."""
     if form.number("count") != expected:
-        raise Invalid("count", f"must be {expected}, the number of rows that this changes")
+        raise Invalid("count", f"Type {expected}, the number of rows that this changes")

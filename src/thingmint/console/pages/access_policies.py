@@ -121,7 +121,7 @@ async def check(call: Call) -> Answer:
     return _editor(call, await _drafted(call, sent_document(call)), name, was, since)
 
 
-@action("/access/policy/save", "CreatePolicy", entry=_ENTRY)
+@action("/access/policy/save", "CreatePolicy", entry=_ENTRY, form=check)
 async def save(call: Call) -> Answer:
     call.may("thingmint:CreatePolicy")
     (name, was, since), document = _names(call), sent_document(call)

@@ -13,6 +13,7 @@ from thingmint.console import exports
 from thingmint.console.exports import csv_lines, with_next
 from thingmint.console.page import action, checked_count, page, url
 from thingmint.console.rendering import exact, shortened
+from thingmint.console.sentences import sentence_of
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import DomainError, Invalid, Unavailable
@@ -122,7 +123,7 @@ async def confirm_change(call: Call) -> Answer:
     )
 
 
-@action("/certificates/changed", "UpdateCertificate")
+@action("/certificates/changed", "UpdateCertificate", form=confirm_change)
 async def change(call: Call) -> Answer:
     """Changes each certificate in a transaction of its own: one that cannot be changed does not hinder the others.
 
@@ -140,7 +141,7 @@ async def change(call: Call) -> Answer:
         except Unavailable:
             raise
         except DomainError as error:
-            failed.append(f"{shortened(id)}: {getattr(error, 'reason', error)}")
+            failed.append(f"{shortened(id)}: {sentence_of(error)}")
     said = f"{counted(len(ids) - len(failed))} {CHANGES[status][2]}."
     if failed:
         said += f" {len(failed)} not: {'; '.join(failed[:3])}{' …' if len(failed) > 3 else ''}"
@@ -194,9 +195,9 @@ def _chosen(call: Call) -> tuple[list[str], str]:
     """The certificates that were ticked, and the status to set. Raises Invalid."""
     ids = [parse_fingerprint(id, "id") for id in dict.fromkeys(call.form.all("id"))]
     if not ids:
-        raise Invalid("id", "is missing: tick at least one certificate")
+        raise Invalid("id", "Tick at least one certificate")
     if len(ids) > _ROWS:
-        raise Invalid("id", f"must be at most {_ROWS} certificates")
+        raise Invalid("id", f"Tick at most {_ROWS} certificates")
     return ids, call.form.choice("status", CHANGES) or "INACTIVE"
 
 

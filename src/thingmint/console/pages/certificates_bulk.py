@@ -13,6 +13,7 @@ from thingmint.console.exports import Pace
 from thingmint.console.page import action, checked_count, page, url
 from thingmint.console.pages.certificates import CHANGES, OLDEST_LIST, counted, search, searched
 from thingmint.console.rendering import shortened, status_words
+from thingmint.console.sentences import sentence_of
 from thingmint.domain.arns import arn_of
 from thingmint.domain.errors import Conflict, DomainError, Invalid, Unavailable
 from thingmint.domain.status import Status
@@ -150,7 +151,7 @@ async def _changed(call: Call, found: Sequence[FoundCertificate], status: Status
             call.may("iot:UpdateCertificate", arn_of(call.scope, id))
             wanted.append(id)
         except DomainError as error:
-            result.failed.append((id, str(error)))
+            result.failed.append((id, sentence_of(error)))
     pace = Pace()
     try:
         for first in range(0, len(wanted), _AT_ONCE):
@@ -170,7 +171,7 @@ async def _change_some(call: Call, ids: Sequence[str], status: Status, result: _
         raise
     except DomainError as error:
         if len(ids) == 1:
-            result.failed.append((ids[0], str(error)))
+            result.failed.append((ids[0], sentence_of(error)))
             return
         for id in ids:
             await _change_some(call, [id], status, result)

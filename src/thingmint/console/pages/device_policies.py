@@ -119,7 +119,7 @@ async def check(call: Call) -> Answer:
     return _editor(call, await _drafted(call, sent_document(call)), name, of=_base(call) if is_version else None)
 
 
-@action("/policies/save", "CreatePolicy", entry=_ENTRY)
+@action("/policies/save", "CreatePolicy", entry=_ENTRY, form=check)
 async def save(call: Call) -> Answer:
     name, resource = _named_in_form(call)
     call.may("iot:CreatePolicy", resource)
@@ -132,7 +132,7 @@ async def save(call: Call) -> Answer:
     return call.done("/policies/one", f"The policy {name} is made. Attach it to devices.", name=name)
 
 
-@action("/policies/save-version", "CreatePolicyVersion", entry=_ENTRY)
+@action("/policies/save-version", "CreatePolicyVersion", entry=_ENTRY, form=check)
 async def save_version(call: Call) -> Answer:
     name, resource = _named_in_form(call)
     call.may("iot:CreatePolicyVersion", resource)

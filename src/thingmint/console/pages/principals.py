@@ -234,7 +234,9 @@ def _words(kind: PrincipalKind) -> str:
 for _kind in get_args(PrincipalKind):
     _base = f"/access/{_kind}/{{name}}"
     page(f"/access/new-{_kind}", event_of(f"{_kind}.list"), entry=_ENTRY)(_new_page(_kind))
-    action(f"/access/new-{_kind}", event_of(f"{_kind}.create"), entry=_ENTRY)(_new(_kind))
+    _made = event_of(f"{_kind}.create")
+    _form_again = check_trust_policy if _kind == "role" else None
+    action(f"/access/new-{_kind}", _made, entry=_ENTRY, form=_form_again)(_new(_kind))
     for _verb in _DISABLED:
         action(f"{_base}/{_verb}", event_of(f"{_kind}.{_verb}"), entry=_ENTRY)(_status(_kind, _verb))
     page(f"{_base}/delete", event_of("policy.attached", _kind), entry=_ENTRY)(_confirm_deletion(_kind))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from thingmint.console.page import action, page
 from thingmint.console.pages.provisioning import KINDS, named, readable, role_of
 from thingmint.console.rendering import shortened, status_words
+from thingmint.console.sentences import sentence_of
 from thingmint.domain.arns import arn
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import Invalid, NotFound
@@ -94,7 +95,7 @@ async def _shown(call: Call, *, is_asked: bool) -> Answer:
             sample = sample_of(call)
             run = await dry_run(call.store, call.change, template, version.body, sample, call.allows)
         except (Invalid, NotFound) as error:
-            trouble = str(error)
+            trouble = sentence_of(error)
     return call.render(
         "provisioning_dry_run.html",
         status=400 if trouble else 200,

@@ -11,7 +11,7 @@ from thingmint.console.page import action, page, url
 from thingmint.console.pages.provisioning import KINDS, named, readable
 from thingmint.console.policy_editor import check_base, checked, sent_document
 from thingmint.domain.arns import arn, parse_role_arn
-from thingmint.domain.errors import AlreadyExists, CrossAccountRole, Invalid
+from thingmint.domain.errors import CrossAccountRole, Invalid
 from thingmint.domain.ids import new_uuid
 from thingmint.domain.template_lint import lint_template
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
@@ -55,23 +55,18 @@ async def check(call: Call) -> Answer:
     return await _new(call, await _sent(call), dict(call.form.pairs))
 
 
-@action("/provisioning/new", "CreateProvisioningTemplate")
+@action("/provisioning/new", "CreateProvisioningTemplate", form=check)
 async def create(call: Call) -> Answer:
-    """What was typed stays in the form if it cannot be saved."""
     name, role = call.form.text("name"), call.form.text("role", _LONGEST_ARN)
     call.may("iot:CreateProvisioningTemplate", arn(call.scope, f"provisioningtemplate/{name}"))
     call.may("iam:PassRole", role)
     draft, given = await _sent(call), dict(call.form.pairs)
     if not draft.may_be_saved:
         return await _new(call, draft, given, status=400)
-    try:
-        template = _template(call, name, role)
-        check_template(template, draft.text)
-        recorded = {"templateName": name, "provisioningRoleArn": role}
-        await call.write(lambda tx: create_template(tx, template, draft.text, {}), **recorded)
-    except (Invalid, AlreadyExists) as error:
-        status = 400 if isinstance(error, Invalid) else 409
-        return await _new(call, draft, given, status=status, trouble=str(error))
+    template = _template(call, name, role)
+    check_template(template, draft.text)
+    recorded = {"templateName": name, "provisioningRoleArn": role}
+    await call.write(lambda tx: create_template(tx, template, draft.text, {}), **recorded)
     return call.done(f"/provisioning/templates/{name}", f"{name} is made. Do a dry run to see what a device gets.")
 
 
@@ -114,7 +109,7 @@ async def check_version(call: Call) -> Answer:
     return _version(call, template, draft, call.form.number("of"))
 
 
-@action("/provisioning/templates/{name}/new-version", "CreateProvisioningTemplateVersion")
+@action("/provisioning/templates/{name}/new-version", "CreateProvisioningTemplateVersion", form=check_version)
 async def add_version(call: Call) -> Answer:
     name, is_default = _to_add(call), bool(call.form.text("is_default"))
     template = await call.read(lambda tx: TEMPLATES.get(tx, *call.scope, name))
@@ -152,9 +147,7 @@ async def _sent(call: Call) -> Draft:
     return await _drafted(call, sent_document(call), kind, "/provisioning/check")
 
 
-async def _new(
-    call: Call, draft: Draft, given: Mapping[str, str], status: int = 200, trouble: str | None = None
-) -> Answer:
+async def _new(call: Call, draft: Draft, given: Mapping[str, str], status: int = 200) -> Answer:
     roles: Sequence[str] = ()
     if call.allows("thingmint:ListRoles"):
         found = await call.read(lambda tx: principals_after(tx, call.caller.account, "role", "", _MAX_ROLES))
@@ -163,7 +156,6 @@ async def _new(
         "provisioning_new.html",
         status=status,
         draft=draft,
-        trouble=trouble,
         given={"name": "", "description": "", "role": "", "enabled": "", "type": Kind.FLEET, **given},
         kinds=list(_KINDS.items()),
         roles=[f"arn:aws:iam::{call.scope.account}:role/{name}" for name in roles],

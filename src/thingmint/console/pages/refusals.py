@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.console.explanations import Explanation, asked_of, explained, policies_that_help, verb
 from thingmint.console.page import action, page, url
+from thingmint.console.sentences import sentence_of
 from thingmint.console.yandex_owners import SERVICES, allows_yandex, find_owner, may_yandex, registries_of
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.certificates import parse_fingerprint
@@ -141,7 +142,7 @@ async def _simulated(call: Call, device: str, client_id: str, asked_for: str, na
     try:
         return _Why(await explained(call, Asked(subject=device, questions=questions, client_id=client_id or None)))
     except Invalid as error:
-        return _Why(trouble=f"{error.field} {error.reason}.")
+        return _Why(trouble=sentence_of(error))
 
 
 @page("/refusals/{id}", "ListRefusals")
