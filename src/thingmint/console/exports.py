@@ -69,7 +69,7 @@ class Exports:
 def csv_lines(rows: Iterable[Sequence[str]]) -> bytes:
     """The lines of a CSV file. No cell is a formula for a spreadsheet."""
     text = io.StringIO()
-    csv.writer(text).writerows([harmless(cell) for cell in row] for row in rows)
+    csv.writer(text, quoting=csv.QUOTE_ALL).writerows([harmless(cell) for cell in row] for row in rows)
     return text.getvalue().encode()
 
 

@@ -26,6 +26,10 @@ _STATUSES: dict[Status, tuple[str, str]] = {
 }
 _SOON = timedelta(days=30)
 _YEAR = 365.25 * 86400
+_SIGN = r"[=+\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}]"
+_BREAK = r"\t\r\n\x0b\x0c\x85\u2028\u2029"  # line ends, and the tab
+_FORMULA = re.compile(rf"[{_BREAK}]|[\x00-\x20\s\ufeff\u200b]*{_SIGN}")
+_FORMULA_INSIDE = re.compile(rf"([;{_BREAK}][ \"']{{0,8}})(?={_SIGN})")
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -91,8 +95,9 @@ def ending(moment: datetime, now: datetime) -> str:
 
 
 def harmless(text: str) -> str:
-    """A text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """A text that a spreadsheet does not take for a formula, also if it separates cells at semicolons or tabs."""
+    kept = _FORMULA_INSIDE.sub(r"\1'", text)
+    return f"'{kept}" if _FORMULA.match(text) else kept
 
 
 def query_of(**fields: Any) -> str:

@@ -15,6 +15,7 @@ from tests.unit.console.test_audit import written
 from tests.unit.console.test_pages import certificate_pem
 from thingmint.console import exports
 from thingmint.console.pages import audit, certificates
+from thingmint.console.rendering import harmless
 
 if TYPE_CHECKING:
     from tests.unit.console.browser import Browser
@@ -119,3 +120,27 @@ async def test_few_files_are_made_at_a_time(browser: Browser, monkeypatch: pytes
     answer = await browser.get(FILES[0])
     assert answer.status_code == 429
     assert "makes files for other accounts now" in text_of(answer)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("", ""),
+        ("a - b, c=d; e@f", "a - b, c=d; e@f"),
+        ("2026-11-29 00:00:00 UTC", "2026-11-29 00:00:00 UTC"),
+        *((f"{sign}1", f"'{sign}1") for sign in "=+-@\uff1d\uff0b\uff0d\uff20"),
+        *((f"{begin}x", f"'{begin}x") for begin in "\t\r\n\v\f\u0085\u2028"),
+        *((f"{begin}=1", f"'{begin}=1") for begin in (" ", "\u00a0", "\ufeff", "\x00", "  \u3000")),
+        ("\n=1", "'\n'=1"),
+        (";=1", ";'=1"),
+        ("x;=cmd|' /C calc'!A0", "x;'=cmd|' /C calc'!A0"),
+        ("x\t@y;\uff1d1; +2", "x\t'@y;'\uff1d1; '+2"),
+        ('x\r\n"-1', "x\r\n\"'-1"),
+    ],
+)
+def test_no_cell_is_a_formula(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+def test_all_cells_are_quoted() -> None:
+    assert exports.csv_lines([["a", 'b"c', ""]]) == b'"a","b""c",""\r\n'
