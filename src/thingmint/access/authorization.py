@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from ipaddress import ip_address
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import structlog
@@ -68,14 +69,20 @@ def authorize(
         raise Denied(caller.arn, action, resources[0], explicit=decision.explicit)
 
 
-def is_allowed(context: RequestContext, action: str, resources: Sequence[str], scope: Scope | None) -> bool:
+def is_allowed(
+    context: RequestContext,
+    action: str,
+    resources: Sequence[str],
+    scope: Scope | None,
+    conditions: Mapping[str, ContextValue] = MappingProxyType({}),
+) -> bool:
     """True if a function that ``authorizer`` made with this scope would not raise.
 
     For what to show: it is no refusal, and nothing is recorded.
     """
     caller = context.caller
     assert caller is not None, "callers are authenticated first"
-    requests = _requests(context, caller, action, resources, _region_of(scope))
+    requests = _requests(context, caller, action, resources, {**_region_of(scope), **conditions})
     return not isinstance(caller.decide(requests), Deny)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from dataclasses import dataclass
@@ -14,10 +13,8 @@ from thingmint.console.rendering import exact
 from thingmint.console.yandex_owners import SERVICES, find_owner, may_yandex
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.errors import NotFound
-from thingmint.domain.policies import Allow
-from thingmint.services.device_decisions import Question, answer, compiled, find_device, find_documents
+from thingmint.services.device_decisions import Question
 from thingmint.services.device_explanations import Asked
-from thingmint.services.device_permissions import DeviceContext, DevicePermissions
 from thingmint.services.device_policies import DEVICE_POLICIES, get_version
 
 if TYPE_CHECKING:
@@ -119,28 +116,6 @@ async def explained(call: Call, asked: Asked) -> list[Explanation]:
             may_yandex(call, f"{SERVICES[known.kind]}.Get", *known.resources)
         found.append(await _explanation(call, report))
     return found
-
-
-async def policies_that_help(call: Call, asked: Asked, names: Sequence[str]) -> list[str]:
-    """Those of the policies that would make the answer yes if one were attached to the certificate ``asked.subject``.
-
-    It is decided as TestAuthorization does with policyNamesToAdd.
-    """
-    questions = [Question("Connect", asked.client_id), *asked.questions] if asked.client_id else [*asked.questions]
-    device = await call.read(
-        lambda tx: find_device(tx, call.scope, asked.subject, asked.client_id, call.change.now),
-    )
-    der = device.certificate.der if device.certificate is not None else None
-    context = DeviceContext(device.thing, asked.client_id, der)
-    helping = []
-    for name in names:
-        documents = await call.read(partial(find_documents, device=device, added=[name]))
-        policies = await compiled(call.scope, documents)
-        permissions = DevicePermissions(policies, context.variables(policies.mentions), lambda: call.change.now)
-        if all(isinstance(answer(permissions, each, context).decision, Allow) for each in questions):
-            helping.append(name)
-        await asyncio.sleep(0)  # each may take milliseconds
-    return helping
 
 
 async def _explanation(call: Call, report: Mapping[str, Any]) -> Explanation:

@@ -7,23 +7,23 @@ from datetime import timedelta
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from thingmint.console.explanations import Explanation, asked_of, explained, policies_that_help, verb
+from thingmint.console.cures import Cures, cures_of
+from thingmint.console.explanations import Explanation, asked_of, explained, verb
 from thingmint.console.page import action, page, url
 from thingmint.console.sentences import sentence_of
-from thingmint.console.yandex_owners import SERVICES, allows_yandex, find_owner, may_yandex, registries_of
+from thingmint.console.yandex_owners import SERVICES, find_owner, may_yandex
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import Denied, DomainError, Invalid, NotFound, Unavailable
 from thingmint.domain.status import Status
-from thingmint.services.bindings import BINDINGS, bind, parse_submitted
-from thingmint.services.certificates import REGISTRATIONS, update_status
-from thingmint.services.device_decisions import Question, policies_of_certificate
+from thingmint.services.bindings import bind, parse_submitted
+from thingmint.services.certificates import update_status
+from thingmint.services.device_decisions import Question
 from thingmint.services.device_explanations import Asked
-from thingmint.services.device_policies import Target, attach_policy, list_policies
-from thingmint.services.device_registry import list_devices
-from thingmint.services.owners import Named
-from thingmint.services.pages import Cursor
+from thingmint.services.device_policies import Target, attach_policy
 from thingmint.services.refusals import count_refusals, find_refusal, list_refusals
+from thingmint.services.thing_principals import attach_principal
+from thingmint.services.things import thing_arn
 from thingmint.services.transfers import get_visible
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
-    from thingmint.services.device_registry import Device
     from thingmint.services.refusals import RefusalGroup
     from thingmint.store.engine import Transaction
 
@@ -52,25 +51,12 @@ _SIMULATED = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Cures:
-    """What one click can change: each is empty or False if it would not help, or the caller may not do it.
-
-    ``helping`` are policies that allow what was refused, ``policies`` the others.
-    """
-
-    activate: bool = False
-    helping: Sequence[str] = ()
-    policies: Sequence[str] = ()
-    devices: Sequence[tuple[str, str]] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class _Why:
     """``trouble`` is why there is no explanation."""
 
     explanations: Sequence[Explanation] = ()
     trouble: str = ""
-    cures: _Cures = field(default_factory=_Cures)
+    cures: Cures = field(default_factory=Cures)
 
 
 @page("/refusals", "ListRefusals")
@@ -184,6 +170,17 @@ async def attach(call: Call) -> Answer:
     return call.done(f"/refusals/{group.id}", f"The policy {name} is attached.")
 
 
+@action("/refusals/{id}/attach-thing", "AttachThingPrincipal")
+async def attach_thing(call: Call) -> Answer:
+    """Attaches the certificate to the thing that the client id names."""
+    group, id = await _certificate(call)
+    name, resource = group.client_id, arn_of(call.scope, id)
+    call.change.may("iot:AttachThingPrincipal", resource, context={"iot:thingArn": thing_arn(call.scope, name)})
+    given = {"thingName": name, "principal": resource}
+    await call.write(lambda tx: attach_principal(tx, call.scope, name, id, call.change.now), **given)
+    return call.done(f"/refusals/{group.id}", f"The thing {name} is attached to the certificate.")
+
+
 @action("/refusals/{id}/bind", "DeviceService.AddCertificate")
 async def bind_to_device(call: Call) -> Answer:
     group, id = await _certificate(call)
@@ -238,45 +235,10 @@ async def _why(call: Call, group: RefusalGroup, asked: Asked | None) -> _Why:
         return _Why(trouble=_MAY_NOT)
     except DomainError:
         return _Why(trouble="The device is not known any more: its certificate, thing or device was deleted.")
-    cures = _Cures()
+    cures = Cures()
     if group.certificate and not all(each.allowed for each in explanations):
-        cures = await _cures(call, asked, explanations[0])
+        cures = await cures_of(call, asked, explanations[0])
     return _Why(explanations, "", cures)
-
-
-async def _cures(call: Call, asked: Asked, why: Explanation) -> _Cures:
-    id, is_aws = asked.subject, why.report["rules"] == "aws"
-    resource = arn_of(call.scope, id)
-    registration = await call.read(lambda tx: REGISTRATIONS.find(tx, *call.scope, id))
-    if registration is None:
-        return _Cures()
-    attachable: list[str] = []
-    helping: list[str] = []
-    if is_aws and call.allows("iot:AttachPolicy", resource) and call.allows("iot:ListPolicies"):
-        attached = await call.read(lambda tx: policies_of_certificate(tx, call.scope, id))
-        cursor = Cursor(_MAX_CHOICES)
-        names = (await call.read(lambda tx: list_policies(tx, call.change, cursor, ascending=True))).items
-        attachable = [name for name in names if name not in attached]
-        helping = await policies_that_help(call, asked, attachable[:_MAX_TRIED])
-    devices: list[tuple[str, str]] = []
-    if is_aws and await call.read(lambda tx: BINDINGS.find(tx, call.scope.account, id)) is None:
-        devices = [
-            (each.id, each.name or each.id)
-            for each in await call.read(lambda tx: _devices(tx, call))
-            if allows_yandex(call, "DeviceService.AddCertificate", *each.resources)
-        ]
-    may_activate = registration.status in _CAN_ACTIVATE and call.allows("iot:UpdateCertificate", resource)
-    return _Cures(may_activate, helping, [name for name in attachable if name not in helping], devices)
-
-
-async def _devices(tx: Transaction, call: Call) -> list[Device]:
-    """The first devices of the registries that the caller may list, up to the menu's length."""
-    found: list[Device] = []
-    for registry in await registries_of(tx, call):
-        if len(found) < _MAX_CHOICES and allows_yandex(call, "DeviceService.List", *registry.resources):
-            parent, cursor = Named("registry", registry.id, registry), Cursor(_MAX_CHOICES - len(found))
-            found += (await list_devices(tx, call.yandex_change, parent, cursor)).items
-    return found
 
 
 def _command(subject: str, client_id: str, asked_for: str, name: str) -> str:

@@ -1,0 +1,163 @@
+"""The page of a refusal offers what changes the decision, and only that."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.unit.console.browser import text_of
+from tests.unit.console.test_pages import allow, certificate_pem, user
+from tests.world import OURS
+from thingmint.domain.arns import arn_of
+from thingmint.services.refusals import Refusals
+
+if TYPE_CHECKING:
+    from tests.unit.console.browser import Browser, Site
+    from tests.world import World
+
+ANY = "arn:aws:iot:*:*"
+OF_THING = "${iot:Connection.Thing.ThingName}"
+
+
+async def policy(world: World, name: str, *statements: tuple[str, str, str], to: str = "") -> None:
+    written = [
+        {"Effect": effect, "Action": f"iot:{action}", "Resource": f"{ANY}:{on}"} for effect, action, on in statements
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": written})
+    await world.aws("CreatePolicy", policyName=name, policyDocument=document)
+    if to:
+        await world.aws("AttachPolicy", policyName=name, target=arn_of(OURS, to))
+
+
+async def refused(world: World, id: str, client_id: str, action: str = "Connect", topic: str = "") -> str:
+    """The path of the refusal's page."""
+    refusals = Refusals(world.store, world.clock)
+    kind = {"Connect": "client", "Subscribe": "topicfilter"}.get(action, "topic")
+    resource = f"arn:aws:iot:{OURS.region}:{OURS.account}:{kind}/{topic or client_id}"
+    refusals.note(OURS, id, client_id, f"iot:{action}", resource, "no statement allows it", "192.0.2.7")
+    await refusals.flush()
+    rows = await world.rows("SELECT key FROM refusals ORDER BY last_at DESC, key LIMIT 1")
+    return f"/refusals/{rows[0][0]}"
+
+
+async def offered(browser: Browser, path: str) -> dict[str, Any]:
+    """The cures of the page: what each form or link would do. ``first`` is that of the primary button."""
+    answer = await browser.get(path)
+    assert answer.status_code == 200, text_of(answer)
+    card = re.search(r"<h2>Cures</h2>(.*?)</section>", answer.text, re.DOTALL)
+    if card is None:
+        return {}
+    text = card[1]
+    found: dict[str, Any] = {
+        each: True for each in ("activate", "attach-thing", "bind", "attach") if f'{path}/{each}"' in text
+    }
+    if "attach" in found:
+        found["attach"] = re.findall(r"<option>(.*?)</option>", text)
+    if edited := re.findall(r"/policies/edit\?name=([\w-]+)", text):
+        found["edit"] = edited
+    if "CreateKeysAndCertificate" in text:
+        found["renew"] = True
+    if "<details" in text:
+        found["folded"] = True
+    (first,) = re.findall(r'class="button[^"]*\bprimary\b[^"]*"[^>]*>([^<]*)<', text) or [""]
+    return {**found, "first": first}
+
+
+async def test_an_inactive_certificate_is_activated_first(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    await world.aws("UpdateCertificate", certificateId=id, newStatus="INACTIVE")
+    await policy(world, "allows", ("Allow", "Connect", "client/*"))
+    await policy(world, "other", ("Allow", "Connect", "client/x"))
+    browser, path = await site.signed_in(), await refused(world, id, "pump")
+    cures = await offered(browser, path)
+    assert cures == {"activate": True, "attach": ["allows"], "first": "Activate the certificate"}
+    assert (await browser.send(f"{path}/activate", path)).status_code == 303
+    cures = await offered(browser, path)
+    assert cures == {"attach": ["allows"], "first": "Attach"}
+    assert (await browser.send(f"{path}/attach", path, policy="allows")).status_code == 303
+    assert await offered(browser, path) == {}, "it is allowed now"
+
+
+@pytest.mark.parametrize("state", ["revoked", "ended"])
+async def test_a_certificate_that_stays_useless_is_made_new(site: Site, world: World, state: str) -> None:
+    id = await world.certificate(pem=certificate_pem("pump", 5))
+    await policy(world, "allows", ("Allow", "Connect", "client/*"))
+    if state == "revoked":
+        await world.aws("UpdateCertificate", certificateId=id, newStatus="REVOKED")
+    else:
+        world.clock.advance(days=9)
+    browser, path = await site.signed_in(), await refused(world, id, "pump")
+    assert await offered(browser, path) == {"renew": True, "first": "Make a new certificate"}
+    assert ("A revoked certificate stays revoked" in text_of(await browser.get(path))) == (state == "revoked")
+
+
+async def test_the_thing_of_the_client_id_is_attached(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    await policy(world, "things", ("Allow", "Connect", f"client/{OF_THING}"), to=id)
+    await policy(world, "unhelpful", ("Allow", "Publish", "topic/x"))
+    browser, path = await site.signed_in(), await refused(world, id, "pump-7")
+    assert "attach-thing" not in await offered(browser, path), "there is no such thing"
+    await world.aws("CreateThing", thingName="pump-7")
+    cures = await offered(browser, path)
+    assert (cures["attach-thing"], cures["first"], "attach" in cures) == (True, "Attach the thing pump-7", False)
+    reader = await site.signed_in(await user(world, "reader", allow("thingmint:ListRefusals", "iot:TestAuthorization")))
+    assert await offered(reader, path) == {}
+    assert (await reader.post(f"{path}/attach-thing", form_token=await reader.token(path))).status_code == 403
+    assert (await browser.send(f"{path}/attach-thing", path)).status_code == 303
+    assert await offered(browser, path) == {}
+    assert "It is allowed now." in text_of(await browser.get(path))
+
+
+async def test_a_thing_that_changes_nothing_is_not_offered(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    await world.aws("CreateThing", thingName="pump-7")
+    await policy(world, "other", ("Allow", "Connect", "client/x"), to=id)
+    browser, path = await site.signed_in(), await refused(world, id, "pump-7")
+    assert await offered(browser, path) == {"edit": ["other"], "first": "Edit policy other"}
+    await policy(world, "things", ("Allow", "Connect", f"client/{OF_THING}"))
+    cures = await offered(browser, path)
+    assert (cures["attach-thing"], cures["attach"]) == (True, ["things"]), "they help together"
+
+
+async def test_the_policies_of_the_groups_of_a_thing_count(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    await world.aws("CreateThing", thingName="pump-7")
+    group = await world.aws("CreateThingGroup", thingGroupName="pumps")
+    await world.aws("AddThingToThingGroup", thingGroupName="pumps", thingName="pump-7")
+    await policy(world, "of-group", ("Allow", "Connect", "client/*"))
+    await world.aws("AttachPolicy", policyName="of-group", target=group["thingGroupArn"])
+    cures = await offered(await site.signed_in(), await refused(world, id, "pump-7"))
+    assert cures["attach-thing"] is True
+
+
+async def test_a_policy_that_denies_is_edited(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    await policy(world, "denies", ("Allow", "Connect", "client/*"), ("Deny", "Publish", "topic/a"), to=id)
+    await policy(world, "allows", ("Allow", "Publish", "topic/*"))
+    browser, path = await site.signed_in(), await refused(world, id, "pump", "Publish", "a")
+    assert await offered(browser, path) == {"edit": ["denies"], "first": "Edit policy denies"}
+    assert (await browser.get("/policies/edit?name=denies")).status_code == 200
+
+
+async def test_binding_to_a_yandex_device_is_folded_unless_it_is_likely(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    registry = await world.registry(name="boilers")
+    await world.device(registry, name="boiler-1")
+    await policy(world, "connects", ("Allow", "Connect", "client/*"), ("Allow", "Publish", "topic/x"), to=id)
+    browser = await site.signed_in()
+    cures = await offered(browser, await refused(world, id, "pump", "Publish", "pumps/state"))
+    assert "bind" not in cures, "the rules of Yandex do not allow that topic"
+    world.clock.advance(seconds=1)
+    cures = await offered(browser, await refused(world, id, "pump", "Publish", "$me/device/events"))
+    assert (cures["bind"], cures["first"], "folded" in cures) == (True, "Bind", False)
+    other = await world.certificate(pem=certificate_pem("valve"))
+    world.clock.advance(seconds=1)
+    await policy(world, "allows", ("Allow", "Connect", "client/*"))
+    cures = await offered(browser, await refused(world, other, "valve"))
+    assert (cures["bind"], cures["folded"], cures["first"]) == (True, True, "Attach")
+    world.clock.advance(seconds=1)
+    cures = await offered(browser, await refused(world, other, "boiler-1"))
+    assert (cures["first"], "folded" in cures) == ("Bind", False)
