@@ -226,5 +226,5 @@ async def _devices(tx: Transaction, call: Call) -> list[Device]:
         room = len(found) < _MAX_CHOICES and not registry.disabled
         if room and allows_yandex(call, "DeviceService.List", *registry.resources):
             parent, cursor = Named("registry", registry.id, registry), Cursor(_MAX_CHOICES - len(found))
-            found += (await list_devices(tx, call.change, parent, cursor)).items
+            found += (await list_devices(tx, call.yandex_change, parent, cursor)).items
     return found

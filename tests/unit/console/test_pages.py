@@ -104,6 +104,7 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
         "/access/audit",
         f"/playground/yandex/DeviceService.AddCertificate?device_id={device}",
         "/refusals",
+        "/refusals/unknown",
         f"/refusals/{group}",
         f"/refusals/simulator?device={id}",
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from thingmint.console.cures import Cures, cures_of
 from thingmint.console.explanations import Explanation, asked_of, explained, verb
 from thingmint.console.page import action, page, url
+from thingmint.console.pages.unknown_devices import may_see_unknown, tabs
 from thingmint.console.sentences import sentence_of
 from thingmint.console.yandex_owners import SERVICES, find_owner, may_yandex
 from thingmint.domain.arns import arn, arn_of
@@ -89,6 +90,7 @@ async def refusals(call: Call) -> Answer:
         "refusals.html",
         groups=found.items,
         counts=counts,
+        tabs=tabs("/refusals") if await may_see_unknown(call) else [],
         fields=fields,
         verb=verb,
         spans=[("", "Last 7 days"), ("day", "Last day"), ("hour", "Last hour")],
