@@ -38,7 +38,9 @@ _MATCHED = {
 # Searched for in input. What an unsuccessful attempt has read contains no start of another attempt, or has a limit.
 _SEARCHED = {
     "console.pages.certificate._COMMON_NAME",
+    "console.playground.given._MEMBER",  # begins at words only
     "console.playground.secrets._PRIVATE_PEM",
+    "console.rendering._LONG_ID",  # begins at words only
     "domain.pem._BOUNDARY",  # in 65 characters
     "domain.pem._PRIVATE_KEY",
     "domain.policy_lint.positions._TOKEN",  # in JSON: each string has its end
@@ -54,6 +56,7 @@ _OWN = {
     "aws.contract.scalars._OPEN_ENDED",
     "aws.openapi._LINK",
     "console.assets._URL",
+    "console.events._WORD",
     "console.playground.catalogue._CODE",
     "console.playground.schemas._DURATION",
     "domain.server_certificates._PRIVATE_KEY",
