@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import MalformedPolicy
@@ -24,7 +25,7 @@ _MAX_STATEMENTS = 100  # that are checked for what is hardly meant
 _MAX_LENGTH = 65_536  # characters
 _ACTION = re.compile(r"\*|[A-Za-z0-9*?-]{1,64}:[A-Za-z0-9*?._-]{1,128}", re.ASCII)
 _PART = re.compile(r"([A-Za-z:]+)(?:\[(\d+)\])?")
-_PLAIN_TEXT = "variables such as ${aws:username} are plain text"
+_VARIABLES = defaultdict(lambda: "${aws:username}", {Kind.DEVICE: "${iot:Connection.Thing.ThingName}"})
 
 
 def lint(text: str, kind: Kind, vocabulary: Vocabulary, max_size: int) -> Report:
@@ -33,33 +34,37 @@ def lint(text: str, kind: Kind, vocabulary: Vocabulary, max_size: int) -> Report
     if isinstance(found, Report):
         return found
     document, notes = found
-    statements = _check_document(document, notes)
-    if statements is not None:
-        for path, statement in statements:
-            if notes.is_full:
-                break
-            _check_statement(path, statement, document, kind, notes)
+    statements = _check_document(document, kind, notes)
+    valid = []
+    for path, statement in statements or ():
+        if notes.is_full:
+            break
+        if _is_valid(path, statement, document, kind, notes):
+            valid.append((path, statement))
     if not notes.has_errors:
         try:
             compile_policy(text, kind=kind, max_size=max_size)
         except MalformedPolicy as error:
             notes.error(_path_of(error.field), _message(error, len(statements or ())))
-    if notes.has_errors or statements is None:
+    if statements is None:
         return notes.report()
-    _warn(document, statements, kind, vocabulary, notes)
+    _warn(document, valid, kind, vocabulary, notes)
+    if notes.has_errors:
+        return notes.report()
     return notes.report([sentence_of(statement, vocabulary) for _, statement in statements])
 
 
-def _check_document(document: Any, notes: Notes) -> list[tuple[Path, Any]] | None:
+def _check_document(document: Any, kind: Kind, notes: Notes) -> list[tuple[Path, Any]] | None:
     """The statements with their paths, or None if there are none."""
     if not isinstance(document, dict):
         notes.error((), "A policy is a JSON object: it begins with {")
         return None
     _check_names(document, DOCUMENT_ELEMENTS, (), "A policy", notes)
+    plain = f"variables such as {_VARIABLES[kind]} are plain text"
     if "Version" not in document:
-        notes.warn((), f'The Version is missing, so {_PLAIN_TEXT}. Add "Version": "2012-10-17"')
+        notes.warn((), f'The Version is missing, so {plain}. Add "Version": "2012-10-17"')
     elif document["Version"] == "2008-10-17":
-        notes.warn(("Version",), f"In this version {_PLAIN_TEXT}. Use 2012-10-17")
+        notes.warn(("Version",), f"In this version {plain}. Use 2012-10-17")
     given = document.get("Statement")
     if isinstance(given, dict):
         return [(("Statement",), given)]
@@ -75,26 +80,26 @@ def _check_names(given: dict[str, Any], known: Iterable[str], path: Path, what: 
             return
         if name not in known:
             close = difflib.get_close_matches(name[:64], list(known), 1)
-            hint = f": did you mean {close[0]}" if close else f". It has {', '.join(sorted(known))}"
+            hint = f": did you mean {close[0]}?" if close else f". It has {', '.join(sorted(known))}"
             notes.error((*path, name), f"{what} has no element {name[:64]}{hint}", at_name=True)
 
 
-def _check_statement(path: Path, statement: Any, document: dict[str, Any], kind: Kind, notes: Notes) -> None:
-    """Notes all unknown elements and malformed actions, or else the first error of the compiler."""
+def _is_valid(path: Path, statement: Any, document: dict[str, Any], kind: Kind, notes: Notes) -> bool:
+    """True for a valid statement. Notes unknown elements and malformed actions, or else the compiler's first error."""
     if not isinstance(statement, dict):
         notes.error(path, "A statement is a JSON object")
-        return
+        return False
     before = len(notes.places)
     _check_names(statement, STATEMENT_ELEMENTS, path, "A statement", notes)
     for element in ("Action", "NotAction"):
         for number, action in enumerate(listed(statement.get(element, []))):
             if notes.is_full:
-                return
+                return False
             if isinstance(action, str) and action and not _ACTION.fullmatch(action):
                 at = (*path, element, number) if isinstance(statement[element], list) else (*path, element)
                 notes.error(at, f"{action[:64]} is no action: write service:Operation, such as iot:Connect, or *")
     if len(notes.places) > before:
-        return
+        return False
     alone = {"Version": document.get("Version", "2012-10-17"), "Statement": statement}
     try:
         compile_policy(json.dumps(alone), kind=kind)
@@ -102,6 +107,8 @@ def _check_statement(path: Path, statement: Any, document: dict[str, Any], kind:
         if error.field.startswith("Statement"):  # the others are found with the whole document
             place = (*path, *_path_of(error.field)[1:])
             notes.error(place, _message(error, 1), at_name=place == path)
+        return False
+    return True
 
 
 def _message(error: MalformedPolicy, statements: int) -> str:

@@ -60,7 +60,7 @@ class Report:
 
 
 def _sentence(message: str) -> str:
-    return message if message.endswith("\N{HORIZONTAL ELLIPSIS}") else f"{message}."
+    return message if message.endswith(("\N{HORIZONTAL ELLIPSIS}", "?")) else f"{message}."
 
 
 class Notes:

@@ -63,14 +63,19 @@ class StatementChecks:
         self._checked: list[_Checked] = []
 
     def check(self, path: Path, statement: dict[str, Any]) -> None:
-        actions = self._actions(path, statement)
+        actions, unknown = self._actions(path, statement)
         never = not actions and "Action" in statement
-        if never:
+        if never and len(unknown) == 1:
+            at, message = unknown[0]
+            unknown = [(at, f"This statement never applies. {message}")]
+        elif never:
             self._warn(path, "This statement never applies: it names no action that is asked for")
-        elif self._resources_match(path, statement, actions):
-            never = self._conditions_never_hold(path, statement.get("Condition", {}))
-        else:
-            never = True
+        for at, message in unknown:
+            self._warn(at, message)
+        if not never:
+            never = not self._resources_match(path, statement, actions) or self._conditions_never_hold(
+                path, statement.get("Condition", {})
+            )
         if statement["Effect"] == "Allow" and not never:
             self._warn_of_breadth(path, statement, actions)
         if not never:
@@ -102,10 +107,11 @@ class StatementChecks:
             if any(one.everywhere or (each.resources and each.resources <= one.resources) for one in over):
                 self._warn(each.path, "This statement never applies: another one denies all that it allows")
 
-    def _actions(self, path: Path, statement: dict[str, Any]) -> list[str]:
-        """The actions that the statement selects. Warns of those that nothing asks for."""
+    def _actions(self, path: Path, statement: dict[str, Any]) -> tuple[list[str], list[tuple[Path, str]]]:
+        """The actions that the statement selects, and the places of those that nothing asks for, with why."""
         element = "Action" if "Action" in statement else "NotAction"
         given, selected = listed(statement[element]), dict[str, None]()
+        unknown: list[tuple[Path, str]] = []
         for number, pattern in enumerate(given):
             if self._left <= 0:
                 break
@@ -114,10 +120,10 @@ class StatementChecks:
             selected |= dict.fromkeys(found)
             if not found:
                 at = (*path, element, number) if isinstance(statement[element], list) else (*path, element)
-                self._warn(at, self._unknown(pattern))
+                unknown.append((at, self._unknown(pattern)))
         if element == "NotAction":
-            return [name for name in self._vocabulary.actions if name not in selected]
-        return list(selected)
+            return [name for name in self._vocabulary.actions if name not in selected], unknown
+        return list(selected), unknown
 
     def _unknown(self, pattern: str) -> str:
         shown, service = pattern[:_SHOWN], pattern.partition(":")[0]
@@ -131,7 +137,7 @@ class StatementChecks:
             self._suggestions -= 1
             names = [name for name in self._vocabulary.by_lower if name.startswith(f"{service.lower()}:")]
             close = difflib.get_close_matches(pattern.lower()[:_SHOWN], names, 1)
-        hint = f": did you mean {self._vocabulary.by_lower[close[0]]}" if close else ""
+        hint = f": did you mean {self._vocabulary.by_lower[close[0]]}?" if close else ""
         return f"There is no action {shown}{hint}"
 
     def _resources_match(self, path: Path, statement: dict[str, Any], actions: Sequence[str]) -> bool:

@@ -69,8 +69,8 @@ def test_all_unknown_elements_and_malformed_actions_are_named() -> None:
 }"""
     found = {(flaw.line, flaw.column): flaw.message for flaw in report(text).flaws if flaw.kind == "error"}
     assert found == {
-        (3, 3): "A policy has no element Statements: did you mean Statement.",
-        (5, 6): "A statement has no element Effects: did you mean Effect.",
+        (3, 3): "A policy has no element Statements: did you mean Statement?",
+        (5, 6): "A statement has no element Effects: did you mean Effect?",
         (6, 54): "createThing is no action: write service:Operation, such as iot:Connect, or *.",
         (7, 83): "Condition has an unknown operator.",
         (8, 16): "Effect must be Allow or Deny.",
@@ -288,3 +288,23 @@ def test_places_are_found_without_reading_the_text_again() -> None:
     for offset in range(len(text)):
         before = text[:offset].split("\n")
         assert positions.place(offset) == (len(before), len(before[-1]) + 1)
+
+
+def test_an_error_in_a_statement_hides_no_warning_of_another() -> None:
+    text = """{"Version": "2012-10-17", "Statement": [
+        {"Effect": "Alow", "Action": "iot:Connect", "Resource": "*"},
+        {"Effect": "Allow", "Action": "iot:ListThing", "Resource": "*"},
+        {"Effect": "Allow", "Action": "iot:ListThings", "Resource": "*", "Condition": []}
+    ]}"""
+    found = [(flaw.kind, flaw.line) for flaw in report(text).flaws]
+    assert found == [("error", 2), ("error", 4), ("warning", 3)]
+    of_version = report(text.replace("2012-10-17", "2013-01-01").replace("Alow", "Allow"))
+    assert "error" in {flaw.kind for flaw in of_version.flaws}
+
+
+def test_an_unknown_action_alone_is_told_once() -> None:
+    text = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "iot:ListThing", "Resource": "*"}}'
+    (flaw,) = report(text).flaws
+    assert (
+        flaw.message == "This statement never applies. There is no action iot:ListThing: did you mean iot:ListThings?"
+    )
