@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from thingmint.console.answers import page_answer
@@ -52,7 +53,7 @@ def answer_of(error: errors.DomainError, frame: Frame | None = None) -> Answer:
     listed = _LISTS.get(error.kind) if isinstance(error, errors.NotFound) else None
     answer = _page(_problem_of(error), [sentence_of(error)], frame, listed)
     if isinstance(error, errors.Throttled):
-        answer = page_with(answer, b"retry-after", b"%d" % math.ceil(error.retry_after))
+        answer = _with_header(answer, b"retry-after", b"%d" % math.ceil(error.retry_after))
     return answer
 
 
@@ -61,11 +62,11 @@ def no_page(allowed: Collection[str] = (), frame: Frame | None = None) -> Answer
     if not allowed:
         return _page(_Problem(404, "NotFound", "There is no such page", "Start from the overview."), [], frame)
     problem = _Problem(405, "MethodNotAllowed", "This page does not take that method", "Start from the overview.")
-    return page_with(_page(problem, [], frame), b"allow", ", ".join(sorted(allowed)).encode())
+    return _with_header(_page(problem, [], frame), b"allow", ", ".join(sorted(allowed)).encode())
 
 
-def page_with(answer: Answer, name: bytes, value: bytes) -> Answer:
-    return type(answer)(answer.status, [*answer.headers, (name, value)], answer.body, answer.code)
+def _with_header(answer: Answer, name: bytes, value: bytes) -> Answer:
+    return replace(answer, headers=[*answer.headers, (name, value)])
 
 
 def _problem_of(error: errors.DomainError) -> _Problem:

@@ -221,10 +221,6 @@ class Frame:
         """True if this server has the documentation site."""
         return is_built()
 
-    def has(self, path: str) -> bool:
-        """True if a page is declared at the path."""
-        return any(page.path == path for page in PAGES)
-
     @property
     def navigation(self) -> list[tuple[str, list[tuple[str, str, bool]]]]:
         """The groups of the menu, with title, address and whether the entry is the current one."""
@@ -298,6 +294,17 @@ class Call:
 
         result: T = await write_with_new_ids(store, self.change, restarted)
         return result
+
+    def tabs(self, views: Iterable[tuple[str, str, str]], current: str) -> list[tuple[str, str, bool]]:
+        """What ``ui.tabs`` shows of views, each with title, path and needed action; only what the caller may open.
+
+        The view at the path ``current`` is the page itself.
+        """
+        return [
+            (title, url(path), path == current)
+            for title, path, needed in views
+            if path == current or self.allows(needed)
+        ]
 
     def cursor(self, limit: int) -> Cursor:
         """The part of a list that the address asks for."""

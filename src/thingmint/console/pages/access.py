@@ -10,7 +10,7 @@ from thingmint.access.administration.credentials import credentials_of
 from thingmint.access.administration.policies import MANAGED_POLICIES, POLICIES, list_attached
 from thingmint.access.administration.principals import get_principal, principals_after
 from thingmint.console.administering import event_of, may_run
-from thingmint.console.page import links_of, page, url
+from thingmint.console.page import links_of, page
 from thingmint.services.device_registry import list_folders
 from thingmint.services.pages import page_by_text
 
@@ -192,6 +192,4 @@ def tabs_of(call: Call, current: str) -> list[tuple[str, str, bool]]:
         ("Device policies", "/policies", "iot:ListPolicies"),
         ("Audit log", "/access/audit", "thingmint:ListAudit"),
     ]
-    return [
-        (title, url(path), path == current) for title, path, action in views if path == current or call.allows(action)
-    ]
+    return call.tabs(views, current)

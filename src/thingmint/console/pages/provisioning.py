@@ -202,11 +202,7 @@ def tabs_of(call: Call, current: str) -> list[tuple[str, str, bool]]:
         ("Bulk registration", "/provisioning/tasks", "iot:ListThingRegistrationTasks"),
         ("Imports", "/provisioning/imports", "thingmint:ListImports"),
     )
-    return [
-        (title, url(path), path == current)
-        for title, path, needed in views
-        if call.frame.has(path) and (path == current or call.allows(needed))
-    ]
+    return call.tabs(views, current)
 
 
 def _to_change(call: Call) -> str:
