@@ -47,7 +47,9 @@ def refusal() -> None:
     ),
 )
 def list_(
-    certificate: Annotated[str | None, typer.Option(metavar="ID", help="The id of a certificate.")] = None,
+    certificate: Annotated[
+        str | None, typer.Option(metavar="ID", help="The id of a certificate, or its first digits.")
+    ] = None,
     client_id: Annotated[str | None, typer.Option(metavar="ID", help="The last MQTT client id.")] = None,
     since: Annotated[str | None, typer.Option(metavar="TIME", help=MOMENT)] = None,
     limit: LimitOption = 100,

@@ -175,7 +175,9 @@ class FoundCertificates(BaseModel):
 
 class RefusalsQuery(Paged):
     marker: str | None = marker_of("refusals")
-    certificate: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The id of the device's certificate.")
+    certificate: str | None = Field(
+        None, pattern="^[0-9a-f]{4,64}$", description="The id of the device's certificate, or its first digits."
+    )
     client_id: str | None = Field(None, max_length=256, pattern=NO_NUL, description="The last MQTT client id.")
     since: GivenTime | None = Field(None, description="Refused at that time or later.")
 

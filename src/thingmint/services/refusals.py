@@ -275,10 +275,14 @@ async def list_refusals(
 ) -> Page[RefusalGroup]:
     """Return a page of groups, the last refused first. ``scope`` is by default the query's.
 
+    ``certificate`` is an id or its first digits.
+
     Reads at most all groups of an account in a region, of which there are few. Raises Invalid.
     """
     where, values = _LIST, [*(scope or query.scope)]
-    for column, value in (("certificate = ", certificate), ("client_id = ", client_id)):
+    # After hexadecimal digits, "g" follows all ids that begin with them.
+    after = None if certificate is None else f"{certificate}g"
+    for column, value in (("certificate >= ", certificate), ("certificate < ", after), ("client_id = ", client_id)):
         if value is not None:
             values.append(value)
             where += f" AND {column}${len(values)}"

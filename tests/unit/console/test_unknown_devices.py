@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+
+import pytest
 
 from tests.unit.console.browser import text_of
 from tests.unit.console.test_pages import EVIL, allow, user
+from tests.world import OURS
 from thingmint.services.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -33,6 +37,25 @@ async def test_the_operator_sees_unknown_certificates(site: Site, world: World) 
     assert f'title="{UNKNOWN}">5e5e5e5e5e5e…</span>' in answer.text
     assert "Next page" in answer.text
     assert "/playground/aws/RegisterCertificateWithoutCA" in answer.text
+
+
+@pytest.mark.parametrize("shown", ["5e5e", "5e5e5e5e5e5e…", "5E:5E:5E", " 5e5e5e... ", UNKNOWN, f"0x{UNKNOWN}"])
+async def test_refusals_are_found_by_the_first_digits(site: Site, world: World, shown: str) -> None:
+    refusals = Refusals(world.store, world.clock)
+    for number, id in enumerate((UNKNOWN, "5d" + "ff" * 31, "5f" * 32, "6e" * 32)):
+        refusals.note(OURS, id, f"pump-{number}", "iot:Connect", None, "no")
+    await refusals.flush()
+    browser = await site.signed_in()
+    answer = await browser.client.get("/console/refusals", params={"certificate": shown})
+    text = text_of(answer)
+    assert [number for number in range(4) if f"pump-{number} may not connect" in text] == [0]
+    command = re.search(r"thingmint refusal list --certificate (\w+)", text)
+    assert command is not None
+    assert UNKNOWN.startswith(command[1])
+    for wrong in ("5e5", "zzzz", "0" * 65, "5e%", "\N{ARABIC-INDIC DIGIT ONE}" * 8):
+        answer = await browser.client.get("/console/refusals", params={"certificate": wrong})
+        assert answer.status_code == 400, wrong
+        assert "4 or more digits" in text_of(answer)
 
 
 async def test_others_see_how_the_operator_sees_them(site: Site, world: World) -> None:

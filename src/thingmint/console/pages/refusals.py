@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from shlex import quote
@@ -14,7 +15,6 @@ from thingmint.console.pages.unknown_devices import may_see_unknown, tabs
 from thingmint.console.sentences import sentence_of
 from thingmint.console.yandex_owners import SERVICES, find_owner, may_yandex
 from thingmint.domain.arns import arn, arn_of
-from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import Denied, DomainError, Invalid, NotFound, Unavailable
 from thingmint.domain.status import Status
 from thingmint.services.bindings import bind, parse_submitted
@@ -39,6 +39,7 @@ _ROWS = 25
 _MAX_CHOICES = 100  # policies or devices in a menu
 _MAX_TRIED = 20  # policies of the menu for which the page says that they would help
 _MAX_ID = 2**63
+_DIGITS = re.compile(r"[0-9a-f]{4,64}")
 _SINCE = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 _CAN_ACTIVATE = frozenset({Status.INACTIVE, Status.PENDING_ACTIVATION, Status.REGISTER_INACTIVE})
 _MAY_NOT = "You may see the refusals, but not what the device may do: that needs iot:TestAuthorization."
@@ -63,7 +64,7 @@ class _Why:
 @page("/refusals", "ListRefusals")
 async def refusals(call: Call) -> Answer:
     call.may("thingmint:ListRefusals")
-    certificate, client_id = call.query.text("certificate"), call.query.text("client_id", 512)
+    certificate, client_id = _digits(call.query.text("certificate")), call.query.text("client_id", 512)
     since, cursor = call.query.choice("since", _SINCE), call.cursor(_ROWS)
     fields = {"certificate": certificate, "client_id": client_id, "since": since}
     # The list continues from the time of its first page: an age that is counted from now is another one on each page.
@@ -78,7 +79,7 @@ async def refusals(call: Call) -> Answer:
             tx,
             call.change,
             cursor,
-            certificate=parse_fingerprint(certificate, "certificate") if certificate else None,
+            certificate=certificate or None,
             client_id=client_id or None,
             since=beginning,
         )
@@ -99,6 +100,17 @@ async def refusals(call: Call) -> Answer:
         next=url("/refusals", **fields, at=at, page=found.next_token) if found.next_token else None,
         command=f"thingmint refusal list{''.join(options)}\nthingmint refusal counts",
     )
+
+
+def _digits(text: str) -> str:
+    """The first digits of a certificate's id, as a person writes them: also with colons, or with the dots of short ids.
+
+    Raises Invalid.
+    """
+    digits = text.strip().lower().removeprefix("0x").replace(":", "").rstrip("\N{HORIZONTAL ELLIPSIS}.")
+    if digits and not _DIGITS.fullmatch(digits):
+        raise Invalid("certificate", "must be the first 4 or more digits of a certificate's id")
+    return digits
 
 
 @page("/refusals/simulator", "TestAuthorization")
