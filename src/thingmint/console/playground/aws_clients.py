@@ -20,6 +20,7 @@ from thingmint.console.playground.writing import (
     python_imports,
     python_text,
     shell_command,
+    shell_option,
     shell_word,
 )
 
@@ -105,8 +106,7 @@ def _option(name: str, value: Any) -> str:
     if isinstance(value, FromFile):
         return f"{option} {shell_word(f'file://{value.name}')}"
     if isinstance(value, str | int | float):
-        text = in_address(value)
-        return f"{option}={shell_word(text)}" if text.startswith("-") else f"{option} {shell_word(text)}"
+        return shell_option(option, in_address(value))
     command, word = json_command(value)
     return f"{option} {_substituted(command, word)}"
 

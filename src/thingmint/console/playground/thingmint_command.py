@@ -11,6 +11,7 @@ from thingmint.console.playground.writing import (
     FromFile,
     can_be_argument,
     shell_command,
+    shell_option,
     shell_word,
 )
 
@@ -106,8 +107,7 @@ def _option(name: str, value: Any) -> str:
     option = f"--{_dashed(name)}"
     if isinstance(value, bool):
         return option if value else ""
-    text = in_address(value)
-    return f"{option}={shell_word(text)}" if text.startswith("-") else f"{option} {shell_word(text)}"
+    return shell_option(option, in_address(value))
 
 
 def _dashed(name: str) -> str:

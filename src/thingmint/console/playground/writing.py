@@ -242,6 +242,11 @@ def _shell_character(character: str) -> str:
     return "".join(f"\\x{byte:02x}" for byte in character.encode())
 
 
+def shell_option(option: str, value: str) -> str:
+    """An option with its value. With an equals sign if the value would be read as an option itself."""
+    return f"{option}{'=' if value.startswith('-') else ' '}{shell_word(value)}"
+
+
 def can_be_argument(text: str) -> bool:
     return "\0" not in text
 
