@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from thingmint.services.provisioning_dry_run import DryRun
     from thingmint.services.templates import ProvisioningTemplate
 
-PREFIX = "parameter:"
+_PREFIX = "parameter:"
 _MAX_OFFERED = 25
 _LONGEST_PEM = 65_536
 _LONGEST_VALUE = 4096
@@ -41,7 +41,7 @@ _LONGEST_NAME = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Parameter:
+class _Parameter:
     """A field of the form. ``default`` is None for a parameter without one."""
 
     name: str
@@ -64,11 +64,11 @@ async def answer(call: Call) -> Answer:
     return await _shown(call, is_asked=True)
 
 
-def sample_of(call: Call) -> SampleDevice:
+def _sample_of(call: Call) -> SampleDevice:
     """The device that the form describes. A parameter that is empty was not given. Raises Invalid."""
     form = call.form
     parameters = {
-        name.removeprefix(PREFIX): value for name, value in form.pairs if name.startswith(PREFIX) and value.strip()
+        name.removeprefix(_PREFIX): value for name, value in form.pairs if name.startswith(_PREFIX) and value.strip()
     }
     if any(len(name) > _LONGEST_NAME or len(value) > _LONGEST_VALUE for name, value in parameters.items()):
         raise Invalid("parameters", f"must have at most {_LONGEST_VALUE} characters")
@@ -92,7 +92,7 @@ async def _shown(call: Call, *, is_asked: bool) -> Answer:
     run, trouble, sample = None, None, SampleDevice()
     if is_asked:
         try:
-            sample = sample_of(call)
+            sample = _sample_of(call)
             run = await dry_run(call.store, call.change, template, version.body, sample, call.allows)
         except (Invalid, NotFound) as error:
             trouble = sentence_of(error)
@@ -103,26 +103,26 @@ async def _shown(call: Call, *, is_asked: bool) -> Answer:
         version=version.version,
         kinds=KINDS,
         is_jitp=template.kind is Kind.JITP,
-        parameters=fields_of(compiled, sample),
+        parameters=_fields_of(compiled, sample),
         given=sample,
-        offered=await offered(call),
+        offered=await _offered(call),
         trouble=trouble,
         command=_command(template, version.version, sample),
-        **result_of(call, run),
+        **_result_of(call, run),
     )
 
 
-def fields_of(compiled: Template, sample: SampleDevice) -> list[Parameter]:
+def _fields_of(compiled: Template, sample: SampleDevice) -> list[_Parameter]:
     """The parameters that a device can give: for JITP, the fields of its certificate's subject."""
     found = []
     for name, default in compiled.parameters.items():
         is_pseudo = name.startswith(PSEUDO_PREFIX)
         if name != CERTIFICATE_ID and is_pseudo == (compiled.kind is Kind.JITP):
-            found.append(Parameter(name, default, sample.parameters.get(name, "")))
+            found.append(_Parameter(name, default, sample.parameters.get(name, "")))
     return found
 
 
-def result_of(call: Call, run: DryRun | None) -> dict[str, Any]:
+def _result_of(call: Call, run: DryRun | None) -> dict[str, Any]:
     """What the template provisioning_result.html shows."""
     if run is None:
         return {"run": None}
@@ -185,7 +185,7 @@ def _words(value: str | None) -> str:
     return "empty" if value == "" else value or ""
 
 
-async def offered(call: Call) -> Sequence[tuple[str, str]]:
+async def _offered(call: Call) -> Sequence[tuple[str, str]]:
     """The id and the common name of the newest certificates, if the caller may list them."""
     if not call.allows("iot:ListCertificates"):
         return []

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from thingmint.http.messages import Answer
     from thingmint.store.engine import Transaction
 
-OUTCOMES: dict[str, tuple[str, str]] = {
+_OUTCOMES: dict[str, tuple[str, str]] = {
     "new": ("ok", "New"),
     "same": ("mute", "There already"),
     "completed": ("ok", "Completed"),
@@ -75,7 +75,7 @@ async def one(call: Call) -> Answer:
         state=_STATES[found.state(call.change.now)],
         runs=found.state(call.change.now) == "running",
         kinds=_by_kind(found),
-        outcomes=OUTCOMES,
+        outcomes=_OUTCOMES,
         findings=findings[:_ROWS],
         kept=MAX_KEPT,
         chosen=(kind, outcome) if kind and outcome else None,

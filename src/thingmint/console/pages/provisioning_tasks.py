@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _ROWS = 25
 _MAX_LINKS = 20
-STATUSES = {
+_STATUSES = {
     TaskStatus.IN_PROGRESS: ("warn", "Running"),
     TaskStatus.COMPLETED: ("ok", "Completed"),
     TaskStatus.FAILED: ("bad", "Failed"),
@@ -48,7 +48,7 @@ async def tasks(call: Call) -> Answer:
     return call.render(
         "provisioning_tasks.html",
         tasks=found.items,
-        statuses=STATUSES,
+        statuses=_STATUSES,
         wanted=status,
         runs=any(task.status.runs for task in found.items),
         tabs=tabs_of(call, path),
@@ -69,7 +69,7 @@ async def task(call: Call) -> Answer:
     return call.render(
         "provisioning_task.html",
         task=found,
-        statuses=STATUSES,
+        statuses=_STATUSES,
         reports=reports,
         role=role_of(call, found.role_arn),
         document=readable(found.template),
