@@ -124,8 +124,8 @@ def find(
     text: Annotated[
         str,
         typer.Argument(
-            help="The first digits of an id, a serial number, a subject's common name, a thing, or the id of a Yandex "
-            "device, registry or broker."
+            help="The first 4 digits of an id or more, an ARN, a serial number, a common name or the name of a thing "
+            "(also its beginning), or the id or name of a Yandex device, registry or broker."
         ),
     ],
     account: AccountOption = None,

@@ -33,9 +33,9 @@ ENDS: Choices = [
 SEEN: Choices = [
     ("", "Any time"),
     ("day", "In the last day"),
-    ("not-7", "Not for 7 days"),
-    ("not-30", "Not for 30 days"),
-    ("not-90", "Not for 90 days"),
+    ("not-7", "Over 7 days ago"),
+    ("not-30", "Over 30 days ago"),
+    ("not-90", "Over 90 days ago"),
     ("never", "Never"),
 ]
 WITHOUT: Choices = [("", "Show all"), ("policy", "Without a policy"), ("thing", "Without a thing")]

@@ -9,7 +9,8 @@ from thingmint.domain.errors import Unsupported
 from thingmint.native import fleet_schemas as schemas
 from thingmint.native.declaring import Endpoint, Endpoints
 from thingmint.services.certificate_counts import count_certificates
-from thingmint.services.certificate_search import find_certificates, search_certificates
+from thingmint.services.certificate_finding import find_certificates
+from thingmint.services.certificate_search import search_certificates
 from thingmint.services.pages import Cursor
 from thingmint.services.refusals import count_refusals, list_refusals
 

@@ -107,8 +107,9 @@ class FindQuery(Input):
         min_length=1,
         max_length=256,
         pattern=NO_NUL,
-        description="The beginning of an id (four digits or more), a serial number, a subject's common name, the name "
-        "of a thing, or the id of a Yandex device, registry or broker.",
+        description="The beginning of an id (four digits or more), an ARN, a serial number (hexadecimal or decimal), a "
+        "common name (or its beginning, among the 1,000 newest certificates), the beginning of a thing's name, or the "
+        "id or name of a Yandex device, registry or broker.",
     )
     limit: int = Field(25, ge=1, le=100, description="How many certificates of each kind.")
 

@@ -1,4 +1,4 @@
-"""Searches an account's certificates, by filters and by what a person knows of one: along indexes, page by page.
+"""Searches an account's certificates by filters: along indexes, page by page.
 
 One filter chooses the index. The others are evaluated for at most _EXAMINED of its rows, so a page can be short, or
 empty, though it has a next one.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thingmint.domain.errors import Invalid
 from thingmint.services.certificate_activity import read_last_seen
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 MIN_PREFIX = 4
 """Digits. With fewer, most of the rows that a search examines would be other accounts'."""
-
-Searched = Literal["id", "serial", "subject", "thing", "device"]
 
 _EXAMINED = 1000
 _BY_AGE = ("created_at", "certificate")
@@ -124,7 +122,7 @@ async def search_certificates(
     Sorted by id with ``id_prefix``, ``serial``, ``subject`` or ``thing``; else by last seen or by expiry if the filter
     is about that; else by age. Raises Invalid for a filter that cannot be, and for a token of another search.
     """
-    if not all(map(_is_storable, (wanted.subject, wanted.thing, wanted.device))):
+    if not all(map(is_storable, (wanted.subject, wanted.thing, wanted.device))):
         return Page([], None)
     index, rest = _index_for(query, wanted)
     tokens, scope = query.environment.page_tokens, query.scope
@@ -142,34 +140,8 @@ async def search_certificates(
         if len(taken) == cursor.limit or number == examined:
             last = row if number < len(rows) else None
             break
-    found = await _read(tx, query, taken, wanted)
+    found = await read_found(tx, query, taken, wanted)
     return Page(found, None if last is None else tokens.seal(listing, scope, _position(last)))
-
-
-async def find_certificates(
-    tx: Transaction, query: Query, text: str, limit: int = 25
-) -> list[tuple[Searched, FoundCertificate]]:
-    """Return certificates that ``text`` may be about, each with what it was found by, at most ``limit`` of each kind.
-
-    Looks for the beginning of an id, a serial number, a subject's common name, the name of a thing, and the id of a
-    Yandex device, registry or broker.
-    """
-    text = text.strip()
-    digits = text.lower().replace(":", "").removeprefix("0x")
-    searches: list[tuple[Searched, CertificateFilter]] = [
-        ("subject", CertificateFilter(subject=text)),
-        ("thing", CertificateFilter(thing=text)),
-        ("device", CertificateFilter(device=text)),
-    ]
-    if _HEX.fullmatch(digits):
-        searches.insert(0, ("serial", CertificateFilter(serial=digits)))
-        if len(digits) >= MIN_PREFIX:
-            searches.insert(0, ("id", CertificateFilter(id_prefix=digits)))
-    found: dict[int, tuple[Searched, FoundCertificate]] = {}
-    for by, wanted in searches if text else ():
-        for each in (await search_certificates(tx, query, Cursor(limit), wanted, ascending=True)).items:
-            found.setdefault(each.registration.certificate, (by, each))
-    return list(found.values())
 
 
 def _index_for(query: Query, wanted: CertificateFilter) -> tuple[_Index, CertificateFilter | None]:
@@ -219,8 +191,8 @@ def _index_for(query: Query, wanted: CertificateFilter) -> tuple[_Index, Certifi
     return index, None if rest == CertificateFilter() else rest
 
 
-def _is_storable(text: str | None) -> bool:
-    """False if no row can have the text."""
+def is_storable(text: str | None) -> bool:
+    """Return False if no row can have the text."""
     return text is None or ("\0" not in text and text == text.encode("utf-8", "ignore").decode())
 
 
@@ -302,9 +274,10 @@ def _values_of(position: Position, size: int, *, is_bytes: bool) -> tuple[Value,
     return (position[0],) if size == 1 else (position[0], int(position[1]))
 
 
-async def _read(
+async def read_found(
     tx: Transaction, query: Query, certificates: Sequence[int], wanted: CertificateFilter
 ) -> list[FoundCertificate]:
+    """Return what lists show of the certificates with these ids, in their order."""
     links = {id: row for id, *row in await _READ_LINKS.fetch(tx, certificates, *query.scope)}
     contents = {}
     for row in await _READ.fetch(tx, certificates, *query.scope):

@@ -191,13 +191,33 @@ async def test_pages_without_any_row(site: Site) -> None:
         "/provisioning/imports": "There was no import",
         "/refusals?client_id=x": "Nothing matches",
         "/refusals/simulator": "Simulate a device",
-        "/certificates?status=REVOKED": "Nothing matches",
-        "/certificates?q=x": "Nothing matches",
+        "/certificates?status=REVOKED": "There are no certificates yet",
+        "/certificates?q=x": "There are no certificates yet. Connect a device",
         "/things?q=x": "No thing has such a name",
         "/things?q=\N{CYRILLIC SMALL LETTER A}": "No thing has such a name",
     }
     for path, sentence in expected.items():
         assert sentence in text_of(await browser.get(path)), path
+
+
+async def test_the_list_says_how_many_there_are_and_what_the_search_understands(site: Site, world: World) -> None:
+    for number in range(27):
+        id = await world.certificate(pem=certificate_pem(f"pump-{number}"))
+    await world.aws("UpdateCertificate", certificateId=id, newStatus="INACTIVE")
+    browser = await site.signed_in()
+    expected = {
+        "": "25 of 27 certificates",
+        "?status=ACTIVE": "25 of 26 certificates",
+        "?status=INACTIVE": "1 certificate Clear",
+        "?status=REVOKED": "No certificate matches these filters.",
+        "?without=thing": "25 certificates shown, and there are more",
+        "?q=PUMP-26": "1 certificate Clear",
+        "?q=x": "No certificate matches x . The search understands",
+        "?q=xxxx&status=ACTIVE": "No certificate with these filters matches xxxx .",
+        "?q=abc": "For an id, type 4 digits or more",
+    }
+    for query, sentence in expected.items():
+        assert sentence in text_of(await browser.get(f"/certificates{query}")), query
 
 
 async def test_the_overview(site: Site, world: World) -> None:

@@ -16,7 +16,8 @@ from thingmint.domain.errors import Invalid
 from thingmint.domain.status import Status
 from thingmint.services import certificate_search
 from thingmint.services.certificate_activity import CertificateActivity, LastSeen, read_last_seen
-from thingmint.services.certificate_search import CertificateFilter, find_certificates, search_certificates
+from thingmint.services.certificate_finding import find_certificates
+from thingmint.services.certificate_search import CertificateFilter, search_certificates
 from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:

@@ -19,12 +19,14 @@ from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import DomainError, Invalid, Unavailable
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import list_ca_certificates
-from thingmint.services.certificate_counts import WEEKS, monday_of
-from thingmint.services.certificate_search import find_certificates, search_certificates
+from thingmint.services.certificate_counts import WEEKS, count_by_status, monday_of
+from thingmint.services.certificate_finding import NEWEST, find_certificates, id_prefix_in
+from thingmint.services.certificate_search import MIN_PREFIX, search_certificates
 from thingmint.services.certificates import HAS_POLICIES, update_status
 from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Sequence
 
     from thingmint.console.page import Call
@@ -63,14 +65,22 @@ async def certificates(call: Call) -> Answer:
     fields, at = filters.read_fields(call.query), _time_of(call)
     cursor = call.cursor(_ROWS)
     listed = await _listed(call, fields, at, cursor)
+    counts = await call.read(lambda tx: count_by_status(tx, call.scope))
+    digits = id_prefix_in(call.change, fields["q"])
     return call.render(
         "certificates.html",
+        total=_total(fields, counts),
+        has_any=bool(listed.found) or counts.total() > 0,
+        is_short=digits is not None and len(digits) < MIN_PREFIX,
+        shortest=MIN_PREFIX,
+        newest=NEWEST,
         fields=fields,
         listed=listed,
         choices=filters,
         cas=await _cas(call),
         changes=CHANGES,
         is_filtered=any(fields.values()),
+        is_filtered_besides=any(value for name, value in fields.items() if name != "q"),
         may_change=call.allows("iot:UpdateCertificate", arn_of(call.scope, "*")),
         all=url("/certificates/change-all", **fields),
         first=url("/certificates", **fields) if cursor.token else None,
@@ -78,6 +88,13 @@ async def certificates(call: Call) -> Answer:
         file=url("/certificates.csv", **fields),
         command=_command(fields, at),
     )
+
+
+def _total(fields: dict[str, str], counts: Counter[str]) -> int | None:
+    """How many certificates the filters match; None if that is not counted, as for all but the status."""
+    if any(value for name, value in fields.items() if name != "status"):
+        return None
+    return counts[fields["status"]] if fields["status"] else counts.total()
 
 
 @page("/certificates.csv", "SearchCertificates", entry="/certificates")
