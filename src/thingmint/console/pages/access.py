@@ -10,6 +10,7 @@ from thingmint.access.administration.credentials import credentials_of
 from thingmint.access.administration.policies import MANAGED_POLICIES, POLICIES, list_attached
 from thingmint.access.administration.principals import get_principal, principals_after
 from thingmint.console.administering import event_of, may_run
+from thingmint.console.lockout import ADMINISTRATOR, warning_of
 from thingmint.console.page import links_of, page
 from thingmint.services.device_registry import list_folders
 from thingmint.services.pages import page_by_text
@@ -109,6 +110,7 @@ def _one_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
             kind=kind,
             words=kind.replace("-", " "),
             may=_permissions(call, kind),
+            guarded=await _guarded(call, kind, name, found),
             marks={key.id: mark for key in found.keys if (mark := _mark(key, call.change.now))},
             lifetimes=LIFETIMES,
             durations=DURATIONS,
@@ -120,6 +122,14 @@ def _one_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
         )
 
     return shown
+
+
+async def _guarded(call: Call, kind: str, name: str, found: _Found) -> bool:
+    """True if disabling the principal, or detaching the administrator's policy, asks for its name first."""
+    is_administrator = any(each.policy == ADMINISTRATOR for each in found.policies)
+    if not is_administrator and found.principal.id != call.caller.principal:
+        return False
+    return bool(await warning_of(call, kind, name))
 
 
 async def _read(tx: Transaction, call: Call, kind: str, name: str) -> _Found:

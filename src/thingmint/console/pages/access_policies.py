@@ -14,6 +14,7 @@ from thingmint.access.administration.policies import (
     managed_document,
 )
 from thingmint.console.administering import administer, administer_with, event_of, may_run
+from thingmint.console.lockout import check_name_was_typed, warning_of
 from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
 from thingmint.console.policy_editor import drafted, pretty, sent_document
@@ -165,6 +166,9 @@ def _attachment(verb: str, kind: PrincipalKind) -> Callable[[Call], Awaitable[An
     async def changed(call: Call) -> Answer:
         name, policy = call.form.text("name", _LONGEST_NAME), call.form.text("policy", _LONGEST_NAME)
         resource = call.form.text("resource") or "*"
+        if verb == "detach":
+            call.may(f"thingmint:{event_of('policy.detach', kind)}")
+            await check_name_was_typed(call, kind, name, detached=policy)
         await administer(call, f"policy.{verb}", principal=f"{kind}/{name}", policy=policy, resource=resource)
         said = f"The policy {policy} is {'attached to' if verb == 'attach' else 'detached from'} {kind}/{name}."
         if call.form.text("back"):
@@ -174,9 +178,38 @@ def _attachment(verb: str, kind: PrincipalKind) -> Callable[[Call], Awaitable[An
     return changed
 
 
+def _confirm_detaching(kind: PrincipalKind) -> Callable[[Call], Awaitable[Answer]]:
+    """Asks for the name of a principal that loses its access: from a link, or after a form without the name."""
+
+    async def asked(call: Call) -> Answer:
+        call.may(f"thingmint:{event_of('policy.detach', kind)}")
+        given = call.form if call.form.all("policy") else call.query
+        name, policy = given.text("name", _LONGEST_NAME), given.text("policy", _LONGEST_NAME)
+        warning = await warning_of(call, kind, name, detached=policy)
+        fields = {"name": name, "policy": policy, "resource": given.text("resource") or "*"}
+        return call.render(
+            "confirm.html",
+            title=f"Detach {policy} from {kind}/{name}?",
+            consequence=f"What only this policy allows is refused from now on. {warning}",
+            address=url(f"/access/detach/{kind}"),
+            fields=fields | ({"back": "1"} if given.text("back") else {}),
+            typed=name if warning else "",
+            button="Detach",
+            back=url(f"/access/{kind}/{name}"),
+            command=f"thingmint access policy detach {kind}/{name} --policy {policy}",
+        )
+
+    return asked
+
+
 for _kind in get_args(PrincipalKind):
-    for _verb in ("attach", "detach"):
-        action(f"/access/{_verb}/{_kind}", event_of(f"policy.{_verb}", _kind), entry=_ENTRY)(_attachment(_verb, _kind))
+    action(f"/access/attach/{_kind}", event_of("policy.attach", _kind), entry=_ENTRY)(_attachment("attach", _kind))
+    _asked = page(f"/access/detach/{_kind}", event_of("policy.attached", _kind), entry=_ENTRY)(
+        _confirm_detaching(_kind)
+    )
+    action(f"/access/detach/{_kind}", event_of("policy.detach", _kind), entry=_ENTRY, form=_asked)(
+        _attachment("detach", _kind)
+    )
 
 
 async def _drafted(call: Call, text: str) -> Draft:

@@ -11,6 +11,7 @@ from thingmint.access.administration import PrincipalKind
 from thingmint.access.administration.credentials import CREDENTIALS
 from thingmint.access.administration.principals import get_principal
 from thingmint.console.administering import administer, event_of
+from thingmint.console.lockout import check_name_was_typed, warning_of
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.access import DURATIONS, LIFETIMES, LISTS
 from thingmint.console.policy_editor import drafted, sent_document
@@ -81,24 +82,47 @@ async def check_trust_policy(call: Call) -> Answer:
 def _status(kind: PrincipalKind, verb: str) -> Handler:
     async def changed(call: Call) -> Answer:
         name = call.path["name"]
+        if verb == "disable":
+            call.may(f"thingmint:{event_of(f'{kind}.disable')}")
+            await check_name_was_typed(call, kind, name)
         await administer(call, f"{kind}.{verb}", name=name)
         return call.done(f"/access/{kind}/{name}", f"{_words(kind)} {name} is {_DISABLED[verb]}.")
 
     return changed
 
 
+def _confirm_disabling(kind: PrincipalKind) -> Handler:
+    async def asked(call: Call) -> Answer:
+        call.may(f"thingmint:{event_of(f'{kind}.disable')}")
+        name = call.path["name"]
+        warning = await warning_of(call, kind, name)
+        return call.render(
+            "confirm.html",
+            title=f"Disable the {kind.replace('-', ' ')} {name}?",
+            consequence=f"Its keys, tokens and sessions stop working until it is enabled again. {warning}",
+            address=url(f"/access/{kind}/{name}/disable"),
+            fields={},
+            typed=name if warning else "",
+            button="Disable",
+            back=url(f"/access/{kind}/{name}"),
+            command=f"thingmint access {kind} disable {name}",
+        )
+
+    return asked
+
+
 def _confirm_deletion(kind: PrincipalKind) -> Handler:
     async def asked(call: Call) -> Answer:
         call.may(f"thingmint:{event_of(f'{kind}.delete')}")
         name = call.path["name"]
-        principal = await call.read(lambda tx: get_principal(tx, call.caller.account, kind, name))
-        own = " This is the one that you are signed in as." if principal.id == call.caller.principal else ""
+        warning = await warning_of(call, kind, name)
         return call.render(
             "confirm.html",
             title=f"Delete the {kind.replace('-', ' ')} {name}?",
-            consequence=f"Its keys, tokens and sessions stop working at once, and cannot be restored.{own}",
+            consequence=f"Its keys, tokens and sessions stop working at once, and cannot be restored. {warning}",
             address=url(f"/access/{kind}/{name}/deleted"),
             fields={},
+            typed=name if warning else "",
             button="Delete",
             back=url(f"/access/{kind}/{name}"),
             command=f"thingmint access {kind} delete {name}",
@@ -110,6 +134,8 @@ def _confirm_deletion(kind: PrincipalKind) -> Handler:
 def _delete(kind: PrincipalKind) -> Handler:
     async def deleted(call: Call) -> Answer:
         name = call.path["name"]
+        call.may(f"thingmint:{event_of(f'{kind}.delete')}")
+        await check_name_was_typed(call, kind, name)
         await administer(call, f"{kind}.delete", name=name)
         return call.done(LISTS[kind][0], f"{_words(kind)} {name} is deleted.")
 
@@ -237,10 +263,11 @@ for _kind in get_args(PrincipalKind):
     _made = event_of(f"{_kind}.create")
     _form_again = check_trust_policy if _kind == "role" else None
     action(f"/access/new-{_kind}", _made, entry=_ENTRY, form=_form_again)(_new(_kind))
+    _asked = page(f"{_base}/disable", event_of("policy.attached", _kind), entry=_ENTRY)(_confirm_disabling(_kind))
     for _verb in _DISABLED:
-        action(f"{_base}/{_verb}", event_of(f"{_kind}.{_verb}"), entry=_ENTRY)(_status(_kind, _verb))
-    page(f"{_base}/delete", event_of("policy.attached", _kind), entry=_ENTRY)(_confirm_deletion(_kind))
-    action(f"{_base}/deleted", event_of(f"{_kind}.delete"), entry=_ENTRY)(_delete(_kind))
+        action(f"{_base}/{_verb}", event_of(f"{_kind}.{_verb}"), entry=_ENTRY, form=_asked)(_status(_kind, _verb))
+    _asked = page(f"{_base}/delete", event_of("policy.attached", _kind), entry=_ENTRY)(_confirm_deletion(_kind))
+    action(f"{_base}/deleted", event_of(f"{_kind}.delete"), entry=_ENTRY, form=_asked)(_delete(_kind))
     for _noun in _CREDENTIALS:
         if _noun == "session" or (_noun == "key" and _kind != "role") or (_noun == "token" and _kind == "user"):
             action(f"{_base}/{_noun}s", event_of(f"{_noun}.create", _kind), entry=_ENTRY)(_new_credential(_kind, _noun))
