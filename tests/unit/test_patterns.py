@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import pkgutil
 import re
 from importlib import import_module
+from pathlib import Path
 
 import thingmint
 from thingmint.aws.contract.scalars import is_superlinear
@@ -38,6 +40,7 @@ _MATCHED = {
 # Searched for in input. What an unsuccessful attempt has read contains no start of another attempt, or has a limit.
 _SEARCHED = {
     "console.pages.certificate._COMMON_NAME",
+    "console.playground.writing._TEMPLATE",  # begins at the first character of a run only
     "console.playground.given._MEMBER",  # begins at words only
     "console.playground.secrets._PRIVATE_PEM",
     "console.rendering._LONG_ID",  # begins at words only
@@ -67,6 +70,17 @@ _OWN = {
     "store.queries._HEADER",
 }
 
+_INLINE = {
+    (r"\\[a-zA-Z]|\(\?|\.(?![^[]*\])", "yandex/openapi.py"),
+    (r"^([A-Z_0-9]+)=.*$", "instance/clients.py"),
+    (r"\d+[a-z]+", "cli/asking.py"),
+    (r"\$(\d+)", "store/sqlite_transaction.py"),
+    (r"--[^\n]*", "store/migrate.py"),
+    (r"{(\w+)}", "native/openapi.py"),
+    (r"^Statement(\[\d+\])?\.", "domain/policy_lint/linting.py"),
+}
+"""Given to functions of ``re``. They read what the server or the operator wrote."""
+
 
 def test_patterns_that_can_take_more_than_linear_time_were_examined() -> None:
     """Two repetitions can share a text in many ways. A search begins again at each character of the text."""
@@ -86,3 +100,15 @@ def test_patterns_that_can_take_more_than_linear_time_were_examined() -> None:
     known = _MATCHED | _SEARCHED | _OWN
     assert found - known == set(), "can these take more than linear time? If not, name them in a list above"
     assert known - found == set(), "these are in a list above, and no more in the source"
+
+
+def test_patterns_inside_of_functions_were_examined() -> None:
+    found, source = set(), Path(thingmint.__file__).parent
+    for file in source.rglob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text("utf-8"))):
+            match call:
+                case ast.Call(ast.Attribute(ast.Name("re"), name), [ast.Constant(str(pattern)), *_]):
+                    is_searched = name in ("search", "findall", "finditer", "sub", "subn", "split")
+                    if name != "compile" and is_superlinear(f"x*{pattern}" if is_searched else pattern):
+                        found.add((pattern, str(file.relative_to(source))))
+    assert found == _INLINE

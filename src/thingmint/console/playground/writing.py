@@ -20,6 +20,8 @@ _IMPORTS: Final = {
     "Base64": "from base64 import b64decode",
     "FromFile": "from pathlib import Path",
 }
+# What would begin a template of HCL. Without the first part, each character of a long run would be a beginning.
+_TEMPLATE: Final = re.compile(r"(?<![$%])[$%]++(?={)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ def _hcl_text(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     if not text.isprintable():
         escaped = "".join(map(_hcl_character, text))
-    return f'"{re.sub(r"([$%]+)(?={)", _without_template, escaped)}"'
+    return f'"{_TEMPLATE.sub(_without_template, escaped)}"'
 
 
 def _hcl_character(character: str) -> str:
