@@ -72,7 +72,7 @@ async def test_the_certificate_that_ends_first_counts(world: World, days: float,
     shown = [("mqtt", "*", now + timedelta(days=90)), ("api", "iot.example.org", now + timedelta(days=days))]
     check = (await checks(world, tls=Part(shown=shown)))["listeners"]
     assert check.state == state
-    assert "api (iot.example.org)" in check.message
+    assert "HTTPS clients of iot.example.org see" in check.message
 
 
 async def test_the_roots_are_read(world: World) -> None:

@@ -34,6 +34,11 @@ _SEALED = (timedelta(minutes=10), timedelta(minutes=1))  # not sealed for longer
 _LISTENERS = (timedelta(days=1), timedelta(days=7))  # less is left
 _AUTHORITIES = (timedelta(days=30), timedelta(days=180))
 _BACKUP = timedelta(days=2)  # a warning if it is older
+_NO_BACKUP = (
+    "The server knows of no backup. A backup script reports one when it changes the time of the file last-backup in "
+    "the data directory (touch last-backup)."
+)
+_CLIENTS = {"api": "HTTPS", "grpc": "gRPC", "mqtt": "MQTT"}
 
 
 @dataclass(slots=True)
@@ -86,17 +91,18 @@ class ServerHealth:
 
     def _authorities(self, now: datetime) -> Check:
         directory = self.instance.directory
-        return _ends("authorities", "The root", now, _AUTHORITIES, _roots((directory.ca, directory.device_ca)))
+        roots = _roots((directory.ca, directory.device_ca))
+        return _ends("authorities", now, _AUTHORITIES, roots, lambda file: f"The root certificate in {file}")
 
     def _listeners(self, now: datetime, tls: ListenerTLS) -> Check:
         ends = ((f"{listener} ({name})", end) for listener, name, end in tls.ends())
-        return _ends("listeners", "The certificate of the listener", now, _LISTENERS, ends)
+        return _ends("listeners", now, _LISTENERS, ends, _clients_of)
 
     def _disk(self) -> Check:
         directory = self.instance.directory
         free = free_bytes(directory.root)
         state: State = "error" if free < _DISK[0] else "warning" if free < _DISK[1] else "ok"
-        message = f"{free // _MEGABYTE} MiB are free on the disk of the data directory."
+        message = f"{_size(free)} are free on the disk of the data directory."
         return Check("disk", state, message, {"free_bytes": free, "reserve_held": int(directory.disk_reserve.exists())})
 
     def _backup(self, now: datetime) -> Check:
@@ -104,7 +110,7 @@ class ServerHealth:
         try:
             made = datetime.fromtimestamp(self.instance.directory.last_backup.stat().st_mtime, UTC)
         except (OSError, OverflowError, ValueError):
-            return Check("backup", "unknown", "No backup is known: touch last-backup in the data directory after one.")
+            return Check("backup", "unknown", _NO_BACKUP)
         state: State = "warning" if now - made > _BACKUP else "ok"
         return Check("backup", state, f"The last backup was made at {_shown(made)}.", {"made_at": made})
 
@@ -121,17 +127,33 @@ def _error(name: str, message: str) -> Check:
 
 
 def _ends(
-    name: str, what: str, now: datetime, limits: tuple[timedelta, timedelta], ends: Iterable[tuple[str, datetime]]
+    name: str,
+    now: datetime,
+    limits: tuple[timedelta, timedelta],
+    ends: Iterable[tuple[str, datetime]],
+    words: Callable[[str], str],
 ) -> Check:
-    """The check of certificates; the message is about the one that ends first."""
+    """The check of certificates; the message is about the one that ends first, named by ``words``."""
     by_end = sorted(ends, key=lambda each: each[1])
     if not by_end:
-        return Check(name, "unknown", f"{what} cannot be read.")
+        return Check(name, "unknown", "No certificate can be read.")
     first, end = by_end[0]
     left = end - now
     state: State = "error" if left < limits[0] else "warning" if left < limits[1] else "ok"
     verb = "ended" if left < timedelta() else "ends"
-    return Check(name, state, f"{what} {first} {verb} at {_shown(end)}.", dict(by_end))
+    return Check(name, state, f"{words(first)} {verb} at {_shown(end)}.", dict(by_end))
+
+
+def _clients_of(shown: str) -> str:
+    """The certificate of a listener by the clients that see it: ``shown`` is such as ``api (*)``."""
+    listener, _, name = shown.removesuffix(")").partition(" (")
+    names = "" if name == "*" else f" of {name}"
+    return f"The certificate that {_CLIENTS.get(listener, listener)} clients{names} see"
+
+
+def _size(count: int) -> str:
+    """A number of bytes in GB, or in MB if it is small."""
+    return f"{count / 10**9:,.1f} GB" if count >= 10**9 else f"{count / 10**6:,.0f} MB"
 
 
 def _roots(paths: Iterable[Path]) -> Iterator[tuple[str, datetime]]:

@@ -158,6 +158,28 @@ async def test_the_link_of_the_chart_lists_what_the_chart_counts(site: Site, wor
     assert "--ends-from 20" in listed.text
 
 
+async def test_the_overview_in_words(site: Site, world: World) -> None:
+    browser = await site.signed_in()
+    assert "No certificate was added in the last 30 days." in text_of(await browser.get("/"))
+    for days in (6, 8, 20, 60):
+        await world.certificate(pem=certificate_pem(f"pump {days}", days))
+    refusals = Refusals(world.store, world.clock)
+    refusals.note(OURS, "a" * 64, "pump", "iot:Connect", None, f"it waits for activation under the CA {'c0de' * 16}")
+    await refusals.flush()
+    site.checks += [Check("authorities", "warning", "A root ends soon."), Check("jobs", "ok", "No job failed.")]
+    page = await browser.get("/")
+    text = text_of(page)
+    assert "Refused, last hour 1 It waits for activation under the CA Ending in 30 days" in text
+    assert "CAs A root ends soon." in text
+    assert "Background jobs No job failed." in text
+    assert "Authorities" not in text
+    (chart,) = re.findall(r'<svg class="chart wide"[^>]*chart-wide.*?</svg>', page.text)
+    kinds = re.findall(r'class="bar (\w*)"[^>]*><title>Week of [^<]*: (\d)<', chart)
+    assert sum(int(number) for kind, number in kinds if kind == "soon") >= 1
+    for kind, number in kinds[2:5]:
+        assert (kind, int(number) <= 2) == ("near", True)
+
+
 async def test_long_ids_in_reasons_are_short(site: Site, world: World) -> None:
     id, ca = await world.certificate(), "c0de" * 16
     refusals = Refusals(world.store, world.clock)

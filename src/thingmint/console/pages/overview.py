@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 
 _HOUR = timedelta(hours=1)
 _ROWS = 5
+_SOON = 2  # weeks that may have an end within 7 days
 _NEAR = 5  # weeks that begin within the next 30 days
 _DAYS_OF_MEAN = 7
 _PILLS = {"ok": "ok", "unknown": "mute", "warning": "warn", "error": "bad"}
+_CHECKS = {"authorities": "CAs", "store": "Database", "listeners": "TLS certificates", "jobs": "Background jobs"}
 _TROUBLES = ("warning", "error")
 
 
@@ -72,16 +74,17 @@ async def overview(call: Call) -> Answer:
         "overview.html",
         counts=facts.counts,
         refused=facts.refused,
+        most_refused=_sentence(next(iter(facts.refused or ()), "")),
         groups=facts.groups,
         connected=connected,
         share=f"{connected / active:.1%} of active" if connected and active else "No device is connected",
         added_today=added[-1] if added else 0,
         mean=round(sum(added[-_DAYS_OF_MEAN:]) / _DAYS_OF_MEAN),
         expiry=_expiry(facts.counts),
-        daily=bars(_days(facts.counts), "Certificates added by day", narrow=14, id="added", last=True),
+        daily=_daily(facts.counts),
         statuses=[(status, *status_words(Status(status)), n) for status, n in facts.counts.by_status.items()],
         tasks=_tasks(call, facts, checks),
-        checks=[(each.name.capitalize(), _PILLS[each.state], each.state, each.message) for each in checks or ()],
+        checks=[(_title(each.name), _PILLS[each.state], each.state, each.message) for each in checks or ()],
     )
 
 
@@ -109,7 +112,7 @@ def _expiry(counts: CertificateCounts) -> Markup | None:
 
 
 def _weeks(counts: CertificateCounts) -> list[Bar]:
-    kinds = ["soon", *["near"] * (_NEAR - 1)]
+    kinds = ["soon"] * _SOON + ["near"] * (_NEAR - _SOON)
     return [
         Bar(
             week.active,
@@ -126,10 +129,28 @@ def _days(counts: CertificateCounts) -> list[Bar]:
     return [Bar(amount, f"{day:%d %b}", f"{day:%d %B %Y}: {amount:,}") for day, amount in amounts]
 
 
+def _daily(counts: CertificateCounts) -> Markup | None:
+    """The chart, or None if it would be empty."""
+    days = _days(counts)
+    if not any(day.value for day in days):
+        return None
+    return bars(days, "Certificates added by day", narrow=14, id="added", last=True)
+
+
+def _title(check: str) -> str:
+    return _CHECKS.get(check, check.capitalize())
+
+
+def _sentence(reason: str) -> str:
+    """A reason in its general form, such as that of counts, without the places of ids."""
+    words = " ".join(reason.replace("...", " ").split())
+    return f"{words[:1].upper()}{words[1:]}"
+
+
 def _tasks(call: Call, facts: _Facts, checks: Sequence[Check] | None) -> list[_Task]:
     """``checks`` of the server's health are None if the caller may not see them."""
     tasks = [
-        _Task(_PILLS[each.state], each.name.capitalize(), each.message, "")
+        _Task(_PILLS[each.state], _title(each.name), each.message, "")
         for each in checks or ()
         if each.state in _TROUBLES
     ]
