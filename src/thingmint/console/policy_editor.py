@@ -54,8 +54,12 @@ async def checked(call: Call, text: str, lint: Callable[[], Report], check: str)
 
 
 def sent_document(call: Call) -> str:
-    """The document of the form. Browsers send each line end as two characters. Raises Invalid."""
-    return "\n".join(next(iter(call.form.all("document")), "").splitlines())
+    """The document of the form, with line ends as they were typed: browsers send each as two characters.
+
+    Other characters that Python's splitlines() takes for line ends are part of the document.
+    """
+    document = next(iter(call.form.all("document")), "")
+    return document.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
 
 
 def check_base(form: Fields, noun: str, name: str, default_version: int) -> None:

@@ -198,3 +198,18 @@ async def test_a_default_version_is_made_of_the_one_in_force(site: Site, world: 
     assert (await browser.post("/policies/save-version", None, **given)).status_code == 303, "it puts nothing in force"
     wrong = given | {"of": "x", "is_default": "1"}
     assert (await browser.post("/policies/save-version", None, **wrong)).status_code == 400
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])
+async def test_a_document_is_saved_as_it_was_typed(site: Site, world: World, end: str) -> None:
+    resource = "arn:aws:iot:us-east-1:111111111111:topic/a\u2028b\u2029c\u0085d"
+    document = json.dumps(
+        {"Version": "2012-10-17", "Statement": [allow("iot:Publish") | {"Resource": resource}]},
+        ensure_ascii=False,
+        indent=1,
+    )
+    browser = await site.signed_in()
+    sent = document.replace("\n", end) + end
+    made = await browser.send("/policies/save", "/policies/edit", name="telemetry", document=sent)
+    assert made.status_code == 303, text_of(made)
+    assert (await world.aws("GetPolicy", policyName="telemetry"))["policyDocument"] == document

@@ -177,6 +177,11 @@ def test_only_the_fields_of_the_operation_are_sent() -> None:
     assert twice.request().path == "/things/b"  # the page has a list, and a field to type in after it
 
 
+def test_a_list_has_a_text_in_each_line() -> None:
+    form = given("CreateJob", jobId="a", targets="a\u2028b\r\n c\x0bd \n\n\re\x85")
+    assert form.values["targets"] == ["a\u2028b", "c\x0bd", "e"]
+
+
 @pytest.mark.parametrize("text", ["", "   ", "\n"])
 def test_the_path_needs_its_values(text: str) -> None:
     form = given("DescribeThing", thingName=text)

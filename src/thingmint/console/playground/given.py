@@ -167,7 +167,8 @@ def _lines(field: Field, text: str) -> list[str]:
     """A list of texts, one in each line. Raises _WrongText for lists of other types."""
     if field.type != "list of text":
         raise _WrongText("must be a JSON list, as in []")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    # Not splitlines(): other characters that it takes for line ends are part of a text.
+    return [line.strip() for line in text.replace("\r", "\n").split("\n") if line.strip()]
 
 
 def _json(text: str) -> Any:
