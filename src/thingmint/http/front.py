@@ -116,6 +116,7 @@ class HttpApp(abc.ABC):
             else:
                 is_recorded = True  # now, because the stream can take hours
                 self._request_log.record(context, outcome)
+                incoming.serve_no_further()
                 await send_stream(receive, send, answer, stream)
         except ClientGone:
             outcome.code = "ClientGone"

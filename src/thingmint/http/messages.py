@@ -27,6 +27,8 @@ DEVICE = "thingmint.device"
 """The name, in a request's state, of what TLS knows about the device: an AuthenticationRequest."""
 EXPECT_BODY = "thingmint.expect_body"
 """The name, in a request's state (ASGI's scope), of a function to call when a large body is read."""
+LAST = "thingmint.last"
+"""The name, in a request's state, of a function to call when no request after this one is served."""
 _BODY_TIMEOUT = 30.0  # seconds
 _COPIES = 2  # of an answer that the client has not read: the plain one and the encrypted one
 
@@ -74,6 +76,7 @@ class Incoming:
 
     __slots__ = (
         "_expect_body",
+        "_is_last",
         "_lease",
         "_memory",
         "_receive",
@@ -101,6 +104,7 @@ class Incoming:
         self.secure: bool = scope.get("scheme") == "https"
         state = scope.get("state", {})
         self._expect_body: Callable[[], None] | None = state.get(EXPECT_BODY)
+        self._is_last: Callable[[], None] | None = state.get(LAST)
         self.device: AuthenticationRequest | None = state.get(DEVICE)
         self.has_large_body = False
         self._receive = receive
@@ -122,6 +126,11 @@ class Incoming:
     def hold(self, answer: Answer) -> bool:
         """Counts the answer in place of the body, until it is sent. False if there is no room for it."""
         return self._lease.resize(_COPIES * len(answer.body))
+
+    def serve_no_further(self) -> None:
+        """Requests that the client sends after this one are not served: the answer takes a long time."""
+        if self._is_last is not None:
+            self._is_last()
 
     def release(self) -> None:
         """The request is answered."""

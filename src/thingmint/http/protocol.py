@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from thingmint.domain.names import source_of
 from thingmint.http.memory import Lease
-from thingmint.http.messages import DEVICE, EXPECT_BODY
+from thingmint.http.messages import DEVICE, EXPECT_BODY, LAST
 from thingmint.http.transport import AnswerTransport
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class LimitedProtocol(HttpToolsProtocol):
         loop: asyncio.AbstractEventLoop | None = None,
         device: AuthenticationRequest | None = None,
     ) -> None:
-        super().__init__(config, server_state, {EXPECT_BODY: self._expect_body, DEVICE: device}, loop)
+        state = {EXPECT_BODY: self._expect_body, LAST: self._take_no_further, DEVICE: device}
+        super().__init__(config, server_state, state, loop)
         self._memory = memory
         self._place = place
         self._in_head = True
@@ -83,6 +84,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._body_left = 0  # bytes of a body with a Content-Length
         self._held = b""
         self._is_wide = False
+        self._answered: RequestResponseCycle | None = None  # uvicorn's ``cycle`` is the last one that was parsed
+        self._is_last = False  # no request after the one that is answered is served
         self._timer: asyncio.TimerHandle | None = None  # for a head, or for the rest of a body that is not read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn types it
@@ -109,6 +112,20 @@ class LimitedProtocol(HttpToolsProtocol):
             sock = self.transport.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BODY_RECEIVE_BUFFER)
 
+    def _take_no_further(self) -> None:
+        """Drops the requests that wait, and reads on: a connection that is not read does not tell its end."""
+        self._is_last = True
+        if self._answered is not None:
+            self.cycle = self._answered
+        self.cycle.keep_alive = False
+        self.pipeline.clear()
+        self._held = b""
+        self._lease.resize(0)
+        self._stop_timer()
+        self._flow.held = False
+        self.flow.resume_reading()
+        self.transport.resume_reading()  # paused without the flow after bytes that are no request
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._unset_keepalive_if_required()  # the connection is not idle
@@ -128,7 +145,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        if self._held:
+        if self._is_last:
+            self.transport.close()
+        elif self._held:
             self._hold(self._held + data)
         else:
             self._parse(data)
@@ -258,6 +277,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self.send_400_response("")
             return
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answered = self.cycle
 
     def on_body(self, body: bytes) -> None:
         self._idle_bytes = 0
@@ -275,6 +296,8 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._answered = self.pipeline[-1][0]
         super().on_response_complete()
         if self.transport.is_closing():
             return

@@ -14,7 +14,7 @@ from uvicorn.server import ServerState
 
 from thingmint.http.connection_limits import AddressLimits, Limits, Place
 from thingmint.http.memory import MIB, RequestMemory
-from thingmint.http.messages import Answer, send_stream
+from thingmint.http.messages import Answer, Incoming, send_stream
 from thingmint.http.protocol import HEAD_TIMEOUT, MAX_HEAD_BYTES, LimitedProtocol
 from thingmint.http.transport import STALL_TIMEOUT
 
@@ -434,8 +434,52 @@ class Streaming(Connection):
         pass
 
     async def _app(self, scope: Message, receive: Receive, send: Send) -> None:
+        incoming = Incoming(scope, receive, self.memory)
+        incoming.serve_no_further()
         await send_stream(receive, send, Answer(200, [], b""), self)
         self.has_ended = True
+
+
+class TestRequestsAfterAStream:
+    @pytest.mark.parametrize(
+        "further",
+        [
+            b"",
+            GET,
+            GET * 2,
+            GET * 500,
+            GET[:10],
+            b"\x00garbage\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab",
+        ],
+    )
+    async def test_they_are_dropped_so_that_the_end_of_the_connection_is_seen(self, further: bytes) -> None:
+        connection = Streaming()
+        await connection.receive(GET + further)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert connection.transport.reads, "a connection that is not read does not tell its end"
+        assert connection.memory.unauthenticated.used == 0
+        assert b"connection: close" in connection.transport.written
+        connection.loop.advance(HEAD_TIMEOUT)
+        assert not connection.transport.is_closing()
+        assert connection.transport.written.count(b"HTTP/1.1 ") == 1
+        connection.protocol.connection_lost(None)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert connection.has_ended
+
+    @pytest.mark.parametrize("further", [GET, GET[:10], GET * 500, b"\x00garbage"])
+    async def test_one_that_comes_later_ends_the_connection(self, further: bytes) -> None:
+        connection = Streaming()
+        await connection.receive(GET)
+        await connection.receive(further, further)
+        connection.loop.advance(HEAD_TIMEOUT)
+        assert connection.transport.is_closing()
+        connection.protocol.connection_lost(None)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert connection.has_ended
 
 
 class TestAnswersThatAreNotRead:
