@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 MAX_HEAD_BYTES = 64 * 1024
 HEAD_TIMEOUT = 10.0  # seconds
+REST_TIMEOUT = 2.0  # seconds, for the rest of a body when the server stops
 # The kernel's receive buffer of a connection. One read can return all of it, and the TLS layer's buffers never shrink
 # again: a connection that sent 1 MiB costs 90 KB with RECEIVE_BUFFER, 210 KB with _BODY_RECEIVE_BUFFER, which is for
 # reading large bodies, and 600 KB with the kernel's default.
@@ -104,6 +105,17 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self._answers.guard.unwatch()
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if not self.transport.is_closing():
+            self.loop.call_later(REST_TIMEOUT, self._end_incomplete)
+
+    def _end_incomplete(self) -> None:
+        """Closes the connection if the rest of the request is missing: nothing was done for it, and clients retry."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle is self._answered and cycle.more_body and not cycle.response_started:
+            self.transport.close()
 
     def _expect_body(self) -> None:
         """Enlarges the receive buffer, because a large body is read."""

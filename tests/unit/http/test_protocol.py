@@ -15,7 +15,7 @@ from uvicorn.server import ServerState
 from thingmint.http.connection_limits import AddressLimits, Limits, Place
 from thingmint.http.memory import MIB, RequestMemory
 from thingmint.http.messages import Answer, Incoming, send_stream
-from thingmint.http.protocol import HEAD_TIMEOUT, MAX_HEAD_BYTES, LimitedProtocol
+from thingmint.http.protocol import HEAD_TIMEOUT, MAX_HEAD_BYTES, REST_TIMEOUT, LimitedProtocol
 from thingmint.http.transport import STALL_TIMEOUT
 
 if TYPE_CHECKING:
@@ -438,6 +438,41 @@ class Streaming(Connection):
         incoming.serve_no_further()
         await send_stream(receive, send, Answer(200, [], b""), self)
         self.has_ended = True
+
+
+class TestStop:
+    @pytest.mark.parametrize(
+        "framing", [b"Content-Length: 9\r\n\r\nab", b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n"]
+    )
+    async def test_a_request_that_does_not_arrive_is_dropped(self, connection: Connection, framing: bytes) -> None:
+        await connection.receive(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing)
+        connection.protocol.shutdown()
+        connection.loop.advance(REST_TIMEOUT - 0.1)
+        assert not connection.transport.is_closing()
+        connection.loop.advance(0.1)
+        assert connection.transport.is_closing()
+        assert not connection.requests
+        assert not connection.transport.written
+
+    async def test_a_request_that_arrives_in_time_is_answered(self, connection: Connection) -> None:
+        await connection.receive(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+        connection.protocol.shutdown()
+        await connection.receive(b"cd")
+        [request] = connection.requests
+        assert request["body"] == b"abcd"
+        assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
+        connection.loop.advance(REST_TIMEOUT)
+        assert connection.transport.is_closing()
+
+    async def test_a_request_that_is_worked_on_is_answered(self, connection: Connection) -> None:
+        connection.held = asyncio.Event()
+        await connection.receive(GET)
+        connection.protocol.shutdown()
+        connection.loop.advance(REST_TIMEOUT)
+        assert not connection.transport.is_closing()
+        connection.held.set()
+        await connection.receive(b"")
+        assert connection.transport.written.startswith(b"HTTP/1.1 200 ")
 
 
 class TestRequestsAfterAStream:
