@@ -125,6 +125,8 @@ class Quotas:
     certificates: int | None = None  # in all regions of an account together
 
 
+AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
+"""IAM's published quotas of users, roles and customer managed policies in an account."""
 NO_QUOTAS = Quotas(**dict.fromkeys(Quotas.__dataclass_fields__))
 
 

@@ -16,7 +16,7 @@ from thingmint.domain.issuing_ca import RootKeyType
 from thingmint.http.memory import MIB
 from thingmint.logs import LogFormat
 from thingmint.mqtt.rates import NO_RATES, Rates
-from thingmint.services.quotas import NO_QUOTAS, Quotas
+from thingmint.services.quotas import AWS_QUOTAS, NO_QUOTAS, Quotas
 from thingmint.settings.bulk import BulkSettings
 from thingmint.settings.console import ConsoleSettings
 from thingmint.settings.functions import HookSettings
@@ -33,15 +33,7 @@ from thingmint.settings.tables import (
     TlsProfileSettings,
     check_form,
 )
-from thingmint.settings.values import (
-    ConfigError,
-    Duration,
-    Port,
-    endpoint_name,
-    hex_keys,
-    not_empty,
-    store_url,
-)
+from thingmint.settings.values import ConfigError, Duration, Port, endpoint_name, hex_keys, not_empty, store_url
 from thingmint.store.database import Database, parse_store_url
 
 if TYPE_CHECKING:
@@ -54,9 +46,6 @@ if TYPE_CHECKING:
 PREFIX = "THINGMINT_"
 """The beginning of each variable's name."""
 _UNAUTHENTICATED_BURST = 20  # seconds of the rate
-
-# IAM's published quotas of users, roles and customer managed policies in an account.
-_AWS_QUOTAS = Quotas(users=5000, roles=1000, policies=1500)
 
 
 class Settings(BaseSettings):
@@ -344,7 +333,7 @@ class Settings(BaseSettings):
 
     def quotas_in_force(self) -> Quotas:
         """The quotas of ``limits``, except where ``quotas`` sets others."""
-        usual = {"generous": Quotas(), "aws": _AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
+        usual = {"generous": Quotas(), "aws": AWS_QUOTAS, "none": NO_QUOTAS}[self.limits]
         return replace(usual, **self.quotas.model_dump(exclude_none=True)) if self.quotas else usual
 
     def export_hooks_in_force(self) -> Hooks:
