@@ -51,7 +51,8 @@ async def test_pages_and_forms_decide_as_the_api(site: Site, world: World, polic
     id = await world.certificate(scope=ABROAD if region == _ABROAD else OURS)
     refusals = Refusals(world.store, world.clock)
     scope = ABROAD if region == _ABROAD else OURS
-    refusals.note(scope, id, "pump", "iot:Publish", f"arn:aws:iot:{region}:{OURS.account}:topic/a", "none")
+    topic = f"arn:aws:iot:{region}:{OURS.account}:topic/$devices/{device}/events"
+    refusals.note(scope, id, "pump", "iot:Publish", topic, "none")
     await refusals.flush()
     ((group,),) = await world.rows("SELECT key FROM refusals")
     browser = await site.signed_in(await user(world, "user", *POLICIES[policy]))
