@@ -1,4 +1,4 @@
-"""Chromium for the tests of the console, if it is installed (`make services`)."""
+"""For the tests of the console: a connected device, and Chromium if it is installed (`make services`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.e2e.access.local_admin import allow, document
+from tests.e2e.mqtt.devices import Device, credential
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +20,18 @@ if TYPE_CHECKING:
 
 AXE = Path(__file__).resolve().parents[3] / "build" / "axe-core" / "axe.min.js"
 """axe-core, which `make services` fetches."""
+
+
+@pytest.fixture
+def device(server: RunningServer, iot: Any, tmp_path: Path) -> Iterator[Device]:
+    """A device that may do everything."""
+    made = credential(tmp_path)
+    arn = iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")["certificateArn"]
+    name = f"all-{made.fingerprint[:8]}"
+    iot.create_policy(policyName=name, policyDocument=document(allow("iot:*", ["*"])))
+    iot.attach_policy(policyName=name, target=arn)
+    with Device(server, made) as device:
+        yield device
 
 
 @pytest.fixture(scope="module")  # no longer: while it runs, other tests cannot run event loops of their own

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from tests.e2e.access.local_admin import allow, document
 from tests.e2e.commands import in_process
 from tests.e2e.console.browser import Browser, signed_in, text_of, until
-from tests.e2e.mqtt.devices import Closed, Device, credential
+from tests.e2e.mqtt.devices import Closed, Device
 from thingmint.mqtt.protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from playwright.sync_api import Page
 
@@ -29,18 +27,6 @@ EVIL = "<script>window.changed=true</script>"
 def browser(server: RunningServer) -> Iterator[Browser]:
     with signed_in(server) as browser:
         yield browser
-
-
-@pytest.fixture
-def device(server: RunningServer, iot: Any, tmp_path: Path) -> Iterator[Device]:
-    """A device that may do everything."""
-    made = credential(tmp_path)
-    arn = iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")["certificateArn"]
-    name = f"all-{made.fingerprint[:8]}"
-    iot.create_policy(policyName=name, policyDocument=document(allow("iot:*", ["*"])))
-    iot.attach_policy(policyName=name, target=arn)
-    with Device(server, made) as device:
-        yield device
 
 
 @pytest.fixture(scope="module")

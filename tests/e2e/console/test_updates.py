@@ -11,33 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.e2e.access.local_admin import allow, document
 from tests.e2e.commands import in_process
 from tests.e2e.console.browser import signed_in, text_of, until
 from tests.e2e.console.streams import stream
-from tests.e2e.mqtt.devices import Device, credential
 from thingmint.testing import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from playwright.sync_api import Page
 
     from tests.e2e.console.browser import Browser
+    from tests.e2e.mqtt.devices import Device
     from thingmint.testing import RunningServer
-
-
-@pytest.fixture
-def device(server: RunningServer, iot: Any, tmp_path: Path) -> Iterator[Device]:
-    """A device that may do everything."""
-    made = credential(tmp_path)
-    arn = iot.register_certificate_without_ca(certificatePem=made.pem, status="ACTIVE")["certificateArn"]
-    name = f"all-{made.fingerprint[:8]}"
-    iot.create_policy(policyName=name, policyDocument=document(allow("iot:*", ["*"])))
-    iot.attach_policy(policyName=name, target=arn)
-    with Device(server, made) as device:
-        yield device
 
 
 def test_a_stream_tells_that_a_device_has_connected(server: RunningServer, device: Device) -> None:
