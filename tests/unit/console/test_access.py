@@ -262,6 +262,7 @@ async def test_the_editor_checks_and_saves(site: Site, world: World) -> None:
     assert (await browser.get("/access/policy?name=readers")).status_code == 404
 
 
+@pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
 async def test_of_two_people_who_save_a_policy_at_the_same_time_one_is_told(site: Site, world: World) -> None:
     browser = await site.signed_in()
     token = await browser.token("/access/policy/edit")

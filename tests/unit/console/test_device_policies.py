@@ -181,6 +181,7 @@ async def test_versions_that_are_no_numbers_do_not_exist(site: Site, world: Worl
         assert (await browser.send(path, ONE, name="telemetry", version=version)).status_code == 404
 
 
+@pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
 async def test_a_default_version_is_made_of_the_one_in_force(site: Site, world: World) -> None:
     await world.aws("CreatePolicy", policyName="telemetry", policyDocument=GOOD)
     browser = await site.signed_in()

@@ -228,6 +228,7 @@ async def test_a_version_is_added_in_the_editor(site: Site, world: World) -> Non
     assert (full.status_code, "has 5 versions already" in text_of(full)) == (409, True)
 
 
+@pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
 async def test_a_default_version_is_made_of_the_default_version(site: Site, world: World) -> None:
     await template(world)
     browser = await site.signed_in()
