@@ -35,7 +35,6 @@ _MAX_PLACES = 1000  # registries in which a device's name is looked for
 _MAX_OWNERS = 25
 _HEX = re.compile(r"[0-9a-f]{1,64}")
 _DECIMAL = re.compile(r"[0-9]{1,49}")  # a serial number has 20 bytes at most (RFC 5280 section 4.1.2.2)
-_COMMON_NAME = re.compile(r"(?:^|[,/+])\s*CN\s*=\s*([^,/+]{1,256})", re.IGNORECASE)
 
 _OF_THINGS = (
     "SELECT certificate FROM thing_principals WHERE account = $1 AND region = $2 AND thing >= $3 AND thing < $4 "
@@ -89,8 +88,9 @@ async def find_certificates(
 
 def common_name_in(text: str) -> str:
     """The last common name of a subject such as ``CN=pump-7,O=Plant``; the text itself if it names none."""
-    names = _COMMON_NAME.findall(text)
-    return names[-1].strip() if names else text
+    parts = [part.partition("=") for part in text.replace("/", ",").replace("+", ",").split(",")]
+    names = [value.strip() for kind, _, value in parts if kind.strip().upper() == "CN" and value.strip()]
+    return names[-1] if names else text
 
 
 def id_prefix_in(query: Query, text: str) -> str | None:
