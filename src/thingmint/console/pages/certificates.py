@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.console import certificate_filters as filters
 from thingmint.console import exports
+from thingmint.console.certificate_names import names_of
 from thingmint.console.exports import csv_lines, with_next
 from thingmint.console.page import action, checked_count, page, url
 from thingmint.console.rendering import exact, shortened
@@ -132,6 +133,7 @@ async def confirm_change(call: Call) -> Answer:
     return call.render(
         "certificates_change.html",
         ids=ids,
+        names=await call.read(lambda tx: names_of(tx, call, ids)),
         new=status,
         button=button,
         noun=counted(len(ids)),

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.console import certificate_filters as filters
+from thingmint.console.certificate_names import name_of
 from thingmint.console.exports import Pace
 from thingmint.console.page import action, checked_count, page, url
 from thingmint.console.pages.certificates import CHANGES, OLDEST_LIST, counted, search, searched
@@ -110,6 +111,7 @@ async def change_all(call: Call) -> Answer:
     return call.render(
         "certificates_changed_all.html",
         result=result,
+        names={each.registration.fingerprint: name_of(each.common_name, each.thing) for each in matches.found},
         done=CHANGES[status][2],
         shown=result.failed[:_SHOWN],
         is_partial=not matches.is_whole,

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thingmint.console.certificate_names import names_of
 from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
 from thingmint.console.policy_editor import check_base, drafted, pretty, sent_document
@@ -35,12 +36,16 @@ _NAME = re.compile(POLICY_NAME)
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """``versions`` are the newest first. ``targets`` is None if the caller may not list them."""
+    """``versions`` are the newest first. ``targets`` is None if the caller may not list them.
+
+    ``names`` are those of the certificates among them.
+    """
 
     policy: DevicePolicy
     shown: PolicyVersion
     versions: Sequence[PolicyVersion]
     targets: Page[Target] | None
+    names: dict[str, str]
 
 
 @page("/policies", "ListPolicies", entry=_ENTRY)
@@ -77,6 +82,7 @@ async def device_policy(call: Call) -> Answer:
     return call.render(
         "device_policy.html",
         found=found,
+        names=found.names,
         policy=found.policy,
         name=name,
         draft=await drafted(call, Kind.DEVICE, found.shown.document),
@@ -243,10 +249,11 @@ async def _read(tx: Transaction, call: Call, name: str, number: str, cursor: Cur
     else:
         policy = await DEVICE_POLICIES.get(tx, *call.scope, name)
         shown = await VERSIONS.get(tx, *call.scope, name, policy.default_version)
-    targets = None
+    targets, names = None, {}
     if call.allows("iot:ListTargetsForPolicy", policy.arn):
         targets = await policies.list_targets(tx, call.change, name, cursor, ascending=False)
-    return _Found(policy, shown, await policies.list_versions(tx, policy), targets)
+        names = await names_of(tx, call, [each.name for each in targets.items if each.kind == "cert"])
+    return _Found(policy, shown, await policies.list_versions(tx, policy), targets, names)
 
 
 def _named(call: Call) -> tuple[str, str]:
