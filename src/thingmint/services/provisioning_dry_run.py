@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from thingmint.services.ca_certificates import CaRegistration
     from thingmint.services.change import Change
     from thingmint.services.role_trials import RoleTrial
-    from thingmint.services.template_execution import PreparedPlan
     from thingmint.services.templates import ProvisioningTemplate
     from thingmint.store.engine import Store, Transaction
 
@@ -186,15 +185,8 @@ async def dry_run(
     trial = await change.environment.try_role(change.scope, run.role, template.arn, change.now, sample.address)
     if trial.refused is not None:
         run.fail("role", f"{run.role} cannot be assumed: {trial.refused}")
-    found, after = len(run.failures), None
-    tried = replace(change, authorize=run.note)
-    try:
-        prepared = await prepare_plan(tried, plan)
-        after = await _executed(store, tried, run, prepared)
-    except (Throttled, Unavailable):
-        raise
-    except DomainError as error:
-        run.fail("change", error)
+    found = len(run.failures)
+    after = await _executed(store, replace(change, authorize=run.note), run, plan)
     known_thing = plan.thing if run.before is not None and run.before.thing is not None else None
     hides_thing = known_thing is not None and not allows("iot:DescribeThing", thing_arn(change.scope, known_thing.name))
     if hides_thing:
@@ -331,20 +323,30 @@ def _stand_in(change: Change) -> Certificate:
     return Certificate(content, hashlib.sha256(content).hexdigest(), change.now, change.now + _VALIDITY)
 
 
-async def _executed(store: Store, change: Change, run: _Run, prepared: PreparedPlan) -> State:
-    """The state after the plan. Raises DomainErrors."""
-    asked = dict(run.asked)
+async def _executed(store: Store, change: Change, run: _Run, plan: Plan) -> State | None:
+    """The state after the plan; None, and a failure of the run, if it cannot be executed.
 
-    async def body(tx: Transaction) -> State:
-        change.ids.restart()
-        run.asked = dict(asked)
-        if run.is_new:
-            await _register(tx, change, run)
-        run.before = await _state(tx, change.scope, run, prepared.plan)
-        await execute_plan(tx, change, prepared, is_dry_run=True)
-        return await _state(tx, change.scope, run, prepared.plan)
+    Raises Throttled and Unavailable.
+    """
+    try:
+        prepared = await prepare_plan(change, plan)
+        asked = dict(run.asked)
 
-    return await rolled_back(store, body)
+        async def body(tx: Transaction) -> State:
+            change.ids.restart()
+            run.asked = dict(asked)
+            if run.is_new:
+                await _register(tx, change, run)
+            run.before = await _state(tx, change.scope, run, plan)
+            await execute_plan(tx, change, prepared, is_dry_run=True)
+            return await _state(tx, change.scope, run, plan)
+
+        return await rolled_back(store, body)
+    except (Throttled, Unavailable):
+        raise
+    except DomainError as error:
+        run.fail("change", error)
+        return None
 
 
 async def _register(tx: Transaction, change: Change, run: _Run) -> None:
