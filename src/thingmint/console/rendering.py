@@ -25,6 +25,7 @@ _STATUSES: dict[Status, tuple[str, str]] = {
     Status.REGISTER_INACTIVE: ("mute", "Register inactive"),
 }
 _SOON = timedelta(days=30)
+_CA_ENDS = (("bad", 90), ("warn", 180))  # days
 _YEAR = 365.25 * 86400
 _SIGN = r"[=+\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}]"
 _BREAK = r"\t\r\n\x0b\x0c\x85\u2028\u2029"  # line ends, and the tab
@@ -94,6 +95,14 @@ def ending(moment: datetime, now: datetime) -> str:
     return "warn-text" if moment - now < _SOON else ""
 
 
+def ca_mark(moment: datetime, now: datetime) -> tuple[str, str] | None:
+    """The kind and the words of a mark at the end of a CA, if it is near: devices have to get the next CA before."""
+    if moment <= now:
+        return "bad", "Ended"
+    near = next(((kind, days) for kind, days in _CA_ENDS if moment - now < timedelta(days=days)), None)
+    return None if near is None else (near[0], f"Within {near[1]} days")
+
+
 def harmless(text: str) -> str:
     """A text that a spreadsheet does not take for a formula, also if it separates cells at semicolons or tabs."""
     kept = _FORMULA_INSIDE.sub(r"\1'", text)
@@ -145,6 +154,7 @@ def _environment() -> Environment:
         "status_words": status_words,
         "query_of": query_of,
         "ending": ending,
+        "ca_mark": ca_mark,
     }
     return made
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cryptography import x509
+
 from thingmint.access.audit_chain import Checkpoint, read_checkpoints
 from thingmint.access.audit_records import AuditRecords
 from thingmint.access.audit_verification import AuditVerification
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 LinkCommand = Callable[..., Awaitable[dict[str, object]]]
 _HEALTH = 5.0  # seconds for which the report on the health of the server counts
 _IMPORTS = 20
+_ROOT_USE = "Signs the certificates of the listeners. Clients and devices trust it"
 _LISTENERS = {"api": "HTTPS", "grpc": "gRPC", "mqtt": "MQTT"}
 
 
@@ -123,7 +126,9 @@ def console_of(
         addresses=addresses,
         verification=verification,
         policy_vocabulary=vocabulary_of,
-        own_certificates=partial(_own_certificates, environment, tls, is_encrypted=is_encrypted(instance.directory)),
+        own_certificates=partial(
+            _own_certificates, environment, root, tls, is_encrypted=is_encrypted(instance.directory)
+        ),
         invoke=invoke,
     )
     oidc = OpenIdConnect(given.oidc.provider(), utc_now) if given.oidc is not None else None
@@ -169,14 +174,20 @@ async def progress_of_tasks(store: Store) -> dict[str, list[object]]:
     return found
 
 
-def _own_certificates(environment: Environment, tls: ListenerTLS, *, is_encrypted: bool) -> Iterator[OwnCertificate]:
-    """The CAs that issue, and the certificates that the listeners show, one row for those that are the same."""
+def _own_certificates(
+    environment: Environment, root: str, tls: ListenerTLS, *, is_encrypted: bool
+) -> Iterator[OwnCertificate]:
+    """The CAs, and the certificates that the listeners show, one row for those that are the same.
+
+    ``root`` is that of the listeners, in PEM.
+    """
     key = f"In the data directory, {'encrypted under a passphrase' if is_encrypted else 'not encrypted'}"
     uses = {"Issues device certificates": environment.device_ca, "Issues claim certificates": environment.claim_ca}
     if environment.claim_ca.certificate == environment.device_ca.certificate:
         uses = {"Issues device and claim certificates": environment.device_ca}
-    for use, ca in uses.items():
-        made = ca.certificate
+    signing = {_ROOT_USE: x509.load_pem_x509_certificate(root.encode())}
+    signing |= {use: ca.certificate for use, ca in uses.items()}
+    for use, made in signing.items():
         begins, ends = made.not_valid_before_utc, made.not_valid_after_utc
         yield OwnCertificate(made.subject.rfc4514_string(), use, key, begins, ends, is_ca=True)
     shown: dict[tuple[str, bool], tuple[list[str], ServerCertificate]] = {}

@@ -68,7 +68,7 @@ def row_of(answer: httpx.Response, id: str) -> str:
 @pytest.mark.both_engines
 def test_registered_cas(browser: Browser, outsider: Browser, iot: Any, ca: str) -> None:
     listed, shown = browser.get("/cas"), browser.get(f"/cas/{ca}")
-    assert row_of(listed, ca) == f"{EVIL} {ca[:12]}… Active 2 Off Ends in 9 d 75 of 100"
+    assert row_of(listed, ca) == f"{EVIL} {ca[:12]}… Active 2 Off Ends in 9 d Within 90 days 75 of 100"
     assert text_of(shown).count(EVIL) >= 2
     assert "2 certificates" in text_of(shown)
     for answer in (listed, shown):
@@ -92,6 +92,8 @@ def test_registered_cas(browser: Browser, outsider: Browser, iot: Any, ca: str) 
 def test_the_servers_own_certificates(browser: Browser, server: RunningServer) -> None:
     text = text_of(browser.get("/cas"))
     assert "Issues device and claim certificates In the data directory, not encrypted Ends in" in text
+    assert re.search(r"Listener CA [^.]* Signs the certificates of the listeners. Clients and devices trust it", text)
+    assert "The bar is the part of the validity that has passed." in text
     assert "All names HTTPS, gRPC, MQTT Renewed by the server Ends in" in text
     assert str(server.data_dir) not in text
 

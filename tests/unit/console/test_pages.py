@@ -180,6 +180,21 @@ async def test_the_overview_in_words(site: Site, world: World) -> None:
         assert (kind, int(number) <= 2) == ("near", True)
 
 
+async def test_cas_that_end_soon_are_marked(site: Site, world: World) -> None:
+    marks = {10: "Within 90 days", 89: "Within 90 days", 100: "Within 180 days", 200: ""}
+    for days in marks:
+        ends = vectors.NOW + timedelta(days=days)
+        root = new_issuer(f"Root {days}", now=vectors.NOW, begins=vectors.NOW - timedelta(days=900), ends=ends)
+        given = {"caCertificate": root.pem, "certificateMode": "SNI_ONLY", "setAsActive": True}
+        await world.aws("RegisterCACertificate", **given)
+    page = await (await site.signed_in()).get("/cas")
+    rows = {days: re.search(rf">Root {days}<.*?</tr>", page.text, re.DOTALL) for days in marks}
+    for days, row in rows.items():
+        assert row is not None, days
+        found = re.search(r'class="pill (?:warn|bad)">([^<]*)<', row[0])
+        assert (found[1] if found else "") == marks[days], days
+
+
 async def test_long_ids_in_reasons_are_short(site: Site, world: World) -> None:
     id, ca = await world.certificate(), "c0de" * 16
     refusals = Refusals(world.store, world.clock)
