@@ -116,7 +116,8 @@ class GatewayMessages:
     async def client(self, scope: Scope, client_id: str) -> ClientState:
         name, clients = session_name(client_id, None), self._clients
         if (connection := clients.get(scope, name)) is not None:
-            return ClientState(True, clients.since(scope, name), connection.facts, None, False)
+            id = connection.certificate_id
+            return ClientState(True, clients.since(scope, name), connection.facts, None, False, id)
         if (elsewhere := await self._elsewhere(scope, name)) is not None:
             return ClientState(True, elsewhere.connected_at, None, None, False)
         ended, waits = clients.ended(scope, name), self._broker.has_session(scope, name)

@@ -80,8 +80,9 @@ class ClientState:
     """A client id that is connected, or was connected a short time ago, or has a session.
 
     ``since`` is the time when it connected or, if it is not ``connected``, when its connection ended; None if that is
-    not known. ``facts`` are None if another process has the connection, or if it was long ago. ``has_session`` is True
-    for a client that is not connected, but whose session waits for it.
+    not known. ``facts`` are None if another process has the connection, or if it was long ago. ``certificate`` is that
+    of a connection of this process, empty without one; else None. ``has_session`` is True for a client that is not
+    connected, but whose session waits for it.
     """
 
     connected: bool
@@ -89,6 +90,7 @@ class ClientState:
     facts: ConnectionFacts | None
     reason: DisconnectReason | None
     has_session: bool
+    certificate: str | None = None
 
 
 class Connectivity(NamedTuple):

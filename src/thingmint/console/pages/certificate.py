@@ -79,6 +79,7 @@ async def certificate(call: Call) -> Answer:
     records: Sequence[Any] = ()
     if call.allows("thingmint:ListAudit"):
         records = await call.parts.audit.history(call.caller.account, arn_, _EVENTS)
+    client_id, connection = await _connection(call, id, found)
     changes = {} if not call.allows("iot:UpdateCertificate", arn_) else _changes(call, registration.status)
     return call.render(
         "certificate.html",
@@ -96,8 +97,9 @@ async def certificate(call: Call) -> Answer:
         may_open_policies=call.allows("iot:GetPolicy", arn(call.scope, "policy/*")),
         may_detach=call.allows("iot:DetachPolicy", arn_),
         attachable=await _attachable(call, arn_, found.policies),
-        connection=await connection_of(call, found.seen.client_id) if found.seen and found.seen.client_id else None,
-        may_open_session=may_open_session(call, found.seen.client_id if found.seen else ""),
+        client_id=client_id,
+        connection=connection,
+        may_open_session=may_open_session(call, client_id),
         events=events_of(records),
     )
 
@@ -219,6 +221,25 @@ async def _read(tx: Transaction, call: Call, id: str) -> _Found:
         by_group=by_group,
         seen=(await read_last_seen(tx, call.scope, [id])).get(id),
     )
+
+
+async def _connection(call: Call, id: str, found: _Found) -> tuple[str, Any]:
+    """The client id of its device and what is known of it; None if nothing is.
+
+    What is stored of the last connection follows some seconds later. A device that has just connected has the name of
+    one of its things as its client id.
+    """
+    stored = found.seen.client_id if found.seen else ""
+    known = await connection_of(call, stored) if stored else None
+    if known is not None and known.connected and known.certificate in (None, id):
+        return stored, known
+    names = [name for name in found.things if name != stored]
+    now = await call.change.environment.messages.connectivity(call.scope, names) if names else {}
+    for name in names:
+        other = await connection_of(call, name) if name in now and now[name].connected else None
+        if other is not None and other.connected and other.certificate == id:
+            return name, other
+    return stored, known if known is None or not known.connected else None
 
 
 def _changes(call: Call, status: Status) -> dict[str, str]:

@@ -100,7 +100,9 @@ async def follow(call: Call) -> Answer:
     for needed in ("iot:DescribeThing", "iot:ListThingPrincipals"):
         call.may(needed, thing_arn(call.scope, name))
     host, seen = await call.read(lambda tx: _read(tx, call, name))
-    open_since = await _open_since(call, name)
+    open_since = await _open_since(call, name, name)
+    if open_since is None and seen is not None and seen.client_id not in ("", name):
+        open_since = await _open_since(call, name, seen.client_id)
     return _shown(call, name, host, seen, [], open_since=open_since)
 
 
@@ -154,13 +156,14 @@ async def _read(tx: Transaction, call: Call, name: str) -> tuple[str, LastSeen |
     return await endpoint_of(tx, call.change), last
 
 
-async def _open_since(call: Call, name: str) -> datetime | None:
-    """When the thing connected under its own name, if it is connected. What is stored follows some seconds later."""
+async def _open_since(call: Call, name: str, client_id: str) -> datetime | None:
+    """When the thing connected under a client id, if it is connected. What is stored follows some seconds later."""
     try:
-        client = await call.change.environment.messages.client(call.scope, name)
+        client = await call.change.environment.messages.client(call.scope, client_id)
     except NotFound:
         return None
-    is_thing = client.facts is None or client.facts.thing == name
+    thing = client.facts.thing if client.facts is not None else name
+    is_thing = thing == name or (thing is None and client_id != name)
     return client.since if client.connected and is_thing else None
 
 
@@ -182,9 +185,6 @@ def _shown(
 ) -> Answer:
     """``made`` is the id of the certificate that this call has made."""
     port = call.parts.devices.port
-    is_open = open_since is not None
-    if not is_open and seen is not None and seen.connected_at is not None:
-        is_open = seen.disconnected_at is None or seen.connected_at > seen.disconnected_at
     return shown(
         call,
         host,
@@ -198,7 +198,7 @@ def _shown(
         certificate=made,
         policy=POLICY,
         is_made=made is not None,
-        is_open=is_open,
+        is_open=open_since is not None,
         connected_at=open_since or (seen.connected_at if seen is not None else None),
         address=seen.address if seen is not None else "",
         facts=[("Address", host), ("Port", port), ("Client id", name), ("Topic of the example", topic_of(name))],
