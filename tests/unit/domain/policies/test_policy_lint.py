@@ -292,13 +292,13 @@ def test_places_are_found_without_reading_the_text_again() -> None:
 
 def test_an_error_in_a_statement_hides_no_warning_of_another() -> None:
     text = """{"Version": "2012-10-17", "Statement": [
-        {"Effect": "Alow", "Action": "iot:Connect", "Resource": "*"},
+        {"Effect": "Permit", "Action": "iot:Connect", "Resource": "*"},
         {"Effect": "Allow", "Action": "iot:ListThing", "Resource": "*"},
         {"Effect": "Allow", "Action": "iot:ListThings", "Resource": "*", "Condition": []}
     ]}"""
     found = [(flaw.kind, flaw.line) for flaw in report(text).flaws]
     assert found == [("error", 2), ("error", 4), ("warning", 3)]
-    of_version = report(text.replace("2012-10-17", "2013-01-01").replace("Alow", "Allow"))
+    of_version = report(text.replace("2012-10-17", "2013-01-01").replace("Permit", "Allow"))
     assert "error" in {flaw.kind for flaw in of_version.flaws}
 
 
