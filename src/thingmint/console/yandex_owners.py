@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thingmint.services.authentication_decisions import session_name
+from thingmint.services.device_activity import Activity
 from thingmint.services.device_registry import BROKERS, DEVICES, REGISTRIES, list_folders, list_of_folder
 from thingmint.services.owners import Named
 from thingmint.services.pages import Cursor
+from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from thingmint.console.page import Call
-    from thingmint.services.device_activity import Activity
     from thingmint.services.device_registry import DeviceRegistry
     from thingmint.services.owners import Owner
     from thingmint.store.engine import Transaction
@@ -52,11 +53,18 @@ async def find_owner(tx: Transaction, account: str, id: str) -> Owner | None:
     return None
 
 
-async def open_since(call: Call, owner: Owner) -> datetime | None:
-    """When it connected under its own id, if it is connected. What is stored follows some seconds later."""
+async def live(call: Call, owner: Owner, stored: Activity) -> tuple[datetime | None, Activity]:
+    """When it connected under its own id, if it is connected, and its activity with the end of that connection.
+
+    What is stored follows some seconds later.
+    """
     name = session_name(owner.id, owner.id)
-    found = await call.change.environment.messages.connectivity(call.caller.scope(), [name])
-    return found[name].since if name in found and found[name].connected else None
+    found = (await call.change.environment.messages.connectivity(call.caller.scope(), [name])).get(name)
+    if found is None:
+        return None, stored
+    if found.connected:
+        return found.since, stored
+    return None, stored.merged(Activity(disconnected_at=to_micros(found.since)))
 
 
 def is_online(activity: Activity) -> bool:

@@ -10,8 +10,11 @@ from tests.unit.console.browser import text_of
 from tests.unit.console.test_pages import certificate_pem
 from tests.world import OURS
 from thingmint.domain.arns import arn_of
+from thingmint.services.authentication_decisions import session_name
 from thingmint.services.certificate_activity import CertificateActivity
+from thingmint.services.device_activity import Activity, store_activity
 from thingmint.services.messages import ConnectionFacts
+from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
     from tests.unit.console.browser import Browser, Site
@@ -49,6 +52,21 @@ async def test_a_device_that_has_just_connected(site: Site, world: World) -> Non
     assert "192.0.2.7" in shown
     assert "No device has connected" not in shown
     assert "No device has connected" in await card(browser, other), "it is connected with the first one"
+
+
+async def test_a_yandex_device_that_has_just_disconnected(site: Site, world: World) -> None:
+    device = await world.device(await world.registry(name="boilers"), name="boiler-1")
+    begun = to_micros(world.clock())
+    await world.store.write(lambda tx: store_activity(tx, {device: Activity("192.0.2.7", begun)}))
+    browser, connection = await site.signed_in(), cast("Any", Connection(""))
+    name = session_name(device, device)
+    world.clients.add(OURS, name, connection)
+    assert "Connected. The device connected" in text_of(await browser.get(f"/connect/yandex/{device}"))
+    world.clock.advance(seconds=30)
+    world.clients.remove(OURS, name, connection, "CLIENT_INITIATED_DISCONNECT")
+    world.clock.advance(seconds=1)
+    assert "It was connected." in text_of(await browser.get(f"/connect/yandex/{device}"))
+    assert "Disconnected 1 s ago" in text_of(await browser.get(f"/devices/{device}"))
 
 
 async def test_a_device_that_has_just_disconnected(site: Site, world: World) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.connect import File, kinds, shown
 from thingmint.console.yandex_device_code import events_topic, yandex_code_for
-from thingmint.console.yandex_owners import allows_yandex, is_online, may_yandex, open_since, registries_of
+from thingmint.console.yandex_owners import allows_yandex, is_online, live, may_yandex, registries_of
 from thingmint.domain.errors import AlreadyExists, NotFound
 from thingmint.domain.ids import IOT, new_id
 from thingmint.domain.self_signed import self_signed
@@ -103,7 +103,7 @@ async def follow(call: Call) -> Answer:
     if device is None:
         raise NotFound("device", id[:_LONGEST_ID])
     bound, activity = await call.read(lambda tx: _read(tx, device))
-    since = await open_since(call, device)
+    since, activity = await live(call, device, activity)
     is_open = since is not None or is_online(activity)
     connected_at = since or (from_micros(activity.auth_at) if activity.auth_at else None)
     return _shown(

@@ -12,8 +12,8 @@ from thingmint.console.yandex_owners import (
     allows_yandex,
     find_owner,
     is_online,
+    live,
     may_yandex,
-    open_since,
     registries_of,
 )
 from thingmint.domain.arns import arn_of
@@ -110,7 +110,7 @@ async def device(call: Call) -> Answer:
     if call.allows("thingmint:ListAudit"):
         arns = {arn_of(each.bound.binding.scope, each.id): each.id for each in certificates[:_MAX_HISTORIES]}
         events = await events_of_device(call.parts.audit, call.caller.account, owner.resource, arns, _EVENTS)
-    since = await open_since(call, owner)
+    since, activity = await live(call, owner, activity)
     return call.render(
         "device.html",
         owner=owner,
