@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Match, Route
+from yandex.cloud.iot.broker.v1 import broker_pb2, broker_service_pb2
 
 from tests.e2e.access.local_admin import LocalAdmin, allow, document
 from tests.e2e.bulk.support import ACCOUNT, Bulk
@@ -20,7 +21,7 @@ from tests.e2e.console.browser import signed_in, until
 from tests.e2e.material import key, key_pem, self_signed_pem
 from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
 from tests.e2e.provisioning.support import TRUST
-from tests.e2e.yandex.clients import Cloud
+from tests.e2e.yandex.clients import PASSWORD, Cloud, done
 from tests.issuers import new_issuer, pem
 from thingmint import admin
 from thingmint.console import sign_in
@@ -86,11 +87,12 @@ def everything(folder: Path) -> Iterator[Everything]:
         _policies(iot)
         _provisioning(server, iot, bucket)
         _principals(local)
-        registry, device = _yandex(server)
+        registry, device, broker = _yandex(server)
         devices.enter_context(_connected(server, iot, folder))
         with signed_in(server) as browser:
             until(lambda: "just in time" in browser.get("/refusals").text)
             seeds = ["/", f"/certificates/{inactive}", f"/devices/{registry}", f"/devices/{device}", _record(browser)]
+            seeds += [f"/devices/broker/{broker}/delete", f"/things/{THING}/delete"]
             seeds += [f"/connect/{THING}", f"/connect/yandex/{device}"]
             seeds += ["/playground/yandex/RegistryService.AddCertificate", "/playground/native/AddCertificate"]
             seeds += [f"/refusals/simulator?device={THING}&action=publish&name={MARK}/a"]
@@ -171,13 +173,16 @@ def _principals(local: LocalAdmin) -> None:
     local.ask("token.create", principal=f"user/{MARK}-user", lifetime="1h")
 
 
-def _yandex(server: RunningServer) -> tuple[str, str]:
+def _yandex(server: RunningServer) -> tuple[str, str, str]:
+    """The ids of a registry, a device and a broker."""
     cloud = Cloud(server)
     registry = cloud.registry(name=f"{MARK}-registry", description=EVIL, labels={"site": MARK})
-    device = cloud.device(registry, name=f"{MARK}-device", description=EVIL)
+    device = cloud.device(registry, name=f"{MARK}-device", description=EVIL, password=PASSWORD)
+    request = broker_service_pb2.CreateBrokerRequest(folder_id=cloud.folder, name=f"{MARK}-broker", description=EVIL)
+    broker = done(cloud.grpc.call("BrokerService/Create", request), broker_pb2.Broker).id
     cloud.add(device, self_signed_pem(common_name=EVIL))
     cloud.close()
-    return registry, device
+    return registry, device, broker
 
 
 def _connected(server: RunningServer, iot: Any, folder: Path) -> Device:

@@ -124,7 +124,7 @@ def test_each_declared_page_was_opened(made: Everything) -> None:
 
 
 def function_of(page: Declared) -> Any:
-    handler: Any = page.handler
+    handler: Any = getattr(page.handler, "func", page.handler)
     return handler.__code__
 
 

@@ -64,6 +64,7 @@ async def test_deleting_a_thing_asks_first_and_says_what_prevents_it(site: Site,
     assert "/console/things/pump/deleted" in (await browser.get("/things/pump/delete")).text
     assert (await browser.send("/things/pump/deleted")).status_code == 303
     assert (await browser.get("/things/pump")).status_code == 404
+    assert (await browser.send("/things/pump/deleted")).status_code == 404
 
 
 async def test_a_caller_sees_and_does_only_what_the_policies_allow(site: Site, world: World) -> None:

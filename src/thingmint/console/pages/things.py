@@ -150,7 +150,12 @@ async def confirm_deletion(call: Call) -> Answer:
 async def delete(call: Call) -> Answer:
     name = call.path["name"]
     call.may("iot:DeleteThing", thing_arn(call.scope, name))
-    await call.write(lambda tx: delete_thing(tx, call.change, name), thingName=name)
+
+    async def body(tx: Transaction) -> None:
+        await THINGS.get(tx, *call.scope, name)  # deleting does not ask whether it exists
+        await delete_thing(tx, call.change, name)
+
+    await call.write(body, thingName=name)
     return call.done("/things", f"The thing {name[:_LONGEST_NAME]} is deleted.")
 
 
