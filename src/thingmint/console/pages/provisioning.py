@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thingmint.access.administration.principals import find_principal
+from thingmint.console.administering import may_run
 from thingmint.console.events import events_of
 from thingmint.console.page import action, links_of, page, url
 from thingmint.domain.arns import arn, parse_role_arn
@@ -26,7 +28,7 @@ from thingmint.services.templates import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
@@ -74,7 +76,7 @@ async def templates(call: Call) -> Answer:
         templates=found,
         versions=counts,
         kinds=KINDS,
-        role_of=lambda arn: role_of(call, arn),
+        roles=await roles_of(call, [each.role_arn for each in found]),
         tabs=tabs_of(call, "/provisioning"),
         may_create=call.allows("iot:CreateProvisioningTemplate"),
         **links_of("/provisioning", cursor, token),
@@ -96,7 +98,7 @@ async def template(call: Call) -> Answer:
         of=found.template,
         resource=resource,
         kinds=KINDS,
-        role=role_of(call, found.template.role_arn),
+        role=await role_of(call, found.template.role_arn),
         readable=readable,
         payload_version=PAYLOAD_VERSION,
         may_change=call.allows("iot:UpdateProvisioningTemplate", resource),
@@ -181,13 +183,42 @@ def named(call: Call) -> tuple[str, str]:
     return name, arn(call.scope, f"provisioningtemplate/{name}")
 
 
-def role_of(call: Call, role_arn: str) -> str | None:
-    """The name of a role of the account; None for another ARN."""
+@dataclass(frozen=True, slots=True)
+class RoleLink:
+    """``name`` is empty for the ARN of another account. ``exists`` is None if the caller may not know it."""
+
+    arn: str
+    name: str
+    exists: bool | None
+    may_make: bool
+
+
+async def roles_of(call: Call, role_arns: Iterable[str]) -> dict[str, RoleLink]:
+    """The role of each ARN."""
+    may_see, may_make = may_run(call, "policy.attached", "role"), may_run(call, "role.create")
+
+    async def body(tx: Transaction) -> dict[str, RoleLink]:
+        found = {}
+        for each in dict.fromkeys(role_arns):
+            name, exists = _role_name(call, each), None
+            if name and may_see:
+                exists = await find_principal(tx, call.caller.account, "role", name) is not None
+            found[each] = RoleLink(each, name, exists, may_make)
+        return found
+
+    return await call.read(body)
+
+
+async def role_of(call: Call, role_arn: str) -> RoleLink:
+    return (await roles_of(call, [role_arn]))[role_arn]
+
+
+def _role_name(call: Call, role_arn: str) -> str:
     try:
         account, name = parse_role_arn(role_arn, "role")
     except Invalid:
-        return None
-    return name if account == call.scope.account else None
+        return ""
+    return name if account == call.scope.account else ""
 
 
 def readable(text: str) -> str:

@@ -108,7 +108,7 @@ async def _shown(call: Call, *, is_asked: bool) -> Answer:
         offered=await _offered(call),
         trouble=trouble,
         command=_command(template, version.version, sample),
-        **_result_of(call, run),
+        **await _result_of(call, run),
     )
 
 
@@ -122,7 +122,7 @@ def _fields_of(compiled: Template, sample: SampleDevice) -> list[_Parameter]:
     return found
 
 
-def _result_of(call: Call, run: DryRun | None) -> dict[str, Any]:
+async def _result_of(call: Call, run: DryRun | None) -> dict[str, Any]:
     """What the template provisioning_result.html shows."""
     if run is None:
         return {"run": None}
@@ -138,7 +138,7 @@ def _result_of(call: Call, run: DryRun | None) -> dict[str, Any]:
         "made": [
             _Made.of(subject, list(lines)) for subject, lines in groupby(changes_of(run), lambda each: each.subject)
         ],
-        "role": role_of(call, run.role),
+        "role": await role_of(call, run.role),
         "actions": [*denied, *(each for each in run.actions if each.allowed)],
         "denied": len(denied),
         "documents": [(each.name, readable(each.document or "{}")) for each in documents],

@@ -71,7 +71,7 @@ async def task(call: Call) -> Answer:
         task=found,
         statuses=_STATUSES,
         reports=reports,
-        role=role_of(call, found.role_arn),
+        role=await role_of(call, found.role_arn),
         document=readable(found.template),
         may_stop=found.status is TaskStatus.IN_PROGRESS and call.allows("iot:StopThingRegistrationTask"),
         here=url(f"/provisioning/tasks/{found.id}"),
