@@ -22,7 +22,7 @@ from thingmint.console.oidc import ProviderAway
 from thingmint.console.page import PAGES, Call, Frame, Page, url
 from thingmint.console.pages import load_pages
 from thingmint.console.rendering import render
-from thingmint.console.sign_in import OpenCall
+from thingmint.console.sign_in import OpenCall, SignInFailed
 from thingmint.domain.errors import DomainError, Invalid, Unauthenticated
 from thingmint.http.messages import Answer
 from thingmint.services.change import Change
@@ -113,13 +113,13 @@ class ConsoleApi:
         self._routes = [(Route(f"{ROOT}{page.path}", _unused, methods=[page.method]), page) for page in pages]
 
     def route(self, context: RequestContext, incoming: Incoming) -> tuple[RequestContext, _Route]:
-        context = context.of("-", api="console")
-        if not self._hosts.allow(incoming.header(b"host") or b""):
-            return context, _foreign_host()
-        path = incoming.path
+        context, path = context.of("-", api="console"), incoming.path
+        is_file = path.startswith(_STATIC)  # the same for every browser: the page below needs them, too
+        if not is_file and not self._hosts.allow(incoming.header(b"host") or b""):
+            return context, self._foreign_host()
         if path in ("/", ROOT):
             return context, redirect(url("/"))
-        if path.startswith(_STATIC):
+        if is_file:
             context = context.of("asset", api="probe")  # no line in the log for each file
             found = assets().find(path.removeprefix(_STATIC), incoming)
             return context, found if found is not None else errors.no_page()
@@ -200,10 +200,25 @@ class ConsoleApi:
         if isinstance(error, SignInNeeded) and error.path is not None:
             return redirect(url("/sign-in", next=error.path), code="Unauthenticated")
         if isinstance(error, Unauthenticated):
-            return self._sign_in.page(str(error), status=401)
+            next = error.next if isinstance(error, SignInFailed) else ""
+            return self._sign_in.page(str(error), next=next, status=401)
         if isinstance(error, ProviderAway):
             return self._sign_in.page(str(error), status=503)  # with the other ways to sign in
         return errors.answer_of(error)
+
+    def _foreign_host(self) -> Answer:
+        """Names an address of the server. The name in the request may be of another site, so it is not repeated."""
+        found = self._parts.addresses()
+        body = render(
+            "plain.html",
+            title="Another name is needed",
+            sentences=[
+                "The console does not answer under this host name.",
+                "Open it by an address or a name of the server, or add the name to the setting console.host_names.",
+            ],
+            address=f"https://{found.host}:{found.api_port}{url('/')}",
+        )
+        return page_answer(body, 421, code="ForeignHost")
 
     async def _missing(self, context: RequestContext, outcome: Outcome, route: _NoPage) -> Answer:
         """The page that says so, with the menu if the browser is signed in."""
@@ -370,18 +385,6 @@ def _scope(caller: Caller, cookies: Cookies) -> Scope:
     """The region that the browser chose, or the account's home region."""
     region = cookies.get(REGION)
     return caller.scope(region if region in caller.regions else None)
-
-
-def _foreign_host() -> Answer:
-    body = render(
-        "plain.html",
-        title="Another name is needed",
-        sentences=[
-            "The console does not answer under this host name.",
-            "Open it by one of the server's own names or addresses, or add the name to the setting console.host_names.",
-        ],
-    )
-    return page_answer(body, 421, code="ForeignHost")
 
 
 async def _unused(*_: object) -> None:

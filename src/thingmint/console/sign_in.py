@@ -31,6 +31,14 @@ _OIDC_TIME = timedelta(minutes=10)
 _MAX_PATH = 2048
 
 
+class SignInFailed(Unauthenticated):
+    """``next`` is the page that was wanted, for the next try."""
+
+    def __init__(self, error: Unauthenticated, next: str) -> None:
+        super().__init__(error.flaw, error.message, error.advice)
+        self.next = next
+
+
 @dataclass(frozen=True, slots=True)
 class SignInPages:
     """``oidc`` is None unless the settings name a provider."""
@@ -71,8 +79,12 @@ async def sign_in(call: OpenCall) -> Answer:
 
 @action("/sign-in", "ConsoleSignIn", is_open=True)
 async def sign_in_by_token(call: OpenCall) -> Answer:
-    who = await call.pages.sessions.by_token(call.form.text("token"))
-    return await call.signed_in(who, call.form.text("next", _MAX_PATH))
+    next = call.form.text("next", _MAX_PATH)
+    try:
+        who = await call.pages.sessions.by_token(call.form.text("token"))
+    except Unauthenticated as error:
+        raise SignInFailed(error, next) from None
+    return await call.signed_in(who, next)
 
 
 @page(LINK_PATH, "ConsoleSignInPage", is_open=True)
@@ -103,8 +115,11 @@ async def from_provider(call: OpenCall) -> Answer:
     kept = orjson.loads(call.cookies.signed(_OIDC) or "{}")
     if call.context.now.timestamp() >= kept.get("ends", 0):
         raise Unauthenticated("expired", "Signing in took too long, or began in another browser; try again")
-    person = await oidc.finish(f"{call.origin}{ROOT}{_CALLBACK}", kept, dict(call.query.pairs))
-    who = await call.pages.sessions.by_role(person.account, person.role, person.name)
+    try:
+        person = await oidc.finish(f"{call.origin}{ROOT}{_CALLBACK}", kept, dict(call.query.pairs))
+        who = await call.pages.sessions.by_role(person.account, person.role, person.name)
+    except Unauthenticated as error:
+        raise SignInFailed(error, kept["next"]) from None
     answer = await call.signed_in(who, kept["next"])
     return type(answer)(answer.status, [*answer.headers, call.cookies.drop(_OIDC)], answer.body)
 
