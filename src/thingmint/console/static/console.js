@@ -27,6 +27,13 @@ document.addEventListener("click", (event) => {
   field.setSelectionRange(place, place);
 });
 
+// On narrow pages the menu and the tabs scroll sideways: the current entry is shown.
+for (const entry of document.querySelectorAll(".side [aria-current], .tabs [aria-current]")) {
+  const bar = entry.closest(".side, .tabs");
+  const [inner, outer] = [entry.getBoundingClientRect(), bar.getBoundingClientRect()];
+  bar.scrollLeft += inner.left - outer.left - (outer.width - inner.width) / 2;
+}
+
 function reveal(part) {
   for (const each of part.querySelectorAll("[data-show]")) each.hidden = false;
   for (const each of part.querySelectorAll("[data-hide]")) each.hidden = true;
