@@ -28,14 +28,14 @@ ZOOMED = {"width": 680, "height": 450}
 
 @pytest.fixture(scope="module")
 def pumps(iot: Any) -> list[str]:
-    """The ids of two certificates that a search for "pump" finds: by a thing, and by the common name."""
+    """The ids of two certificates that a search for "bilge" finds: by a thing, and by the common name."""
     ids = []
-    for name in (EVIL, "pump"):
+    for name in (EVIL, "bilge"):
         made = iot.register_certificate_without_ca(certificatePem=self_signed_pem(common_name=name), status="ACTIVE")
         ids.append(made["certificateId"])
         if name == EVIL:
-            iot.create_thing(thingName="pump", attributePayload={"attributes": {"model": "m" * 200}})
-            iot.attach_thing_principal(thingName="pump", principal=made["certificateArn"])
+            iot.create_thing(thingName="bilge", attributePayload={"attributes": {"model": "m" * 200}})
+            iot.attach_thing_principal(thingName="bilge", principal=made["certificateArn"])
     return ids
 
 
@@ -50,10 +50,10 @@ def test_certificates_are_deactivated_by_clicks(
     open_console: Callable[..., Page], pumps: list[str], iot: Any, has_script: bool
 ) -> None:
     page = open_console("/certificates", java_script_enabled=has_script)
-    page.get_by_label("Search", exact=True).fill("pump")
+    page.get_by_label("Search", exact=True).fill("bilge")
     if not has_script:
         page.get_by_role("button", name="Apply").click()
-    page.wait_for_url("**/certificates?q=pump*")
+    page.wait_for_url("**/certificates?q=bilge*")
     page.locator("#rows tbody tr").nth(1).wait_for()
     boxes = page.locator("#rows input[name=id]")
     assert boxes.count() == 2
