@@ -138,3 +138,24 @@ def test_the_page_of_a_new_device_turns_green_by_itself(open_console: Callable[.
         finally:
             process.kill()
     assert page.get_by_role("button", name="Save device.key").is_visible()
+
+
+def test_a_narrow_menu_shows_the_current_entry(open_console: Callable[..., Page]) -> None:
+    page = open_console("/access/audit", viewport=NARROW)
+    for entry in (".side [aria-current]", ".tabs [aria-current]"):
+        box = page.locator(entry).bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= NARROW["width"], entry
+
+
+@pytest.mark.parametrize("has_script", [True, False], ids=["with JavaScript", "without"])
+def test_a_wrong_name_leaves_the_policy_in_its_editor(open_console: Callable[..., Page], has_script: bool) -> None:
+    page = open_console("/access/policy/edit", java_script_enabled=has_script)
+    page.get_by_label("Name").fill("bad name!")
+    document = page.get_by_label("Document, in JSON").input_value().replace("iot:ListThings", "iot:ListPolicies")
+    page.get_by_label("Document, in JSON").fill(document)
+    page.get_by_role("button", name="Save").click()
+    page.locator("main > .alert").wait_for()
+    assert page.get_by_label("Name").input_value() == "bad name!"
+    assert page.get_by_label("Document, in JSON").input_value().strip() == document.strip()
+    assert page.locator("[aria-invalid=true]:focus").count() == 1
