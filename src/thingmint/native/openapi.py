@@ -117,7 +117,7 @@ def _operation(endpoint: Endpoint, refs: Any) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": id,
         "summary": endpoint.summary,
-        **({"description": OPERATIONS[id]} if id in OPERATIONS else {}),
+        "description": OPERATIONS.get(id, f"{endpoint.summary}."),
         "tags": [_tag(endpoint)],
         **permissions(endpoint.actions, one_of=endpoint.one_of),
         "parameters": _parameters(endpoint),
