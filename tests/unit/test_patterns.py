@@ -50,7 +50,6 @@ _SEARCHED = {
     "domain.policy_lint.positions._TOKEN",  # in JSON: each string has its end
     "domain.templates.policy_documents._MARKED",
     "importing.kinds.aws_definitions._OF_IOT",
-    "services.certificate_finding._COMMON_NAME",
     "services.refusals._VARIABLE",
     "store.plain_parameters._NUMBERED",
     "yandex.contract.json_mapping._INDENTATION",
