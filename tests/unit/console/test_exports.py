@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import html
 import io
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -99,6 +101,22 @@ async def test_a_file_that_ends_early_says_where_it_goes_on(
         address = answer.links["next"]["url"] if "next" in answer.links else None
     assert found == whole
     assert files >= COUNT
+
+
+@pytest.mark.parametrize("ends", ["past", "later"])
+async def test_the_next_file_of_a_filter_by_time_is_of_the_same_time(
+    browser: Browser, world: World, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if ends == "past":
+        world.clock.advance(days=400)
+        browser = await browser.site.signed_in()
+    assert world.clock().microsecond, "clocks of servers have parts of seconds"
+    monkeypatch.setattr(exports, "WORK", 0)
+    monkeypatch.setattr(certificates, "_ROWS", 1)
+    file = await browser.get(f"/certificates.csv?ends={ends}")
+    assert (await browser.client.get(file.links["next"]["url"])).status_code == 200
+    (following,) = re.findall(r'href="([^"]+&amp;page=[^"]+)"', (await browser.get(f"/certificates?ends={ends}")).text)
+    assert (await browser.client.get(html.unescape(following))).status_code == 200
 
 
 @pytest.mark.parametrize("path", FILES)

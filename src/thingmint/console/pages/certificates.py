@@ -224,7 +224,7 @@ def _time_of(call: Call) -> datetime:
     """The time of the list's first page, by which its filters were understood. Raises Invalid."""
     seconds = call.query.number("at")
     if seconds is None:
-        return call.change.now
+        return call.change.now.replace(microsecond=0)  # as the address of the next page has it
     if not 0 <= call.change.now.timestamp() - seconds <= OLDEST_LIST.total_seconds():
         raise Invalid("at", "is of a list that is too old; begin again at the first page")
     return datetime.fromtimestamp(seconds, UTC)
