@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from starlette.routing import Match, Route
 
@@ -16,7 +17,7 @@ from thingmint.console import errors
 from thingmint.console.answers import HTML, ROOT, page_answer, redirect
 from thingmint.console.assets import assets
 from thingmint.console.cookies import REGION, SAID, SESSION, Cookies
-from thingmint.console.fields import MAX_FIELDS, Fields
+from thingmint.console.fields import Fields
 from thingmint.console.forms import with_form
 from thingmint.console.oidc import ProviderAway
 from thingmint.console.page import PAGES, Call, Frame, Page, url
@@ -258,8 +259,9 @@ class ConsoleApi:
             match, scope = matcher.matches({"type": "http", "method": "GET", "path": unquote(path)})
             if match is Match.FULL:
                 if not (page.is_open or page.is_stream):
-                    fields = Fields(parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_FIELDS))
-                    yield route._replace(page=page, parameters=scope["path_params"]), _Given(fields, given.form)
+                    with suppress(Invalid):
+                        fields = Fields.parse(query.encode())
+                        yield route._replace(page=page, parameters=scope["path_params"]), _Given(fields, given.form)
                 return
 
     async def _caller(self, route: _Found) -> Caller:

@@ -10,7 +10,7 @@ from thingmint.domain.errors import Invalid
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-MAX_FIELDS = 1000
+_MAX_FIELDS = 1000
 _MAX_VALUE = 65_536  # characters
 
 
@@ -25,10 +25,10 @@ class Fields:
         """Raises Invalid."""
         try:
             pairs = parse_qsl(
-                content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+                content.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS
             )
         except ValueError:
-            raise Invalid("form", f"must be percent-encoded UTF-8, of at most {MAX_FIELDS} fields") from None
+            raise Invalid("form", f"must be percent-encoded UTF-8, of at most {_MAX_FIELDS} fields") from None
         for name, value in pairs:
             if "\0" in value or "\0" in name or len(value) > _MAX_VALUE:
                 raise Invalid("form", f"must have no zero byte, and values of at most {_MAX_VALUE} characters")

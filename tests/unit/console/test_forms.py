@@ -115,7 +115,8 @@ async def test_the_number_that_was_typed_is_asked_for_again(site: Site, world: W
 
 async def test_only_pages_of_the_console_are_shown_again(site: Site) -> None:
     browser = await site.signed_in()
-    for address in ("", "//evil.example", "/console/sign-in", "/console/access/user/none", "/console/x", "%FF"):
+    odd = ["/console/things?q=%00", "/console/things?q=\u00e4", f"/console/things?{'&' * 1500}"]
+    for address in ("", "//evil.example", "/console/sign-in", "/console/access/user/none", "/console/x", "%FF", *odd):
         answer = await browser.send("/access/new-user", form_page=address, name="bad name!")
         assert answer.status_code == 400, address
         assert 'aria-label="Main"' in answer.text
