@@ -24,7 +24,7 @@ from thingmint.console.page import PAGES, Call, Frame, Page, url
 from thingmint.console.pages import load_pages
 from thingmint.console.rendering import render
 from thingmint.console.sign_in import OpenCall, SignInFailed
-from thingmint.domain.errors import DomainError, Invalid, Unauthenticated
+from thingmint.domain.errors import DomainError, Invalid, Throttled, Unauthenticated
 from thingmint.http.messages import Answer
 from thingmint.services.change import Change
 
@@ -237,6 +237,8 @@ class ConsoleApi:
         answer = errors.answer_of(error, call.frame)
         if route.page.method != "POST" or given.flaw is not None:
             return answer
+        if isinstance(error, Throttled) and not route.page.is_recorded:
+            return answer  # to make the page would check a document once more, in place of the newer one
         for found, fields in self._pages_of_form(route, given):
             outcome = Outcome()  # that of the call has what was refused
             again = await self._call(call.context, call.caller, call.scope, outcome, found, fields)

@@ -70,7 +70,7 @@ class Site:
         self.verification = AuditVerification(
             world.store, lambda: (AuditKeys(AUDIT_KEY.public_key()), []), self.trail, world.clock
         )
-        parts = Parts(
+        parts = self.parts = Parts(
             environment=world.environment,
             administration=Administration(store, world.vault, world.clock),
             audit=AuditRecords(world.store, PageTokens(b"a" * 32)),

@@ -120,3 +120,26 @@ async def test_all_editors_have_their_documents_checked_so(
     for path in ("/policies/check", "/access/policy/check", "/access/new-role/check", "/provisioning/check"):
         answer = await browser.post(path, form_token=token, document="{}")
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1"), path
+
+
+@pytest.mark.parametrize("page", ["/policies/edit", "/access/policy/edit", "/access/new-role", "/provisioning/new"])
+async def test_a_check_that_is_replaced_does_not_replace_the_newer_one(site: Site, lint: Lint, page: str) -> None:
+    browser = await site.signed_in()
+    path = {"/access/new-role": f"{page}/check", "/provisioning/new": "/provisioning/check"}.get(
+        page, page.replace("edit", "check")
+    )
+    token = await browser.token(page)
+    checks = browser.site.parts.document_checks
+    begun = begin(checks, lint, "other")
+    assert await asyncio.to_thread(lint.began.wait, 60)
+    sent = []
+    for number in range(2):
+        form = browser.post(path, form_token=token, form_page=f"/console{page}", document=f"typed {number}")
+        sent.append(asyncio.create_task(form))
+        await asyncio.sleep(0.05)
+    lint.go.set()
+    replaced, newest = await asyncio.gather(*sent)
+    await begun
+    assert replaced.status_code == 429
+    assert newest.status_code == 200
+    assert "typed 1" in newest.text
