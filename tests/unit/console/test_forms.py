@@ -12,6 +12,7 @@ import pytest
 from tests.unit.console.browser import Site, text_of
 from tests.unit.console.test_every_page import CLOSED, addresses, opened
 from tests.unit.console.test_pages import POLICY, certificate_pem
+from tests.unit.console.test_provisioning import template
 from thingmint.console.forms import with_form
 from thingmint.console.sentences import sentence_of
 from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Disallowed, Invalid, NotFound, VersionConflict
@@ -139,6 +140,13 @@ def test_passwords_and_keys_are_not_put_back() -> None:
     assert "<option selected>x</option>" in shown
     assert '<option value="2">' in shown
     assert with_form(page, "/b", given, Invalid("t", "is wrong")) is None
+
+
+async def test_what_a_dry_run_was_given_is_kept(site: Site, world: World) -> None:
+    await template(world)
+    browser, page = await site.signed_in(), "/provisioning/templates/pumps/dry-run"
+    answer = await sent(browser, page, page, **{"parameter:Serial": "pump-7", "certificate": "odd"})
+    assert_kept(answer, 400, "certificate", "pump-7", "odd")
 
 
 async def test_a_document_that_was_written_is_kept(site: Site) -> None:

@@ -91,8 +91,8 @@ async def _shown(call: Call, *, is_asked: bool) -> Answer:
     compiled = compile_template(version.body, template.kind)
     run, trouble, sample = None, None, SampleDevice()
     if is_asked:
+        sample = _sample_of(call)
         try:
-            sample = _sample_of(call)
             run = await dry_run(call.store, call.change, template, version.body, sample, call.allows)
         except (Invalid, NotFound) as error:
             trouble = sentence_of(error)
