@@ -64,8 +64,10 @@ class StatementChecks:
 
     def check(self, path: Path, statement: dict[str, Any]) -> None:
         actions, unknown = self._actions(path, statement)
-        never = not actions and "Action" in statement
-        if never and len(unknown) == 1:
+        never = not actions
+        if never and "NotAction" in statement:
+            self._warn((*path, "NotAction"), "This statement never applies: it leaves no action that is asked for")
+        elif never and len(unknown) == 1:
             at, message = unknown[0]
             unknown = [(at, f"This statement never applies. {message}")]
         elif never:

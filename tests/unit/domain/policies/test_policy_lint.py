@@ -126,6 +126,14 @@ def test_statements_that_never_apply(statement: dict[str, Any]) -> None:
     assert any("this statement never applies" in each.lower() for each in flaws(policy(statement)))
 
 
+@pytest.mark.parametrize("kind", [Kind.IDENTITY, Kind.DEVICE])
+@pytest.mark.parametrize("resource", ["*", "a:b", f"{ARN}:thing/*"])
+@pytest.mark.parametrize("excluded", ["*", ["*"], ["*", "iot:Lost"], ["*:*"]])
+def test_a_statement_that_leaves_no_action_never_applies(excluded: Any, resource: str, kind: Kind) -> None:
+    statement = {"Effect": "Allow", "NotAction": excluded, "Resource": resource}
+    assert any("never applies: it leaves no action" in each for each in flaws(policy(statement), kind))
+
+
 MEANT = [
     allow("iot:DescribeThing", f"{ARN}:thing/${{aws:username}}-*"),
     allow("iot:Describe*", ["arn:aws:iot:*:123456789012:thing/*", f"{ARN}:cert/*"]),
