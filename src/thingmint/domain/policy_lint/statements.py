@@ -64,6 +64,10 @@ class StatementChecks:
 
     def check(self, path: Path, statement: dict[str, Any]) -> None:
         actions, unknown = self._actions(path, statement)
+        if self._left <= 0:  # not all of its actions were looked at, or none of its resources will be
+            for at, message in unknown:
+                self._warn(at, message)
+            return
         never = not actions
         if never and "NotAction" in statement:
             self._warn((*path, "NotAction"), "This statement never applies: it leaves no action that is asked for")

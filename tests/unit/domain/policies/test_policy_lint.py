@@ -232,6 +232,20 @@ def test_what_a_policy_does_in_sentences() -> None:
     assert second.text == "Denies every action except all actions of AWS IoT on every resource."
 
 
+@pytest.mark.parametrize(
+    "later",
+    [
+        allow("iot:Connect", f"{ARN}:client/a"),
+        allow(["iot:Lost", "iot:Connect"], f"{ARN}:client/a"),
+        {"Effect": "Deny", "NotAction": ["iot:Lost", "iot:Publish"], "Resource": f"{ARN}:client/a"},
+    ],
+)
+@pytest.mark.parametrize("looked_at", [298, 299])
+def test_what_is_not_looked_at_is_not_said_to_never_apply(looked_at: int, later: dict[str, Any]) -> None:
+    found = flaws(policy(allow("iot:Publish", ["*"] * looked_at), later), Kind.DEVICE)
+    assert not any("never applies" in each or each.startswith("error") for each in found), found
+
+
 def test_hostile_documents_take_bounded_work_and_have_text_that_can_be_sent() -> None:
     stars = policy(
         allow(
