@@ -249,7 +249,9 @@ class ConsoleApi:
             if shown.status < 300 and dict(shown.headers).get(b"content-type") == HTML:
                 body = with_form(shown.body.decode(), route.incoming.path, given.form.pairs, error)
                 if body is not None:
-                    return replace(shown, status=answer.status, code=answer.code, body=body.encode())
+                    later = [(name, value) for name, value in answer.headers if name == b"retry-after"]
+                    headers = [*shown.headers, *later]
+                    return replace(shown, status=answer.status, code=answer.code, body=body.encode(), headers=headers)
         return answer
 
     def _pages_of_form(self, route: _Found, given: _Given) -> Iterator[tuple[_Found, _Given]]:

@@ -14,8 +14,18 @@ from tests.unit.console.test_every_page import CLOSED, addresses, opened
 from tests.unit.console.test_pages import POLICY, certificate_pem
 from tests.unit.console.test_provisioning import template
 from thingmint.console.forms import with_form
+from thingmint.console.pages import things
 from thingmint.console.sentences import sentence_of
-from thingmint.domain.errors import AlreadyExists, Conflict, Denied, Disallowed, Invalid, NotFound, VersionConflict
+from thingmint.domain.errors import (
+    AlreadyExists,
+    Conflict,
+    Denied,
+    Disallowed,
+    Invalid,
+    NotFound,
+    Throttled,
+    VersionConflict,
+)
 
 if TYPE_CHECKING:
     import httpx
@@ -140,6 +150,20 @@ def test_passwords_and_keys_are_not_put_back() -> None:
     assert "<option selected>x</option>" in shown
     assert '<option value="2">' in shown
     assert with_form(page, "/b", given, Invalid("t", "is wrong")) is None
+
+
+async def test_a_form_that_is_too_early_says_when_to_send_it_again(
+    site: Site, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise Throttled("Too many changes", retry_after=3)
+
+    await world.aws("CreateThing", thingName="pump-7")
+    monkeypatch.setattr(things, "delete_thing", refuse)
+    browser, page = await site.signed_in(), "/things/pump-7/delete"
+    answer = await sent(browser, page, "/things/pump-7/deleted")
+    assert_kept(answer, 429, None)
+    assert answer.headers["retry-after"] == "3"
 
 
 async def test_what_a_dry_run_was_given_is_kept(site: Site, world: World) -> None:
