@@ -23,7 +23,7 @@ from thingmint.console.oidc import ProviderAway
 from thingmint.console.page import PAGES, Call, Frame, Page, url
 from thingmint.console.pages import load_pages
 from thingmint.console.rendering import render
-from thingmint.console.sign_in import OpenCall, SignInFailed
+from thingmint.console.sign_in import MAX_PATH, OpenCall, SignInFailed
 from thingmint.domain.errors import DomainError, Invalid, Throttled, Unauthenticated
 from thingmint.http.messages import Answer
 from thingmint.services.change import Change
@@ -273,7 +273,9 @@ class ConsoleApi:
         cookie, incoming = route.cookies.get(SESSION), route.incoming
         back = None
         if incoming.method == "GET" and not route.page.is_stream and incoming.header(b"thingmint-update") is None:
-            back = incoming.path.removeprefix(ROOT) + (f"?{incoming.query.decode('latin-1')}" if incoming.query else "")
+            query = f"?{incoming.query.decode('latin-1')}" if incoming.query else ""
+            wanted = incoming.path.removeprefix(ROOT) + query
+            back = wanted if len(wanted) <= MAX_PATH else "/"
         if cookie is not None:
             is_use = incoming.header(b"thingmint-update") is None
             try:

@@ -28,7 +28,8 @@ LINK_PATH = "/sign-in/link"
 _CALLBACK = "/sign-in/oidc/callback"
 _OIDC = "oidc"
 _OIDC_TIME = timedelta(minutes=10)
-_MAX_PATH = 2048
+MAX_PATH = 2048
+"""The longest address to which signing in leads."""
 
 
 class SignInFailed(Unauthenticated):
@@ -74,12 +75,12 @@ class OpenCall:
 
 @page("/sign-in", "ConsoleSignInPage", is_open=True)
 async def sign_in(call: OpenCall) -> Answer:
-    return call.pages.page(next=call.query.text("next", _MAX_PATH))
+    return call.pages.page(next=call.query.text("next", MAX_PATH))
 
 
 @action("/sign-in", "ConsoleSignIn", is_open=True)
 async def sign_in_by_token(call: OpenCall) -> Answer:
-    next = call.form.text("next", _MAX_PATH)
+    next = call.form.text("next", MAX_PATH)
     try:
         who = await call.pages.sessions.by_token(call.form.text("token"))
     except Unauthenticated as error:
@@ -104,7 +105,7 @@ async def sign_in_by_link(call: OpenCall) -> Answer:
 async def to_provider(call: OpenCall) -> Answer:
     begun = await _oidc(call).begin(f"{call.origin}{ROOT}{_CALLBACK}")
     ends = int((call.context.now + _OIDC_TIME).timestamp())
-    kept = orjson.dumps({**begun.kept, "ends": ends, "next": call.query.text("next", _MAX_PATH)}).decode()
+    kept = orjson.dumps({**begun.kept, "ends": ends, "next": call.query.text("next", MAX_PATH)}).decode()
     cookie = call.cookies.set_signed(_OIDC, kept, int(_OIDC_TIME.total_seconds()))
     return redirect(begun.location, headers=[cookie])
 

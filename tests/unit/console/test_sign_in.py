@@ -45,6 +45,15 @@ async def test_a_token_signs_in_and_leads_to_the_page_that_was_wanted(site: Site
     assert await is_signed_in(await browser.get())
 
 
+@pytest.mark.parametrize("length", [1900, 3000])
+async def test_a_long_address_leads_to_the_sign_in(site: Site, length: int) -> None:
+    browser = site.browser()
+    wanted = await browser.get(f"/access/audit?q={'a' * length}")
+    shown = await browser.client.get(wanted.headers["location"])
+    assert shown.status_code == 200
+    assert 'name="token"' in shown.text
+
+
 async def test_over_plain_http_the_cookie_has_no_prefix(site: Site) -> None:
     answer = await site.browser("http://127.0.0.1:8080").post("/sign-in", token=site.world.ours.token)
     assert answer.headers["set-cookie"].startswith("thingmint-8080-session=")
