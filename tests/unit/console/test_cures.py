@@ -11,7 +11,9 @@ import pytest
 from tests.unit.console.browser import text_of
 from tests.unit.console.test_pages import allow, certificate_pem, user
 from tests.world import OURS
+from thingmint.access.audit import AuditedStore
 from thingmint.domain.arns import arn_of
+from thingmint.services.device_registry import Device
 from thingmint.services.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -161,3 +163,27 @@ async def test_binding_to_a_yandex_device_is_folded_unless_it_is_likely(site: Si
     world.clock.advance(seconds=1)
     cures = await offered(browser, await refused(world, other, "boiler-1"))
     assert (cures["first"], "folded" in cures) == ("Bind", False)
+
+
+async def test_a_device_that_is_deleted_meanwhile_gets_no_certificate(
+    site: Site, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    device = await world.device(await world.registry(name="greenhouse"), name="lamp")
+    browser, path = await site.signed_in(), await refused(world, id, "lamp", "Publish", f"$devices/{device}/events")
+    page = f"/devices/device/{device}/delete"
+    token, read = await browser.token(page), AuditedStore.read
+
+    async def read_before_deletion(store: AuditedStore, body: Any) -> Any:
+        found = await read(store, body)
+        if isinstance(found, Device):
+            monkeypatch.setattr(AuditedStore, "read", read)
+            deleted = await browser.post(f"/devices/device/{device}/deleted", form_token=token)
+            assert deleted.status_code == 303, text_of(deleted)
+        return found
+
+    monkeypatch.setattr(AuditedStore, "read", read_before_deletion)
+    answer = await browser.post(f"{path}/bind", form_token=token, device=device)
+    assert answer.status_code == 404, text_of(answer)
+    assert await world.rows("SELECT owner FROM bindings") == []
+    assert await world.rows("SELECT owner FROM binding_counts") == []

@@ -209,8 +209,11 @@ async def bind_to_device(call: Call) -> Answer:
     submitted = parse_submitted(change, content.pem, "certificate_data")
 
     async def bound(tx: Transaction) -> None:
-        tx.audit_resources.append(owner.resource)
-        await bind(tx, change, owner, submitted)
+        current = await find_owner(tx, call.scope.account, wanted)
+        if current is None:
+            raise NotFound("device", wanted)
+        tx.audit_resources.append(current.resource)
+        await bind(tx, change, current, submitted)
 
     await call.write(bound, deviceId=wanted, certificateId=id)
     return call.done(f"/refusals/{group.id}", f"The certificate is bound to {owner.kind} {owner.name or owner.id}.")
