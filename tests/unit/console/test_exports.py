@@ -162,3 +162,13 @@ def test_no_cell_is_a_formula(text: str, shown: str) -> None:
 
 def test_all_cells_are_quoted() -> None:
     assert exports.csv_lines([["a", 'b"c', ""]]) == b'"a","b""c",""\r\n'
+
+
+async def test_a_file_of_a_search_has_what_the_page_has_no_room_for(site: Site, world: World) -> None:
+    for _ in range(27):
+        await world.certificate(pem=certificate_pem("pump"))
+    browser = await site.signed_in()
+    assert "25 certificates shown, and there are more" in text_of(await browser.get("/certificates?q=pump"))
+    assert len(rows_of("", (await browser.get("/certificates.csv?q=pump")).text)) == 27
+    await world.certificate(pem=certificate_pem("valve"))
+    assert "there are more" not in text_of(await browser.get("/certificates?q=valve"))

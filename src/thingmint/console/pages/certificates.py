@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,7 +28,6 @@ from thingmint.services.certificates import HAS_POLICIES, update_status
 from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Sequence
 
     from thingmint.console.page import Call
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _ROWS = 25
 _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 200
+_MAX_FOUND = 1_000  # in a file of a search, of each kind of match
 _COLUMNS = ["id", "common name", "serial", "status", "thing", "device", "added", "ends", "last seen"]
 _SEARCHES = 3  # of the store, each of a thousand rows at most, for a page of such a filter
 _MAX_CAS = 50  # in the filter
@@ -53,11 +54,15 @@ CHANGES = {
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """``next`` is the token of the next page. ``by`` says by what each was found, for a search."""
+    """``next`` is the token of the next page. ``by`` says by what each was found, for a search.
+
+    ``has_more``: a search has found more than it returns.
+    """
 
     found: Sequence[FoundCertificate]
     by: Sequence[str]
     next: str | None
+    has_more: bool = False
 
 
 @page("/certificates", "SearchCertificates")
@@ -108,7 +113,7 @@ async def certificates_file(call: Call) -> Answer:
     with call.parts.exports.one_of(call.caller.account) as pace:
         while True:
             if fields["q"]:
-                listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted))
+                listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted, _MAX_FOUND))
                 found, token = listed.found, ""
             else:
                 some = await call.read(
@@ -192,13 +197,17 @@ async def search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Tran
 
 
 async def searched(tx: Transaction, call: Call, text: str, wanted: CertificateFilter, limit: int = _ROWS) -> _Listed:
-    found = await find_certificates(tx, call.change, text, limit)
-    kept = []
+    found = await find_certificates(tx, call.change, text, limit + 1)
+    kept, counts = [], Counter[str]()
     for by, each in found:
+        counts[by] += 1
+        if counts[by] > limit:
+            continue
         has_policy = wanted.without_policy and await tx.fetch_one(HAS_POLICIES, *each.registration.key) is not None
         if filters.satisfies(each, wanted, has_policy=has_policy):
             kept.append((by, each))
-    return _Listed([each for _, each in kept], [by for by, _ in kept], None)
+    has_more = any(count > limit for count in counts.values())
+    return _Listed([each for _, each in kept], [by for by, _ in kept], None, has_more)
 
 
 async def _cas(call: Call) -> list[tuple[str, str]]:
