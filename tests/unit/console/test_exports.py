@@ -172,3 +172,12 @@ async def test_a_file_of_a_search_has_what_the_page_has_no_room_for(site: Site, 
     assert len(rows_of("", (await browser.get("/certificates.csv?q=pump")).text)) == 27
     await world.certificate(pem=certificate_pem("valve"))
     assert "there are more" not in text_of(await browser.get("/certificates?q=valve"))
+
+
+async def test_a_filter_of_a_search_is_not_of_its_first_matches_only(site: Site, world: World) -> None:
+    ids = [await world.certificate(pem=certificate_pem("pump")) for _ in range(27)]
+    await world.aws("UpdateCertificate", certificateId=ids[-1], newStatus="INACTIVE")
+    browser = await site.signed_in()
+    assert ids[-1] in (await browser.get("/certificates?q=pump&status=INACTIVE")).text
+    others = text_of(await browser.get("/certificates?q=pump&status=ACTIVE"))
+    assert "25 certificates shown, and there are more" in others

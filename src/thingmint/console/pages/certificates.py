@@ -23,7 +23,7 @@ from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import list_ca_certificates
 from thingmint.services.certificate_counts import WEEKS, count_by_status, monday_of
 from thingmint.services.certificate_finding import NEWEST, find_certificates, id_prefix_in
-from thingmint.services.certificate_search import MIN_PREFIX, search_certificates
+from thingmint.services.certificate_search import MIN_PREFIX, CertificateFilter, search_certificates
 from thingmint.services.certificates import HAS_POLICIES, update_status
 from thingmint.services.pages import Cursor
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
-    from thingmint.services.certificate_search import CertificateFilter, FoundCertificate
+    from thingmint.services.certificate_search import FoundCertificate
     from thingmint.services.pages import Page
     from thingmint.store.engine import Transaction
 
 _ROWS = 25
 _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 200
-_MAX_FOUND = 1_000  # in a file of a search, of each kind of match
+_MAX_FOUND = 1_000  # of each kind of match, in a file of a search, and to look for those that match a filter
 _COLUMNS = ["id", "common name", "serial", "status", "thing", "device", "added", "ends", "last seen"]
 _SEARCHES = 3  # of the store, each of a thousand rows at most, for a page of such a filter
 _MAX_CAS = 50  # in the filter
@@ -197,15 +197,16 @@ async def search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Tran
 
 
 async def searched(tx: Transaction, call: Call, text: str, wanted: CertificateFilter, limit: int = _ROWS) -> _Listed:
-    found = await find_certificates(tx, call.change, text, limit + 1)
+    """At most ``limit`` of each kind of match. With a filter, it looks for those among more."""
+    most = limit if wanted == CertificateFilter() else max(limit, _MAX_FOUND)
+    found = await find_certificates(tx, call.change, text, most + 1)
     kept, counts = [], Counter[str]()
     for by, each in found:
-        counts[by] += 1
-        if counts[by] > limit:
-            continue
         has_policy = wanted.without_policy and await tx.fetch_one(HAS_POLICIES, *each.registration.key) is not None
         if filters.satisfies(each, wanted, has_policy=has_policy):
-            kept.append((by, each))
+            counts[by] += 1
+            if counts[by] <= limit:
+                kept.append((by, each))
     has_more = any(count > limit for count in counts.values())
     return _Listed([each for _, each in kept], [by for by, _ in kept], None, has_more)
 
