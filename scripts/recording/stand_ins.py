@@ -65,7 +65,7 @@ _IDS: Final = re.compile(
 )
 _TIME: Final = re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00| UTC)")
 _LINK: Final = re.compile(r"Expires=(\d+)&Signature=[0-9a-f]+")
-_FREE: Final = re.compile(r"\d+ MiB are free")
+_FREE: Final = re.compile(r"[\d,.]+ [GM]B are free")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _BASE32: Final = "0123456789abcdefghijklmnopqrstuv"
 _LAST: Final = datetime(2100, 1, 1, tzinfo=UTC)
@@ -125,7 +125,7 @@ class StandIns:
         text = _IDS.sub(self._id, text)
         text = _TIME.sub(self._time, text)
         text = _LINK.sub(lambda match: f"Expires={self._number(int(match[1]))}&Signature=EXAMPLE", text)
-        text = _FREE.sub(f"{_FIXED['free_bytes'] >> 20} MiB are free", text)
+        text = _FREE.sub(f"{_FIXED['free_bytes'] / 10**9:.1f} GB are free", text)
         return _DATE.sub(self._date, text) if _DATE.fullmatch(text) else text
 
     def _number(self, value: float) -> float:
