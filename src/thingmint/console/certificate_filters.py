@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from thingmint.console.rendering import status_words
 from thingmint.domain.certificates import parse_fingerprint
+from thingmint.domain.errors import Invalid
 from thingmint.domain.status import Status
 from thingmint.services.certificate_counts import WEEKS, monday_of
 from thingmint.services.certificate_search import CertificateFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from thingmint.console.fields import Fields
     from thingmint.services.certificate_search import FoundCertificate
 
 Choices = list[tuple[str, str]]
+
+_OLDEST_LIST = timedelta(days=1)
 
 STATUSES: Choices = [("", "Any"), *((status.value, status_words(status)[1]) for status in Status)]
 ENDS: Choices = [
@@ -99,3 +101,16 @@ def satisfies(found: FoundCertificate, wanted: CertificateFilter, *, has_policy:
         and not (wanted.without_thing and found.thing is not None)
         and not (wanted.without_policy and has_policy)
     )
+
+
+def time_of_list(fields: Fields, now: datetime) -> datetime:
+    """The time by which a list's filters are understood, that of its first page. Raises Invalid.
+
+    It has whole seconds, as the field ``at`` has it: another time would make another filter.
+    """
+    seconds = fields.number("at")
+    if seconds is None:
+        return now.replace(microsecond=0)
+    if not 0 <= now.timestamp() - seconds <= _OLDEST_LIST.total_seconds():
+        raise Invalid("at", "is of a list that is too old; open the list again")
+    return datetime.fromtimestamp(seconds, UTC)

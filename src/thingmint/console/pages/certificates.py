@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,6 @@ _MAX_FOUND = 1_000  # of each kind of match, in a file of a search, and to look 
 _COLUMNS = ["id", "common name", "serial", "status", "thing", "device", "added", "ends", "last seen"]
 _SEARCHES = 3  # of the store, each of a thousand rows at most, for a page of such a filter
 _MAX_CAS = 50  # in the filter
-OLDEST_LIST = timedelta(days=1)
 
 CHANGES = {
     "ACTIVE": ("activate", "Activate", "activated"),
@@ -68,7 +67,7 @@ class _Listed:
 @page("/certificates", "SearchCertificates")
 async def certificates(call: Call) -> Answer:
     call.may("iot:ListCertificates")
-    fields, at = filters.read_fields(call.query), _time_of(call)
+    fields, at = filters.read_fields(call.query), filters.time_of_list(call.query, call.change.now)
     cursor = call.cursor(_ROWS)
     listed = await _listed(call, fields, at, cursor)
     counts = await call.read(lambda tx: count_by_status(tx, call.scope))
@@ -107,7 +106,7 @@ def _total(fields: dict[str, str], counts: Counter[str]) -> int | None:
 async def certificates_file(call: Call) -> Answer:
     """The header Link has the address of the next file, if there can be more certificates."""
     call.may("iot:ListCertificates")
-    fields, at = filters.read_fields(call.query), _time_of(call)
+    fields, at = filters.read_fields(call.query), filters.time_of_list(call.query, call.change.now)
     wanted, token, left = filters.filter_of(fields, at), call.cursor(_FILE_ROWS).token, _FILE_ROWS
     content = bytearray(csv_lines([_COLUMNS]))
     with call.parts.exports.one_of(call.caller.account) as pace:
@@ -228,16 +227,6 @@ def _chosen(call: Call) -> tuple[list[str], str]:
     if len(ids) > _ROWS:
         raise Invalid("id", f"Tick at most {_ROWS} certificates")
     return ids, call.form.choice("status", CHANGES) or "INACTIVE"
-
-
-def _time_of(call: Call) -> datetime:
-    """The time of the list's first page, by which its filters were understood. Raises Invalid."""
-    seconds = call.query.number("at")
-    if seconds is None:
-        return call.change.now.replace(microsecond=0)  # as the address of the next page has it
-    if not 0 <= call.change.now.timestamp() - seconds <= OLDEST_LIST.total_seconds():
-        raise Invalid("at", "is of a list that is too old; begin again at the first page")
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _written(at: datetime) -> int:

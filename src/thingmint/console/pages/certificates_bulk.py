@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.console import certificate_filters as filters
 from thingmint.console.certificate_names import name_of
 from thingmint.console.exports import Pace
+from thingmint.console.fields import Fields
 from thingmint.console.page import action, checked_count, page, url
-from thingmint.console.pages.certificates import CHANGES, OLDEST_LIST, counted, search, searched
+from thingmint.console.pages.certificates import CHANGES, counted, search, searched
 from thingmint.console.rendering import shortened, status_words
 from thingmint.console.sentences import sentence_of
 from thingmint.domain.arns import arn_of
@@ -23,8 +23,8 @@ from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
-    from thingmint.console.fields import Fields
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
     from thingmint.services.certificate_search import FoundCertificate
@@ -77,7 +77,7 @@ class _Result:
 async def confirm_change_of_all(call: Call) -> Answer:
     """Counts what matches, and asks for the number. Nothing is changed yet."""
     call.may("iot:ListCertificates")
-    fields, at = filters.read_fields(call.query), call.change.now
+    fields, at = filters.read_fields(call.query), filters.time_of_list(Fields([]), call.change.now)
     matches = await _matching(call, fields, at)
     call.may("iot:UpdateCertificate", arn_of(call.scope, matches.ids[0] if matches.found else "*"))
     return call.render(
@@ -102,7 +102,9 @@ async def change_all(call: Call) -> Answer:
     if not status:
         raise Invalid("new_status", "is missing")
     fields = filters.read_fields(call.form)
-    matches = await _matching(call, fields, _time_of(call.form, call.change.now))
+    if call.form.number("at") is None:
+        raise Invalid("at", "is missing; open the list again")
+    matches = await _matching(call, fields, filters.time_of_list(call.form, call.change.now))
     if matches.digest != call.form.text("digest"):
         reason = "Other certificates match the filters now. Open the list again"
         raise Conflict("certificates", "list", reason)
@@ -182,14 +184,6 @@ async def _change_some(call: Call, ids: Sequence[str], status: Status, result: _
 async def _set_status(call: Call, ids: Sequence[str], status: Status, tx: Transaction) -> None:
     for id in ids:
         await update_status(tx, call.change, id, status)
-
-
-def _time_of(form: Fields, now: datetime) -> datetime:
-    """The time by which the filters were understood. Raises Invalid."""
-    seconds = form.number("at")
-    if seconds is None or not 0 <= now.timestamp() - seconds <= OLDEST_LIST.total_seconds():
-        raise Invalid("at", "is of a list that is too old; open the list again")
-    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _described(fields: dict[str, str]) -> list[tuple[str, str]]:
