@@ -169,10 +169,9 @@ async def ask_to_delete(kind: _Kind, call: Call) -> Answer:
         parent = Named("registry", owner.id, owner)
         if (await call.read(lambda tx: list_devices(tx, call.yandex_change, parent, Cursor(1)))).items:
             obstacle = "It still has devices. Delete them first."
-    return await _ask(
+    return _confirm(
         kind,
         call,
-        "Delete",
         title=f"Delete the {kind.name} {owner.name or owner.id}?",
         consequence="Its certificates are removed from it, its passwords are deleted, and it is disconnected at once. "
         f"This cannot be undone: a new {kind.name} gets another id.",
@@ -192,6 +191,10 @@ async def delete(kind: _Kind, call: Call) -> Answer:
 async def _ask(kind: _Kind, call: Call, method: str, *, form: str, **shown: Any) -> Answer:
     """The page that asks before the owner's ``form`` is sent."""
     await kind.owner(call, method)
+    return _confirm(kind, call, form=form, **shown)
+
+
+def _confirm(kind: _Kind, call: Call, *, form: str, **shown: Any) -> Answer:
     shown = {"obstacle": "", "fields": {}, "button": "Delete", "back": url(f"/devices/{call.path['id']}")} | shown
     return call.render("confirm.html", address=kind.address(call, form), **shown)
 

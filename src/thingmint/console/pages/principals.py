@@ -91,41 +91,23 @@ def _status(kind: PrincipalKind, verb: str) -> Handler:
     return changed
 
 
-def _confirm_disabling(kind: PrincipalKind) -> Handler:
+def _confirm(kind: PrincipalKind, verb: str, form: str, consequence: str) -> Handler:
+    """The page that asks before ``form`` is sent. ``verb`` is disable or delete."""
+
     async def asked(call: Call) -> Answer:
-        call.may(f"thingmint:{event_of(f'{kind}.disable')}")
+        call.may(f"thingmint:{event_of(f'{kind}.{verb}')}")
         name = call.path["name"]
         warning = await warning_of(call, kind, name)
         return call.render(
             "confirm.html",
-            title=f"Disable the {kind.replace('-', ' ')} {name}?",
-            consequence=f"Its keys, tokens and sessions stop working until it is enabled again. {warning}",
-            address=url(f"/access/{kind}/{name}/disable"),
+            title=f"{verb.capitalize()} the {kind.replace('-', ' ')} {name}?",
+            consequence=f"Its keys, tokens and sessions stop working {consequence}. {warning}",
+            address=url(f"/access/{kind}/{name}/{form}"),
             fields={},
             typed=name if warning else "",
-            button="Disable",
+            button=verb.capitalize(),
             back=url(f"/access/{kind}/{name}"),
-            command=f"thingmint access {kind} disable {name}",
-        )
-
-    return asked
-
-
-def _confirm_deletion(kind: PrincipalKind) -> Handler:
-    async def asked(call: Call) -> Answer:
-        call.may(f"thingmint:{event_of(f'{kind}.delete')}")
-        name = call.path["name"]
-        warning = await warning_of(call, kind, name)
-        return call.render(
-            "confirm.html",
-            title=f"Delete the {kind.replace('-', ' ')} {name}?",
-            consequence=f"Its keys, tokens and sessions stop working at once, and cannot be restored. {warning}",
-            address=url(f"/access/{kind}/{name}/deleted"),
-            fields={},
-            typed=name if warning else "",
-            button="Delete",
-            back=url(f"/access/{kind}/{name}"),
-            command=f"thingmint access {kind} delete {name}",
+            command=f"thingmint access {kind} {verb} {name}",
         )
 
     return asked
@@ -263,10 +245,14 @@ for _kind in get_args(PrincipalKind):
     _made = event_of(f"{_kind}.create")
     _form_again = check_trust_policy if _kind == "role" else None
     action(f"/access/new-{_kind}", _made, entry=_ENTRY, form=_form_again)(_new(_kind))
-    _asked = page(f"{_base}/disable", event_of("policy.attached", _kind), entry=_ENTRY)(_confirm_disabling(_kind))
+    _asked = page(f"{_base}/disable", event_of("policy.attached", _kind), entry=_ENTRY)(
+        _confirm(_kind, "disable", "disable", "until it is enabled again")
+    )
     for _verb in _DISABLED:
         action(f"{_base}/{_verb}", event_of(f"{_kind}.{_verb}"), entry=_ENTRY, form=_asked)(_status(_kind, _verb))
-    _asked = page(f"{_base}/delete", event_of("policy.attached", _kind), entry=_ENTRY)(_confirm_deletion(_kind))
+    _asked = page(f"{_base}/delete", event_of("policy.attached", _kind), entry=_ENTRY)(
+        _confirm(_kind, "delete", "deleted", "at once, and cannot be restored")
+    )
     action(f"{_base}/deleted", event_of(f"{_kind}.delete"), entry=_ENTRY, form=_asked)(_delete(_kind))
     for _noun in _CREDENTIALS:
         if _noun == "session" or (_noun == "key" and _kind != "role") or (_noun == "token" and _kind == "user"):
