@@ -102,7 +102,7 @@ def explained(
         "statement": _statement(permissions, reference, request, documents, attached, lacks) if reference else None,
         "policies": {"allow": answer.allowing, "deny": answer.denying, "other": answer.silent},
         "missing": answer.missing,
-        "advice": _advice(answer, request, reference, lacks, attached),
+        "advice": _advice(answer, request, reference, attached),
     }
 
 
@@ -153,7 +153,6 @@ def _advice(
     answer: Answer,
     request: Request,
     reference: StatementRef | None,
-    lacks: str | None,
     attached: Mapping[str, Sequence[str]],
 ) -> list[str]:
     decision = answer.decision
