@@ -33,7 +33,7 @@ async def warning_of(call: Call, kind: str, name: str, *, detached: str | None =
         if await _is_last(tx, call.caller.account, kind, name):
             return (
                 f"No other active user has the policy {ADMINISTRATOR}. Without one, people can manage the account only "
-                "by the command line on the server's machine."
+                "in a role that has it, or by the command line on the server's machine."
             )
         if principal.id == call.caller.principal:
             return "This is the one that you are signed in as, so you lose this access at once."
