@@ -71,13 +71,20 @@ def test_devices_stay_connected_during_an_outage_and_lose_nothing(
         until(lambda: readiness(server) == 200, seconds=20, what="ready again")
 
 
-def test_devices_are_disconnected_when_the_grace_period_ends(tmp_path: Path, postgres: Postgres, url: str) -> None:
+@pytest.mark.parametrize("away", [stopped, Postgres.frozen])
+def test_devices_are_disconnected_when_the_grace_period_ends(
+    tmp_path: Path, postgres: Postgres, url: str, away: Callable[[Any], Any]
+) -> None:
     with served(tmp_path / "data", url, THINGMINT_MQTT_OUTAGE_GRACE="2s") as server:
         made = device(tmp_path, iot_client(server))
         with connected(server, made, "lamp") as lamp:
-            with stopped(postgres):
+            with away(postgres):
                 closed = lamp.until_closed(60)
                 assert closed.reason is Reason.SERVER_BUSY
+                for _ in range(3):  # those that come now are told why, too
+                    with Device(server, made) as late, pytest.raises(Closed) as refused:
+                        late.connect("lamp")
+                    assert refused.value.reason is Reason.SERVER_UNAVAILABLE
             until(lambda: readiness(server) == 200, seconds=20, what="ready again")
         with connected(server, made, "lamp") as lamp:
             assert lamp.nothing_comes()

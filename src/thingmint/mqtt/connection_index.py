@@ -25,6 +25,11 @@ _AT_ONCE = 32  # queued connections that are authenticated again at the same tim
 class Member(Protocol):
     """A session, from before its device is authenticated until it has ended."""
 
+    @property
+    def is_accepted(self) -> bool:
+        """True if CONNECT was accepted."""
+        ...
+
     def reauthorize(self) -> asyncio.Future[None] | None:
         """Authenticates again, because a dependency changed, and closes the connection if the device is rejected.
 

@@ -75,7 +75,8 @@ class ConnectionMonitor:
         for member in self._connections:
             if not self._feed.stale:
                 return
-            member.disconnect(Reason.SERVER_BUSY, "changes cannot be followed")
+            if member.is_accepted:  # else it is about to get a CONNACK that says why, or the outage is about to end
+                member.disconnect(Reason.SERVER_BUSY, "changes cannot be followed")
             yield
 
     def _check_deadlines(self, now: float) -> Iterator[None]:

@@ -76,6 +76,10 @@ class AuthenticatedSession(ABC):
 
     # Whether packets may pass.
 
+    @property
+    def is_accepted(self) -> bool:
+        return self._traffic is not None
+
     def writable(self, *, is_writable: bool) -> None:
         self._writable = is_writable
         if self._traffic is not None and not self.connection.is_suspended:

@@ -76,10 +76,6 @@ class Session(AuthenticatedSession):
 
     # The interface for the connection.
 
-    @property
-    def is_accepted(self) -> bool:
-        return self._traffic is not None
-
     def opened(self) -> None:
         self._services.connections.follow(self, first_dependencies(self.peer.fingerprint))
 

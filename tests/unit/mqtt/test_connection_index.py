@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 class Connection:
+    is_accepted = True
+
     def __init__(self) -> None:
         self.reauthorized = 0
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 class Connection:
     def __init__(self) -> None:
+        self.is_accepted = True
         self.checked = 0
         self.calls: list[object] = []
 
@@ -90,3 +91,14 @@ async def test_connections_are_closed_after_the_grace_period(world: World) -> No
     world.feed.stale = True
     await world.wait_for(Reason.SERVER_BUSY)
     assert world.connection.calls[0] == "suspended"
+
+
+@pytest.mark.parametrize("world", [0], indirect=True)
+async def test_a_connection_that_waits_for_its_connack_is_not_closed_without_one(world: World) -> None:
+    waiting = Connection()
+    waiting.is_accepted = False
+    world.connections.follow(waiting, [("", "", "certificate", "c")])
+    world.feed.stale = True
+    await world.wait_for(Reason.SERVER_BUSY)
+    await asyncio.sleep(0.01)
+    assert Reason.SERVER_BUSY not in waiting.calls

@@ -42,6 +42,7 @@ class Device:
     """A device's connection, for ConnectionIndex and ConnectedClients."""
 
     version = 5
+    is_accepted = True
 
     def __init__(self, certificate_id: str = "c", port: int = 1) -> None:
         self.certificate_id = certificate_id
