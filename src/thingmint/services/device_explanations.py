@@ -8,7 +8,7 @@ certificate is not registered just in time.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -16,7 +16,7 @@ import orjson
 from thingmint.domain.arns import Scope, arn, arn_of
 from thingmint.domain.errors import Invalid, LimitExceeded, NotFound
 from thingmint.domain.yandex_topics import TopicOwner
-from thingmint.services.authentication_decisions import AuthenticationRequest, parts_of_session_name
+from thingmint.services.authentication_decisions import AuthenticationRequest, Rejected, parts_of_session_name
 from thingmint.services.certificates import REGISTRATIONS
 from thingmint.services.claims import claim_policy
 from thingmint.services.client_ids import names_of_sessions
@@ -219,6 +219,7 @@ class Explainer:
                 scope = device.scope
                 found, decision = await self._authenticator.preview(request, subject.scope)
                 device = (await self._authenticator.preview(request, scope))[0].device or device
+        working = await self._working(request, device) if isinstance(decision, Rejected) else []
         report: dict[str, Any] = {
             "found_by": subject.found_by,
             "certificate": request.fingerprint,
@@ -228,7 +229,9 @@ class Explainer:
             "host_name": request.host_name,
             "address": request.address or None,
             **_who(device),
-            "connection": explained_connection(device, decision, found, client_id, reinstate=self._reinstate),
+            "connection": explained_connection(
+                device, decision, found, client_id, self._clock(), working=working, reinstate=self._reinstate
+            ),
         }
         if device is None:
             return {**report, "rules": None, "answers": []}
@@ -252,6 +255,16 @@ class Explainer:
 
     async def _things(self, device: DeviceFacts) -> list[str]:
         return await self._store.read(lambda tx: things_of_certificate(tx, device.scope, device.fingerprint, 2))
+
+    async def _working(self, request: AuthenticationRequest, device: DeviceFacts | None) -> list[str]:
+        """Return the names of the certificate's things that the device may use as its client id, at most two."""
+        if device is None or request.client_id is None:
+            return []
+        names = [name for name in await self._things(device) if name != request.client_id]
+        tried = [
+            (name, await self._authenticator.preview(replace(request, client_id=name), device.scope)) for name in names
+        ]
+        return [name for name, (_, decision) in tried if not isinstance(decision, Rejected)]
 
     async def _by_policies(
         self, asked: Asked, request: AuthenticationRequest, device: DeviceFacts

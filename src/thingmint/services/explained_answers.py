@@ -14,13 +14,17 @@ from thingmint.domain.policies.device_keys import named_keys
 from thingmint.domain.status import Status
 from thingmint.domain.yandex_topics import MAX_TOPIC
 from thingmint.services.authentication_decisions import AcceptedOwner, Rejected
+from thingmint.services.ca_certificates import CaStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
+    from thingmint.domain.certificates import Certificate
     from thingmint.domain.policies import Request, StatementRef
     from thingmint.domain.yandex_topics import TopicOwner
     from thingmint.services.authentication_decisions import Decision
+    from thingmint.services.ca_certificates import CaState
     from thingmint.services.device_decisions import Answer, Question
     from thingmint.services.device_facts import DeviceFacts, LookUp
     from thingmint.services.device_permissions import DeviceContext, DevicePermissions
@@ -40,11 +44,20 @@ _OF_CONNECTIONS = {
 
 
 def explained_connection(
-    device: DeviceFacts | None, decision: Decision, found: LookUp, client_id: str | None, *, reinstate: bool
+    device: DeviceFacts | None,
+    decision: Decision,
+    found: LookUp,
+    client_id: str | None,
+    now: datetime,
+    *,
+    working: Sequence[str],
+    reinstate: bool,
 ) -> dict[str, Any]:
+    """``working`` are the names of its things with which the device may connect, although not with ``client_id``."""
     if isinstance(decision, Rejected):
-        advice = _advice_to_connect(device, found, reinstate=reinstate)
-        return {"allowed": False, "why": decision.why, "advice": advice}
+        advice = [f"the certificate is that of the thing {name}: use {name} as the client id" for name in working]
+        advice += _advice_to_connect(device, found, now, reinstate=reinstate)
+        return {"allowed": False, "why": decision.why, "advice": advice, "working_client_ids": working}
     if isinstance(decision, AcceptedOwner):
         why = f"the certificate is bound to {decision.topics.kind} {decision.topics.id}, so Yandex's topic rules hold"
     elif client_id is None:
@@ -54,7 +67,7 @@ def explained_connection(
     return {"allowed": True, "why": why, "advice": []}
 
 
-def _advice_to_connect(device: DeviceFacts | None, found: LookUp, *, reinstate: bool) -> list[str]:
+def _advice_to_connect(device: DeviceFacts | None, found: LookUp, now: datetime, *, reinstate: bool) -> list[str]:
     if device is None:
         return [
             "register the certificate (aws iot register-certificate-without-ca), or its CA with automatic registration"
@@ -72,7 +85,28 @@ def _advice_to_connect(device: DeviceFacts | None, found: LookUp, *, reinstate: 
         return [f"aws iot update-certificate --certificate-id {device.fingerprint} --new-status ACTIVE"]
     if device.bound_to is not None and device.bound_to.disabled:
         return [f"enable registry {device.bound_to.registry}"]
-    return []
+    return _advice_on_certificate(device, now)
+
+
+def _advice_on_certificate(device: DeviceFacts, now: datetime) -> list[str]:
+    """What to do about the certificate of an active registration, or about its CA certificate."""
+    registration, ca_state, settings = device.registration, device.ca_state, device.settings
+    assert registration is not None, "the caller has looked"
+    advice = []
+    if device.bound_to is None and settings.check_validity and _has_ended(device.certificate, now):
+        advice.append("the certificate has ended: make a new one (aws iot create-keys-and-certificate)")
+    if registration.ca is not None and settings.ca_status_gates_devices:
+        if ca_state is None:
+            advice.append("register the CA certificate again (aws iot register-ca-certificate), or make a new one")
+        elif ca_state.status is not CaStatus.ACTIVE:
+            advice.append(f"aws iot update-ca-certificate --certificate-id {registration.ca} --new-status ACTIVE")
+        elif settings.check_validity and device.bound_to is None and _has_ended(ca_state, now):
+            advice.append("the CA certificate has ended: make a new certificate under another one")
+    return advice
+
+
+def _has_ended(of: Certificate | CaState | None, now: datetime) -> bool:
+    return of is not None and of.not_after < now
 
 
 # What the policies allow.
@@ -172,8 +206,8 @@ def _advice(
         advice.append("use another name: no policy can allow this one")
     if any(key.lower().startswith(_THING) for key in answer.missing):
         advice.append(
-            "the device has no thing for that variable: attach the thing that the client id names, or attach one "
-            "exclusively"
+            "no thing of the certificate gives that variable a value: attach the thing that the client id names, or "
+            "attach one exclusively"
         )
     options = {_OF_CONNECTIONS[key.lower()] for key in answer.missing if key.lower() in _OF_CONNECTIONS}
     if options:

@@ -147,7 +147,24 @@ async def test_a_certificate_that_is_not_active_may_not_connect(
 async def test_a_certificate_out_of_its_validity_may_not_connect(world: World) -> None:
     await fleet(world)
     world.clock.advance(days=365 * 40)
-    assert "ended on" in (await one(world, "lamp"))["connection"]["why"]
+    connection = (await one(world, "lamp"))["connection"]
+    assert "ended on" in connection["why"]
+    assert connection["advice"] == ["the certificate has ended: make a new one (aws iot create-keys-and-certificate)"]
+
+
+async def test_a_device_with_a_wrong_client_id_is_told_the_one_that_works(world: World) -> None:
+    fingerprint = await world.certificate()
+    certificate = f"{BASE}cert/{fingerprint}"
+    await world.aws("CreateThing", thingName="lamp")
+    await world.aws("AttachThingPrincipal", thingName="lamp", principal=certificate)
+    of_thing = statement("Allow", "Connect", "client/${iot:Connection.Thing.ThingName}")
+    await policy(world, "of-thing", of_thing, to=certificate)
+    wrong = (await one(world, fingerprint, client_id="lamb"))["connection"]
+    assert (wrong["allowed"], wrong["working_client_ids"]) == (False, ["lamp"])
+    assert wrong["advice"] == ["the certificate is that of the thing lamp: use lamp as the client id"]
+    await world.aws("UpdateCertificate", certificateId=fingerprint, newStatus="INACTIVE")
+    inactive = (await one(world, fingerprint, client_id="lamb"))["connection"]
+    assert inactive["working_client_ids"] == [], "with that client id it would be refused, too"
 
 
 async def test_the_host_name_chooses_the_account(world: World) -> None:
