@@ -11,7 +11,7 @@ from thingmint.access.authorization import is_allowed
 from thingmint.console.yandex_owners import allows_yandex, registries_of
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.errors import InvalidState
-from thingmint.domain.policies import Allow, Deny
+from thingmint.domain.policies import Allow, Deny, Reason
 from thingmint.domain.status import Status, check_update
 from thingmint.domain.yandex_topics import TopicOwner
 from thingmint.services.device_authentication import certificate_flaw
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from thingmint.store.engine import Transaction
 
 _MAX_CHOICES = 100  # devices in a menu
+_WILD = frozenset("*?$")
 _MAX_TRIED = 20  # policies: each may take milliseconds
 
 
@@ -51,8 +52,9 @@ class Cures:
     """What one click can change: each is empty or False if it would not help, or the caller may not do it.
 
     ``thing`` is the name of the thing to attach, ``policies`` allow what was refused, ``edited`` are policies whose
-    statement decided or came close. ``renew``: no change makes this certificate work again. ``first`` is the name of
-    the field that decides.
+    statement decided or came close. ``allow`` are the actions and resources that a new policy has to allow. ``renew``:
+    no change makes this certificate work again. ``client_ids`` are those that work for the device as it is: the page
+    shows them, and the device changes. ``first`` is the name of the field that decides.
     """
 
     activate: bool = False
@@ -62,10 +64,12 @@ class Cures:
     devices: Sequence[tuple[str, str]] = ()
     likely_device: str = ""
     renew: bool = False
+    client_ids: Sequence[str] = ()
+    allow: Sequence[str] = ()
 
     @property
     def first(self) -> str:
-        order = ("activate", "likely_device", "thing", "policies", "edited", "renew", "devices")
+        order = ("activate", "likely_device", "thing", "client_ids", "policies", "edited", "allow", "renew", "devices")
         return next((name for name in order if getattr(self, name)), "")
 
 
@@ -117,7 +121,28 @@ async def cures_of(call: Call, asked: Asked, why: Explanation) -> Cures:
         thing, policies = await _additions(trial, mended, resource)
         edited = [each.name for each in why.policies if _may_edit(call, each.name)]
     may_activate = activate and call.allows("iot:UpdateCertificate", resource)
-    return Cures(may_activate, thing, policies, edited, devices, likely)
+    client_ids = why.report["connection"].get("working_client_ids", ())
+    allow = [] if thing or policies or client_ids else _to_allow(call, why, resource)
+    return Cures(may_activate, thing, policies, edited, devices, likely, client_ids=client_ids, allow=allow)
+
+
+def _to_allow(call: Call, why: Explanation, resource: str) -> list[str]:
+    """What a new policy for this certificate has to allow. Empty if that does not help, or the caller may not make it.
+
+    A policy that names a resource with a character of wildcards or variables would allow more than what was refused.
+    """
+    refused = [each for each in why.report["answers"] if each["decision"] != "ALLOWED"]
+    if not all(each["why"] == Reason.IMPLICIT.value and is_plain(each["resource"]) for each in refused):
+        return []
+    may_make = call.allows("iot:CreatePolicy", arn(call.scope, "policy/*")) and call.allows(
+        "iot:AttachPolicy", resource
+    )
+    return [f"{each['action']} {each['resource']}" for each in refused] if may_make else []
+
+
+def is_plain(resource: str) -> bool:
+    """True if the resource of a policy statement means this one resource only."""
+    return _WILD.isdisjoint(resource)
 
 
 def _can_activate(call: Call, device: DeviceFacts) -> bool:

@@ -112,7 +112,7 @@ def harmless(text: str) -> str:
 def query_of(**fields: Any) -> str:
     """A query string without empty fields, with its question mark."""
     kept = {name: value for name, value in fields.items() if value not in (None, "")}
-    return f"?{urlencode(kept)}" if kept else ""
+    return f"?{urlencode(kept, doseq=True)}" if kept else ""
 
 
 def inline(text: str) -> Markup:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
 from tests.unit.console.browser import text_of
+from tests.unit.console.test_device_policies import GOOD
 from tests.unit.console.test_pages import allow, certificate_pem, user
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore
@@ -187,3 +190,56 @@ async def test_a_device_that_is_deleted_meanwhile_gets_no_certificate(
     assert answer.status_code == 404, text_of(answer)
     assert await world.rows("SELECT owner FROM bindings") == []
     assert await world.rows("SELECT owner FROM binding_counts") == []
+
+
+async def test_a_policy_is_made_and_attached_where_no_policy_helps(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    browser, path = await site.signed_in(), await refused(world, id, "pump", "Publish", "water/1")
+    assert (await offered(browser, path))["first"] == "Make a policy that allows it"
+    (link,) = re.findall(r'href="/console(/policies/edit\?allow[^"]*)"', (await browser.get(path)).text)
+    editor = html.unescape(link)
+    text = text_of(await browser.get(editor))
+    assert f"{OURS.account}:client/pump" in text
+    assert f"{OURS.account}:topic/water/1" in text
+    prefix = f"arn:aws:iot:{OURS.region}:{OURS.account}"
+    allowed = [("Connect", f"{prefix}:client/pump"), ("Publish", f"{prefix}:topic/water/1")]
+    statements = [{"Effect": "Allow", "Action": f"iot:{on}", "Resource": resource} for on, resource in allowed]
+    document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    wrong = await browser.send("/policies/save", editor, name="new", document="{", attach_to=id, refusal=path[10:])
+    assert wrong.status_code == 400
+    assert f'name="attach_to" value="{id}"' in wrong.text, "the form keeps what it is for"
+    made = await browser.send("/policies/save", editor, name="new", document=document, attach_to=id, refusal=path[10:])
+    assert (made.status_code, made.headers["location"]) == (303, f"/console{path}")
+    assert await offered(browser, path) == {}, "it is allowed now"
+
+
+@pytest.mark.parametrize("topic", ["water/*", "${iot:ClientId}", "a?"])
+async def test_no_policy_is_proposed_that_would_allow_more_than_was_refused(
+    site: Site, world: World, topic: str
+) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    browser, path = await site.signed_in(), await refused(world, id, "pump", "Publish", topic)
+    assert "/policies/edit" not in (await browser.get(path)).text
+    resource = quote(f"arn:aws:iot:{OURS.region}:{OURS.account}:topic/{topic}")
+    assert (await browser.get(f"/policies/edit?allow=iot:Publish%20{resource}")).status_code == 400
+
+
+async def test_who_may_not_attach_policies_is_not_offered_a_new_one(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    path = await refused(world, id, "pump")
+    may = ["thingmint:ListRefusals", "iot:TestAuthorization", "iot:CreatePolicy"]
+    browser = await site.signed_in(await user(world, "maker", allow(*may)))
+    assert await offered(browser, path) == {}
+    sent = {"name": "new", "document": GOOD, "attach_to": id}
+    assert (await browser.send("/policies/save", "/policies/edit", **sent)).status_code == 403
+    assert await world.rows("SELECT name FROM device_policies") == [], "no part of it was done"
+
+
+async def test_the_client_id_of_the_certificates_own_thing_is_named(site: Site, world: World) -> None:
+    id = await world.certificate(pem=certificate_pem("pump"))
+    await world.aws("CreateThing", thingName="pump-1")
+    await world.aws("AttachThingPrincipal", thingName="pump-1", principal=arn_of(OURS, id))
+    await policy(world, "shared", ("Allow", "Connect", f"client/{OF_THING}"), to=id)
+    browser, path = await site.signed_in(), await refused(world, id, "pump-2")
+    assert "Let the device connect with the client id pump-1" in text_of(await browser.get(path))
+    assert (await offered(browser, path))["first"] == "", "the policy that all things share is not the first choice"

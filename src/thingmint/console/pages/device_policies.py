@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thingmint.console.certificate_names import names_of
+from thingmint.console.cures import is_plain
 from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
 from thingmint.console.policy_editor import check_base, drafted, pretty, sent_document
@@ -15,7 +17,7 @@ from thingmint.domain.errors import Invalid
 from thingmint.domain.names import POLICY_NAME
 from thingmint.domain.policies import Kind
 from thingmint.services import device_policies as policies
-from thingmint.services.device_policies import DEVICE_POLICIES, VERSIONS, parse_target
+from thingmint.services.device_policies import DEVICE_POLICIES, VERSIONS, Target, parse_target
 from thingmint.services.pages import Cursor, page_by_text
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from thingmint.console.page import Call
     from thingmint.console.policy_editor import Draft
     from thingmint.http.messages import Answer
-    from thingmint.services.device_policies import DevicePolicy, PolicyVersion, Target
+    from thingmint.services.device_policies import DevicePolicy, PolicyVersion
     from thingmint.services.pages import Page
     from thingmint.store.engine import Transaction
 
@@ -32,6 +34,7 @@ _ROWS = 50
 _LONGEST_NAME = 128
 _ENTRY = "/access"
 _NAME = re.compile(POLICY_NAME)
+_ACTIONS = frozenset(f"iot:{each}" for each in ("Connect", "Publish", "RetainPublish", "Subscribe", "Receive"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ async def edit(call: Call) -> Answer:
     """The editor of a new policy, or with a name of a new version of that policy."""
     if not call.query.text("name", _LONGEST_NAME):
         call.may("iot:CreatePolicy", _arn(call, "*"))
-        return _editor(call, await _drafted(call, _example(call)), "")
+        return _editor(call, await _drafted(call, _allowing(call) or _example(call)), "")
     name, resource = _named(call)
     call.may("iot:CreatePolicyVersion", resource)
     call.may("iot:GetPolicy", resource)
@@ -134,8 +137,21 @@ async def save(call: Call) -> Answer:
     if not draft.may_be_saved:
         return _editor(call, draft, name, status=400)
     policies.check_document(call.scope, name, document)
-    await call.write(lambda tx: policies.create_policy(tx, call.change, name, document, {}), policyName=name)
-    return call.done("/policies/one", f"The policy {name} is made. Attach it to devices.", name=name)
+    certificate, refusal, now = *_after(call).values(), call.change.now
+    target = Target("cert", certificate) if certificate else None
+    if target is not None:
+        call.may("iot:AttachPolicy", target.arn(call.scope))
+
+    async def body(tx: Transaction) -> None:
+        await policies.create_policy(tx, call.change, name, document, {})
+        if target is not None:
+            await policies.attach_policy(tx, call.scope, name, target, now)
+
+    await call.write(body, policyName=name, **({} if target is None else {"target": target.arn(call.scope)}))
+    if target is None:
+        return call.done("/policies/one", f"The policy {name} is made. Attach it to devices.", name=name)
+    said = f"The policy {name} is made, and attached to the certificate."
+    return call.done(f"/refusals/{refusal}", said) if refusal else call.done("/policies/one", said, name=name)
 
 
 @action("/policies/save-version", "CreatePolicyVersion", entry=_ENTRY, form=check)
@@ -297,7 +313,38 @@ def _base(call: Call) -> int:
 def _editor(call: Call, draft: Draft, name: str, *, of: int | None = None, status: int = 200) -> Answer:
     """``of`` is the version that a new one is made of; None for a new policy."""
     is_version = of is not None
-    return call.render("device_policy_edit.html", status=status, draft=draft, name=name, of=of, is_version=is_version)
+    return call.render(
+        "device_policy_edit.html",
+        status=status,
+        after=_after(call),
+        draft=draft,
+        name=name,
+        of=of,
+        is_version=is_version,
+    )
+
+
+def _after(call: Call) -> dict[str, str]:
+    """What is done with a new policy: the certificate to attach it to, and the refusals that it cures; or empty."""
+    given = call.form if call.form.pairs else call.query
+    certificate, refusal = given.text("attach_to", 64).lower(), given.text("refusal", 20)
+    if certificate and not re.fullmatch("[0-9a-f]{64}", certificate):
+        raise Invalid("attach_to", "must be the id of a certificate")
+    if refusal and not re.fullmatch("-?[0-9]+", refusal):
+        raise Invalid("refusal", "must be a number")
+    return {"attach_to": certificate, "refusal": refusal}
+
+
+def _allowing(call: Call) -> str:
+    """A policy that allows the actions and resources in the query: a draft. Empty if the query has none."""
+    statements = []
+    for each in call.query.all("allow"):
+        action_name, _, resource = each.partition(" ")
+        if action_name not in _ACTIONS or not (resource.startswith(arn(call.scope, "")) and is_plain(resource)):
+            raise Invalid("allow", "must be an action of devices and a resource of this account, without wildcards")
+        statements.append({"Effect": "Allow", "Action": action_name, "Resource": resource})
+    document = {"Version": "2012-10-17", "Statement": statements}
+    return pretty(json.dumps(document)) if statements else ""
 
 
 def _example(call: Call) -> str:
