@@ -18,13 +18,13 @@ _MATCHED = {
     "aws.authorization._ARN",
     "console.hosts._HOST",
     "domain.arns._ROLE_ARN",
+    "domain.linting.policies._PART",
+    "domain.linting.policy_sentences._OWN",
+    "domain.linting.templates._STEP",
     "domain.names._REGION",
     "domain.pem._HEADERS",
     "domain.policies.device_keys.KNOWN_KEYS",
-    "domain.policy_lint.linting._PART",
-    "domain.policy_lint.sentences._OWN",
     "domain.search_conditions._NUMBER",
-    "domain.template_lint._STEP",
     "importing.kinds.aws_definitions._ROLE",
     "services.device_policies._TARGET",
     "services.functions._FUNCTION",
@@ -45,9 +45,9 @@ _SEARCHED = {
     "console.playground.secrets._PRIVATE_PEM",
     "console.rendering._LONG_ID",  # begins at words only
     "console.sentences._WORD",  # each word matches
+    "domain.linting.positions._TOKEN",  # in JSON: each string has its end
     "domain.pem._BOUNDARY",  # in 65 characters
     "domain.pem._PRIVATE_KEY",
-    "domain.policy_lint.positions._TOKEN",  # in JSON: each string has its end
     "domain.templates.policy_documents._MARKED",
     "importing.kinds.aws_definitions._OF_IOT",
     "services.refusals._VARIABLE",
@@ -77,7 +77,7 @@ _INLINE = {
     (r"\$(\d+)", "store/sqlite_transaction.py"),
     (r"--[^\n]*", "store/migrate.py"),
     (r"{(\w+)}", "native/openapi.py"),
-    (r"^Statement(\[\d+\])?\.", "domain/policy_lint/linting.py"),
+    (r"^Statement(\[\d+\])?\.", "domain/linting/policies.py"),
 }
 """Given to functions of ``re``. They read what the server or the operator wrote."""
 

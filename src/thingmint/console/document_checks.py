@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from thingmint.domain.policy_lint import Report
+    from thingmint.domain.linting import Report
 
 MAX_OF_SESSION = 4
 MAX_OF_PROCESS = 64

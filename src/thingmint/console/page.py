@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from thingmint.console.own_certificates import OwnCertificate
     from thingmint.console.updates import Updates
     from thingmint.domain.arns import Scope
+    from thingmint.domain.linting import Vocabulary
     from thingmint.domain.policies import Kind
-    from thingmint.domain.policy_lint import Vocabulary
     from thingmint.http.invoking import Invoked, PreparedRequest
     from thingmint.http.messages import Answer, Header
     from thingmint.services.change import Change, Environment

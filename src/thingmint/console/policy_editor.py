@@ -10,8 +10,8 @@ import orjson
 from thingmint.access.administration.declaring import MAX_POLICY_SIZE
 from thingmint.console.cookies import SESSION
 from thingmint.domain.errors import Conflict
+from thingmint.domain.linting import Report, lint_policy
 from thingmint.domain.policies import Kind
-from thingmint.domain.policy_lint import Report, lint
 from thingmint.services.device_policies import MAX_SIZE
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ async def drafted(call: Call, kind: Kind, text: str, check: str = "") -> Draft:
     account, regions = call.scope, call.caller.regions
 
     def work() -> Report:
-        return lint(text, kind, call.parts.policy_vocabulary(kind, account, regions), _LIMITS[kind])
+        return lint_policy(text, kind, call.parts.policy_vocabulary(kind, account, regions), _LIMITS[kind])
 
     return await checked(call, text, work, check)
 

@@ -10,9 +10,9 @@ from thingmint.access.administration import COMMANDS
 from thingmint.aws.authorization import DATA_TARGETS, TARGETS
 from thingmint.aws.contract import load_data_contract, load_jobs_contract, load_model
 from thingmint.aws.operations import DATA_OPERATIONS, OPERATIONS
+from thingmint.domain.linting import Vocabulary
 from thingmint.domain.policies import Kind
 from thingmint.domain.policies.device_keys import KNOWN_KEYS
-from thingmint.domain.policy_lint import Vocabulary
 from thingmint.services.device_permissions import RESOURCES as OF_DEVICES
 from thingmint.yandex.contract import load as load_yandex
 

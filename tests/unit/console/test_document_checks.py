@@ -12,7 +12,7 @@ import pytest
 from tests.unit.console.test_pages import allow
 from thingmint.console.document_checks import MAX_OF_PROCESS, MAX_OF_SESSION, DocumentChecks
 from thingmint.domain.errors import Throttled
-from thingmint.domain.policy_lint import Report
+from thingmint.domain.linting import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from thingmint.console.policy_editor import check_base, checked, sent_document
 from thingmint.domain.arns import arn, parse_role_arn
 from thingmint.domain.errors import CrossAccountRole, Invalid
 from thingmint.domain.ids import new_uuid
-from thingmint.domain.template_lint import lint_template
+from thingmint.domain.linting import lint_template
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
 from thingmint.services.templates import (
     TEMPLATES,

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thingmint.domain import template_lint
 from thingmint.domain.errors import InvalidTemplate
-from thingmint.domain.policy_lint.reading import MAX_FLAWS
-from thingmint.domain.template_lint import lint_template
+from thingmint.domain.linting import lint_template, templates
+from thingmint.domain.linting.reading import MAX_FLAWS
 from thingmint.domain.templates import CERTIFICATE_ID, MAX_LENGTH, Kind, Template, parse_template
 
 CERTIFICATE = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": CERTIFICATE_ID}}}
@@ -190,7 +189,7 @@ def test_a_full_report_ends_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
         parsed[0] += 1
         return parse_template(text, kind)
 
-    monkeypatch.setattr(template_lint, "parse_template", counted)
+    monkeypatch.setattr(templates, "parse_template", counted)
     for section in ("Parameters", "Resources", "Mappings"):
         found = lint_template(json.dumps(document(**{section: {f"p{number}": 1 for number in range(900)}})), Kind.FLEET)
         assert len(found.flaws) == MAX_FLAWS

@@ -7,15 +7,15 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from thingmint.domain.linting.policy_sentences import joined, listed
+from thingmint.domain.linting.policy_vocabulary import ANY
 from thingmint.domain.policies import Kind
-from thingmint.domain.policy_lint.sentences import joined, listed
-from thingmint.domain.policy_lint.vocabulary import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from thingmint.domain.policy_lint.positions import Path
-    from thingmint.domain.policy_lint.vocabulary import Vocabulary
+    from thingmint.domain.linting.policy_vocabulary import Vocabulary
+    from thingmint.domain.linting.positions import Path
 
 _MAX_CHECKED = 300  # actions and resources of a document
 _MAX_SUGGESTIONS = 5  # in a document; each compares a name with some hundred others

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from thingmint.domain.linting.reading import Sentence, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from thingmint.domain.policy_lint.vocabulary import Vocabulary
+    from thingmint.domain.linting.policy_vocabulary import Vocabulary
 
 _MAX_NAMED = 6  # of a list in a sentence
 _LONGEST = 160  # characters of a name in a sentence
@@ -45,14 +47,6 @@ _OPERATOR = re.compile(
 _OWN = re.compile(r"arn:[^:]*:iot:([^:]*):([^:]*):(.+)", re.DOTALL)
 
 
-class Sentence(NamedTuple):
-    """``effect`` is Allow or Deny; ``sid`` the statement's name, if it has one."""
-
-    effect: str
-    sid: str | None
-    text: str
-
-
 def sentence_of(statement: dict[str, Any], vocabulary: Vocabulary) -> Sentence:
     """Of a statement of a valid document."""
     effect, sid = str(statement["Effect"]), statement.get("Sid") or None
@@ -77,11 +71,6 @@ def joined(texts: Sequence[str], word: str = "and") -> str:
     if len(shown) > _MAX_NAMED:
         shown = [*shown[: _MAX_NAMED - 1], f"{len(texts) - _MAX_NAMED + 1} more"]
     return " ".join([", ".join(shown[:-1]), word, shown[-1]]) if len(shown) > 1 else shown[0]
-
-
-def shown(text: str) -> str:
-    """The text as it can be sent: JSON can have one half of a character that UTF-16 writes in two."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def listed(value: object) -> list[Any]:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from thingmint.domain import strict_json
-from thingmint.domain.policy_lint.positions import Path, Positions
-from thingmint.domain.policy_lint.sentences import shown
+from thingmint.domain.linting.positions import Path, Positions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from thingmint.domain.policy_lint.sentences import Sentence
 
 MAX_FLAWS = 50
 """Flaws that a report has, at most. With so many, a linter looks for no more."""
@@ -43,6 +40,14 @@ class Flaw:
     message: str
 
 
+class Sentence(NamedTuple):
+    """What a part of a valid document does. ``effect`` is Allow or Deny in policies; ``sid`` is the part's name."""
+
+    effect: str
+    sid: str | None
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """``flaws`` are in the order of the text. ``sentences`` say what the document does; none if it is not valid.
@@ -57,6 +62,11 @@ class Report:
     @property
     def errors(self) -> int:
         return sum(flaw.kind == "error" for flaw in self.flaws)
+
+
+def shown(text: str) -> str:
+    """The text as it can be sent: JSON can have one half of a character that UTF-16 writes in two."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _sentence(message: str) -> str:

@@ -9,17 +9,17 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import MalformedPolicy
+from thingmint.domain.linting.policy_sentences import listed, sentence_of
+from thingmint.domain.linting.policy_statements import StatementChecks
+from thingmint.domain.linting.reading import Notes, Report, read_document
 from thingmint.domain.policies import Kind, compile_policy
 from thingmint.domain.policies.compiler import DOCUMENT_ELEMENTS, STATEMENT_ELEMENTS
-from thingmint.domain.policy_lint.reading import Notes, Report, read_document
-from thingmint.domain.policy_lint.sentences import listed, sentence_of
-from thingmint.domain.policy_lint.statements import StatementChecks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from thingmint.domain.policy_lint.positions import Path
-    from thingmint.domain.policy_lint.vocabulary import Vocabulary
+    from thingmint.domain.linting.policy_vocabulary import Vocabulary
+    from thingmint.domain.linting.positions import Path
 
 _MAX_STATEMENTS = 100  # that are checked for what is hardly meant
 _MAX_LENGTH = 65_536  # characters
@@ -28,7 +28,7 @@ _PART = re.compile(r"([A-Za-z:]+)(?:\[(\d+)\])?")
 _VARIABLES = defaultdict(lambda: "${aws:username}", {Kind.DEVICE: "${iot:Connection.Thing.ThingName}"})
 
 
-def lint(text: str, kind: Kind, vocabulary: Vocabulary, max_size: int) -> Report:
+def lint_policy(text: str, kind: Kind, vocabulary: Vocabulary, max_size: int) -> Report:
     """The report about a document. It never raises, whatever the text is."""
     found = read_document(text, _MAX_LENGTH)
     if isinstance(found, Report):

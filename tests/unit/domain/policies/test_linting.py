@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from thingmint.domain.arns import Scope
+from thingmint.domain.linting import Report, lint_policy, policies
+from thingmint.domain.linting.positions import Positions
+from thingmint.domain.linting.reading import MAX_FLAWS
 from thingmint.domain.policies import Kind
-from thingmint.domain.policy_lint import Report, lint, linting
-from thingmint.domain.policy_lint.positions import Positions
-from thingmint.domain.policy_lint.reading import MAX_FLAWS
 from thingmint.server.policy_actions import vocabulary_of
 
 OURS = Scope("123456789012", "us-east-1")
@@ -21,7 +21,7 @@ ARN = "arn:aws:iot:us-east-1:123456789012"
 
 def report(document: Any, kind: Kind = Kind.IDENTITY) -> Report:
     text = document if isinstance(document, str) else json.dumps(document, indent=1)
-    return lint(text, kind, vocabulary_of(kind, OURS, ["us-east-1", "eu-west-1"]), 6144)
+    return lint_policy(text, kind, vocabulary_of(kind, OURS, ["us-east-1", "eu-west-1"]), 6144)
 
 
 def policy(*statements: dict[str, Any]) -> dict[str, Any]:
@@ -286,7 +286,7 @@ def test_a_full_report_ends_the_work(document: str, monkeypatch: pytest.MonkeyPa
 
         monkeypatch.setattr(of, name, step)
 
-    counted("compile_policy", linting)
+    counted("compile_policy", policies)
     counted("get_close_matches", difflib)
     counted("place", Positions)
     found = report(document)

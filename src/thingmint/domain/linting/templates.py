@@ -1,8 +1,4 @@
-"""Reads a provisioning template's document for a person who edits it: what is wrong with it, by line.
-
-``parse_template`` decides whether a document is valid, and stops at the first error. ``lint_template`` names the errors
-of all parameters, mappings and resources, and warns of what is valid but hardly meant.
-"""
+"""Finds what is wrong with the text of a provisioning template, and what is valid but hardly meant."""
 
 from __future__ import annotations
 
@@ -11,8 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from thingmint.domain.errors import InvalidTemplate
-from thingmint.domain.policy_lint.reading import Notes, Report, read_document
-from thingmint.domain.policy_lint.sentences import Sentence
+from thingmint.domain.linting.reading import Notes, Report, Sentence, read_document
 from thingmint.domain.templates import CERTIFICATE_ID, MAX_LENGTH, Kind, parse_template
 from thingmint.domain.templates.documents import inside
 from thingmint.domain.templates.expressions import pieces_of
@@ -21,7 +16,7 @@ from thingmint.domain.templates.subjects import PSEUDO_PREFIX
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from thingmint.domain.policy_lint.positions import Path
+    from thingmint.domain.linting.positions import Path
 
 _SECTIONS = ("Parameters", "Mappings", "Resources", "DeviceConfiguration")
 # Sections of CloudFormation that people copy, and a text that AWS's examples have.
