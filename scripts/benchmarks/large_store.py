@@ -138,13 +138,13 @@ def _of_unit(
     ends = added + _VALIDITY[number * 7 % 4] * _DAY
     status = "REVOKED" if number % 1000 == 7 else "INACTIVE" if number % 20 == 3 else "ACTIVE"
     scope = (registration["account"], registration["region"])
-    _, subject_key = certificate_keys(scope, der)
+    _, common_name = certificate_keys(scope, der)
     digest = hashlib.sha256(b"%d" % number).digest()
     link = {"certificate": id, "account": scope[0], "region": scope[1]}
     yield "certificates", content | {"id": id, "fingerprint": digest, "der": der, "not_after": ends}
     yield "registrations", registration | link | {
         "status": status, "origin": "registered", "created_at": added, "modified_at": added, "not_after": ends,
-        "generation": digest[:16], "serial_key": int.from_bytes(digest[:6], "big") >> 1, "subject_key": subject_key,
+        "generation": digest[:16], "serial_key": int.from_bytes(digest[:6], "big") >> 1, "common_name": common_name,
         "ca": ca if number % 2 else None,
     }  # fmt: skip
     yield "things", first["things"] | {"name": name, "id": digest[16:], "created_at": added}

@@ -103,6 +103,13 @@ def test_certificates_are_searched_and_found(site: RunningServer, native: httpx.
     (one,) = search(native, id_prefix=ids[1][:12])
     assert (one["id"], one["thing"], one["owner"], one["last_seen"]) == (ids[1], None, None, None)
     assert search(native, serial=one["serial"]) == [one]
+    named = search(native, subject_prefix="aws iot CERT", order="ascending")
+    assert one in named
+    assert one in search(native, subject="aws iot certificate")
+    assert search(native, subject="aws iot") == []
+    assert (
+        json.loads(cli(site, "certificate", "list", "--subject-prefix", "aws iot cert", "--order=ascending")) == named
+    )
     inactive = [each["id"] for each in search(native, status="INACTIVE", order="ascending")]
     assert inactive[-2:] == ids[1:]
     listed = json.loads(cli(site, "certificate", "list", "--id-prefix", ids[2][:12], "--ends-before", "9999-01-01"))
@@ -112,7 +119,7 @@ def test_certificates_are_searched_and_found(site: RunningServer, native: httpx.
     assert json.loads(cli(site, "certificate", "find", ids[2][:8])) == found
     assert search(outsider, id_prefix=ids[1][:12]) == search(outsider) == []
     assert data_of(outsider.get("/v1/certificate-find", params={"text": ids[2]}))["certificates"] == []
-    for wrong in ({"status": "x"}, {"id_prefix": "0"}, {"thing": "a", "serial": "1"}, {"ends_from": "today"}):
+    for wrong in ({"status": "x"}, {"id_prefix": "0"}, {"subject_prefix": "a", "serial": "1"}, {"ends_from": "today"}):
         assert problem_of(native.get("/v1/certificate-search", params=wrong))[:2] == (400, "VALIDATION_ERROR")
     assert "is not a date or time" in cli(site, "certificate", "list", "--seen-before", "soon", status=2)
 

@@ -16,6 +16,7 @@ from thingmint.aws.contract.scalars import is_superlinear
 _MATCHED = {
     "access.iam._AUDIENCE",
     "aws.authorization._ARN",
+    "console.certificate_filters._COMMON_NAME",
     "console.hosts._HOST",
     "domain.arns._ROLE_ARN",
     "domain.linting.policies._PART",

@@ -71,6 +71,7 @@ Moment = Annotated[str | None, typer.Option(metavar="TIME", help=MOMENT)]
         "thingmint certificate list --status ACTIVE --ends-before 30d",
         "thingmint certificate list --seen-before=-90d --limit 1000 --output json",
         "thingmint certificate list --without-policy --without-thing",
+        "thingmint certificate list --subject-prefix pump- --order ascending",
     ),
 )
 def list_(
@@ -86,6 +87,9 @@ def list_(
     id_prefix: Annotated[str | None, typer.Option(metavar="DIGITS", help="The first digits of its id.")] = None,
     serial: Annotated[str | None, typer.Option(metavar="DIGITS", help="Its serial number in hexadecimal.")] = None,
     subject: Annotated[str | None, typer.Option(metavar="NAME", help="The last common name in its subject.")] = None,
+    subject_prefix: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The beginning of that common name. Sorts by it.")
+    ] = None,
     thing: Annotated[str | None, typer.Option(metavar="NAME", help="A thing that it is attached to.")] = None,
     device: Annotated[
         str | None, typer.Option(metavar="ID", help="The Yandex device, registry or broker that it is bound to.")
@@ -111,6 +115,7 @@ def list_(
         "id_prefix": id_prefix,
         "serial": serial,
         "subject": subject,
+        "subject_prefix": subject_prefix,
         "thing": thing,
         "device": device,
         "order": order,

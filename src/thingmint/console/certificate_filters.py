@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,17 @@ from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import Invalid
 from thingmint.domain.status import Status
 from thingmint.services.certificate_counts import WEEKS, monday_of
+from thingmint.services.certificate_finding import common_name_in
 from thingmint.services.certificate_search import CertificateFilter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from thingmint.console.fields import Fields
-    from thingmint.services.certificate_search import FoundCertificate
 
 Choices = list[tuple[str, str]]
 
+_COMMON_NAME = re.compile(r"\s*CN\s*=", re.IGNORECASE)
 _OLDEST_LIST = timedelta(days=1)
 
 STATUSES: Choices = [("", "Any"), *((status.value, status_words(status)[1]) for status in Status)]
@@ -56,11 +58,13 @@ def read_fields(query: Fields) -> dict[str, str]:
 
 
 def filter_of(fields: Mapping[str, str], now: datetime) -> CertificateFilter:
-    """The filter for the search. The text ``q`` is not part of it.
+    """The filter for the search. Of the text ``q`` it has a common name such as ``CN=pump``, and nothing else.
 
     All pages of a list need the same ``now``, as the token of the next page belongs to one filter.
     """
     wanted: dict[str, Any] = {"ca": fields["ca"] or None}
+    if _COMMON_NAME.match(fields["q"]):
+        wanted["subject_prefix"] = common_name_in(fields["q"])
     if fields["status"]:
         wanted["status"] = Status(fields["status"])
     match fields["ends"]:
@@ -85,22 +89,6 @@ def filter_of(fields: Mapping[str, str], now: datetime) -> CertificateFilter:
     wanted["without_policy"] = fields["without"] == "policy"
     wanted["without_thing"] = fields["without"] == "thing"
     return CertificateFilter(**wanted)
-
-
-def satisfies(found: FoundCertificate, wanted: CertificateFilter, *, has_policy: bool) -> bool:
-    """True if a certificate that was found by its text satisfies the filter, too."""
-    ends, seen = found.certificate.not_after, found.last_seen.seen_at if found.last_seen else None
-    return (
-        wanted.status in (None, found.registration.status)
-        and wanted.ca in (None, found.registration.ca)
-        and (wanted.ends_from is None or ends >= wanted.ends_from)
-        and (wanted.ends_before is None or ends < wanted.ends_before)
-        and not (wanted.never_seen and seen is not None)
-        and (wanted.seen_from is None or (seen is not None and seen >= wanted.seen_from))
-        and (wanted.seen_before is None or (seen is not None and seen < wanted.seen_before))
-        and not (wanted.without_thing and found.thing is not None)
-        and not (wanted.without_policy and has_policy)
-    )
 
 
 def time_of_list(fields: Fields, now: datetime) -> datetime:

@@ -27,8 +27,8 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "CountCertificates": "Counts the certificates. The counts are kept with each change, so the answer is quick.",
     "SearchCertificates": "Lists the certificates that satisfy every condition of the query, the newest first.",
     "FindCertificates": (
-        "Finds certificates by one text: the beginning of an id, an ARN, a serial number, a common name, the name of a "
-        "thing, or the name or id of a Yandex device. `found_by` says which it was."
+        "Finds certificates by one text: the beginning of an id, of a common name or of the name of a thing, an ARN, a "
+        "serial number, or the name or id of a Yandex device. `found_by` says which it was."
     ),
     "ListRefusals": (
         "Lists what devices were refused and why. Equal refusals are one entry with a count, and the policy statements "

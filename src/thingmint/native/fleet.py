@@ -70,7 +70,7 @@ async def _search_certificates(tx: Transaction, query: Query, call: Call) -> sch
 async def _find_certificates(tx: Transaction, query: Query, call: Call) -> schemas.FoundCertificates:
     found = await find_certificates(tx, query, call.query.text, call.query.limit)
     return schemas.FoundCertificates(
-        certificates=[schemas.SearchedCertificate.of_found(each, by) for by, each in found]
+        certificates=[schemas.SearchedCertificate.of_found(each, by) for by, each in found.certificates]
     )
 
 

@@ -65,7 +65,8 @@ class CertificateCounts(BaseModel):
 
 
 class SearchQuery(Paged):
-    """All that is given must be so. At most one of `id_prefix`, `serial`, `subject`, `thing`, `device` is allowed."""
+    """All that is given must be so. At most one of `id_prefix`, `serial`, `subject`, `subject_prefix`, `thing` and
+    `device` is allowed."""
 
     marker: str | None = marker_of("search")
     order: Literal["ascending", "descending"] = "descending"
@@ -85,7 +86,13 @@ class SearchQuery(Paged):
         None, max_length=64, pattern=NO_NUL, description="Its serial number in hexadecimal digits."
     )
     subject: str | None = Field(
-        None, max_length=256, pattern=NO_NUL, description="The last common name in its subject."
+        None,
+        max_length=256,
+        pattern=NO_NUL,
+        description="The last common name in its subject, whatever the case of the letters.",
+    )
+    subject_prefix: str | None = Field(
+        None, max_length=256, pattern=NO_NUL, description="The beginning of that common name. Sorts by it."
     )
     thing: str | None = Field(
         None, max_length=128, pattern=NO_NUL, description="The name of a thing that it is attached to."
@@ -107,9 +114,9 @@ class FindQuery(Input):
         min_length=1,
         max_length=256,
         pattern=NO_NUL,
-        description="The beginning of an id (four digits or more), an ARN, a serial number (hexadecimal or decimal), a "
-        "common name (or its beginning, among the 1,000 newest certificates), the beginning of a thing's name, or the "
-        "id or name of a Yandex device, registry or broker.",
+        description="The beginning of an id (four digits or more), an ARN, a serial number (hexadecimal or decimal), "
+        "the beginning of a common name (whatever the case of its letters), the beginning of a thing's name, or the id "
+        "or name of a Yandex device, registry or broker.",
     )
     limit: int = Field(25, ge=1, le=100, description="How many certificates of each kind.")
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from thingmint.domain.errors import Invalid
 from thingmint.services.certificate_activity import read_last_seen
 from thingmint.services.certificate_contents import split_content, with_content
 from thingmint.services.certificates import REGISTRATIONS
 from thingmint.services.pages import Cursor, Page
+from thingmint.services.things import AFTER_NAMES
 from thingmint.store.key_lists import FIRST_FURTHER, KeyList
-from thingmint.store.search_keys import search_key, serial_and_common_name
+from thingmint.store.search_keys import folded_name, name_key, search_key, serial_and_common_name
 from thingmint.store.table import fetch_in_order, fingerprint_bytes, id_of, to_micros
 
 if TYPE_CHECKING:
@@ -32,12 +33,15 @@ if TYPE_CHECKING:
     from thingmint.services.page_tokens import Position
     from thingmint.store.engine import Transaction, Value
 
+    _Bounds = Sequence[tuple[Literal[">=", "<"], Value]]
+
 MIN_PREFIX = 4
 """Digits. With fewer, most of the rows that a search examines would be other accounts'."""
 
 _EXAMINED = 1000
 _BY_AGE = ("created_at", "certificate")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
+_SEARCHED = ("id_prefix", "serial", "subject", "subject_prefix", "thing", "thing_prefix", "device")
 
 _READ = KeyList(
     f"{with_content(REGISTRATIONS, 'registrations')}"
@@ -57,7 +61,8 @@ class CertificateFilter:
     """Certificates must satisfy all that is set.
 
     At most one of ``id_prefix`` (hexadecimal digits), ``serial`` (the same), ``subject`` (the last common name),
-    ``thing`` (a name) and ``device`` (the id of a Yandex device, registry or broker) may be set. ``ca`` is the
+    ``subject_prefix`` (its beginning), ``thing`` (a name), ``thing_prefix`` (its beginning) and ``device`` (the id of a
+    Yandex device, registry or broker) may be set. Common names match whatever the case of their letters. ``ca`` is the
     fingerprint of the CA certificate that a certificate is registered under. ``..._from`` are inclusive,
     ``..._before`` exclusive. A certificate that never connected satisfies neither ``seen_from`` nor ``seen_before``.
     """
@@ -74,7 +79,9 @@ class CertificateFilter:
     id_prefix: str | None = None
     serial: str | None = None
     subject: str | None = None
+    subject_prefix: str | None = None
     thing: str | None = None
+    thing_prefix: str | None = None
     device: str | None = None
 
     @property
@@ -104,14 +111,30 @@ class FoundCertificate:
 class _Index(NamedTuple):
     """The rows to examine: a table with a condition, and the columns of its order, the certificate's id last.
 
-    ``values`` are the condition's parameters, from $1.
+    ``values`` are the condition's parameters, from $1. ``bounds`` compare the first column of the order with values.
     """
 
     table: str
     condition: str
     values: Sequence[Value]
     order: tuple[str, ...]
+    bounds: _Bounds = ()
     exact: bool = True  # each row is a certificate of the account
+
+    def beyond(self, *, ascending: bool) -> _Index:
+        """The same rows for a page that begins after a position.
+
+        The position implies one of the bounds. SQLite would go along the index from that bound, not from the position.
+        """
+        implied = ">=" if ascending else "<"
+        return self._replace(bounds=[bound for bound in self.bounds if bound[0] != implied])
+
+    def where(self) -> tuple[str, list[Value]]:
+        conditions, values = [self.condition] if self.condition else [], [*self.values]
+        for comparison, value in self.bounds:
+            values.append(value)
+            conditions.append(f"{self.order[0]} {comparison} ${len(values)}")
+        return " AND ".join(conditions), values
 
 
 async def search_certificates(
@@ -119,64 +142,74 @@ async def search_certificates(
 ) -> Page[FoundCertificate]:
     """Return a page of certificates that satisfy ``wanted``.
 
-    Sorted by id with ``id_prefix``, ``serial``, ``subject`` or ``thing``; else by last seen or by expiry if the filter
-    is about that; else by age. Raises Invalid for a filter that cannot be, and for a token of another search.
+    Sorted by name with ``subject_prefix`` and ``thing_prefix``; by id with ``id_prefix``, ``serial``, ``subject`` or
+    ``thing``; else by last seen or by expiry if the filter is about that; else by age. A certificate with several
+    things can be on several pages with ``thing_prefix``. Raises Invalid for a filter that cannot be, and for a token of
+    another search.
     """
-    if not all(map(is_storable, (wanted.subject, wanted.thing, wanted.device))):
+    if not all(map(is_storable, (wanted.thing, wanted.thing_prefix, wanted.device))):
         return Page([], None)
     index, rest = _index_for(query, wanted)
     tokens, scope = query.environment.page_tokens, query.scope
     listing = f"{wanted.name} {'ascending' if ascending else 'descending'}"
     after = None if not cursor.token else tokens.open(listing, scope, cursor.token, cursor.field)
-    statement, values = _statement(query, index, rest)
     examined = cursor.limit if index.exact and not rest else _EXAMINED
-    beyond = () if after is None else _values_of(after, len(index.order), is_bytes=not index.exact)
+    beyond: tuple[Value, ...] = ()
+    if after is not None:
+        index, beyond = index.beyond(ascending=ascending), _values_of(after, index.order)
+    statement, values = _statement(query, index, rest)
     rows = await fetch_in_order(tx, statement, values, index.order, beyond, examined + 1, ascending=ascending)
-    taken: list[int] = []
+    taken: dict[int, None] = {}
     last = None
     for number, row in enumerate(rows[:examined], 1):
         if row[-1]:
-            taken.append(row[-2])
+            taken[row[-2]] = None
         if len(taken) == cursor.limit or number == examined:
             last = row if number < len(rows) else None
             break
-    found = await read_found(tx, query, taken, wanted)
+    found = await read_found(tx, query, list(taken), wanted)
     return Page(found, None if last is None else tokens.seal(listing, scope, _position(last)))
 
 
 def _index_for(query: Query, wanted: CertificateFilter) -> tuple[_Index, CertificateFilter | None]:
     """Return the index to go along, and the filter for its rows; None if all rows satisfy it. Raises Invalid."""
     scope, own = query.scope, "account = $1 AND region = $2"
-    searched = [name for name in ("id_prefix", "serial", "subject", "thing", "device") if getattr(wanted, name)]
+    searched = [name for name in _SEARCHED if getattr(wanted, name)]
     if len(searched) > 1:
         raise Invalid(searched[1], f"cannot be combined with {searched[0]}")
     index = None
-    done: dict[str, Any] = {}
+    done: dict[str, Any] = dict.fromkeys(searched)
     match searched:
         case ["id_prefix"]:
             index = _by_prefix(wanted.id_prefix or "")
-            done = {"id_prefix": None}
-        case ["serial"] | ["subject"]:
-            kind, text = ("serial", _serial(wanted.serial)) if wanted.serial else ("common name", wanted.subject or "")
-            column = "serial_key" if wanted.serial else "subject_key"
-            key = search_key(" ".join(scope), kind, text)
-            condition = f"{column} = $1 AND account = $2 AND region = $3"
-            index = _Index("registrations", condition, (key, *scope), ("certificate",))
-            done = {"serial": None, "subject": None}
+        case ["serial"]:
+            values = search_key(" ".join(scope), "serial", _serial(wanted.serial)), *scope
+            condition = "serial_key = $1 AND account = $2 AND region = $3"
+            index = _Index("registrations", condition, values, ("certificate",))
+        case ["subject"]:
+            # A name of which nothing is left when it is folded has no key.
+            condition, key = f"{own} AND common_name = $3", name_key(wanted.subject or "") or b""
+            index = _Index("registrations", condition, (*scope, key), ("certificate",))
+        case ["subject_prefix"]:
+            beginning = name_key(wanted.subject_prefix or "") or b""
+            # UTF-8 does not have the byte 0xff, so this follows all names with the beginning.
+            bounds = _bounds(beginning, beginning + b"\xff")
+            index = _Index("registrations", own, scope, ("common_name", "certificate"), bounds)
         case ["thing"]:
             index = _Index("thing_principals", f"{own} AND thing = $3", (*scope, wanted.thing), ("certificate",))
-            done = {"thing": None}
+        case ["thing_prefix"]:
+            bounds = _bounds(wanted.thing_prefix, f"{wanted.thing_prefix}{AFTER_NAMES}")
+            index = _Index("thing_principals", own, scope, ("thing", "certificate"), bounds)
         case ["device"]:
             condition = "owner = $1 AND account = $2 AND region = $3"
             index = _Index("bindings", condition, (wanted.device, *scope), _BY_AGE)
-            done = {"device": None}
     if index is None and (wanted.seen_from or wanted.seen_before):
-        condition, values = _between(own, scope, "seen_at", wanted.seen_from, wanted.seen_before)
-        index = _Index("certificate_activity", condition, values, ("seen_at", "certificate"))
+        order = ("seen_at", "certificate")
+        index = _Index("certificate_activity", own, scope, order, _between(wanted.seen_from, wanted.seen_before))
         done = {"seen_from": None, "seen_before": None}
     elif index is None and (wanted.ends_from or wanted.ends_before):
-        condition, values = _between(own, scope, "not_after", wanted.ends_from, wanted.ends_before)
-        index = _Index("registrations", condition, values, ("not_after", "certificate"))
+        order = ("not_after", "certificate")
+        index = _Index("registrations", own, scope, order, _between(wanted.ends_from, wanted.ends_before))
         done = {"ends_from": None, "ends_before": None}
     elif index is None and wanted.ca:
         condition = f"{own} AND ca = {id_of('$3')}"
@@ -200,8 +233,8 @@ def _by_prefix(prefix: str) -> _Index:
     prefix = prefix.lower()
     if not _HEX.fullmatch(prefix) or len(prefix) < MIN_PREFIX:
         raise Invalid("id_prefix", f"must be {MIN_PREFIX} to 64 hexadecimal digits")
-    values = [bytes.fromhex(prefix.ljust(64, digit)) for digit in "0f"]
-    return _Index("certificates", "fingerprint >= $1 AND fingerprint <= $2", values, ("fingerprint",), exact=False)
+    first, last = (bytes.fromhex(prefix.ljust(64, digit)) for digit in "0f")
+    return _Index("certificates", "", (), ("fingerprint",), _bounds(first, last + b"\0"), exact=False)
 
 
 def _serial(text: str | None) -> str:
@@ -209,24 +242,22 @@ def _serial(text: str | None) -> str:
     return digits.lstrip("0") or "0"
 
 
-def _between(
-    own: str, scope: Sequence[Value], column: str, first: datetime | None, before: datetime | None
-) -> tuple[str, list[Value]]:
-    values = [*scope]
-    for comparison, moment in ((">=", first), ("<", before)):
-        if moment is not None:
-            values.append(to_micros(moment))
-            own += f" AND {column} {comparison} ${len(values)}"
-    return own, values
+def _between(first: datetime | None, before: datetime | None) -> _Bounds:
+    return _bounds(to_micros(first) if first else None, to_micros(before) if before else None)
+
+
+def _bounds(first: Value, before: Value) -> _Bounds:
+    bounds: _Bounds = ((">=", first), ("<", before))
+    return [bound for bound in bounds if bound[1] is not None]
 
 
 def _statement(query: Query, index: _Index, rest: CertificateFilter | None) -> tuple[str, Sequence[Value]]:
     """SQL without ORDER BY that reads the columns of the order, the certificate's id, and 1 if it is to be taken."""
     id = f"{index.table}.{'id' if index.table == 'certificates' else 'certificate'}"
     columns = [f"{index.table}.{column}" for column in index.order]
+    condition, values = index.where()
     if index.exact and rest is None:
-        return f"SELECT {', '.join(columns)}, {id} AS id, 1 FROM {index.table} WHERE {index.condition}", index.values
-    values = [*index.values]
+        return f"SELECT {', '.join(columns)}, {id} AS id, 1 FROM {index.table} WHERE {condition}", values
 
     def mark(value: Value) -> str:
         values.append(value)
@@ -258,20 +289,27 @@ def _statement(query: Query, index: _Index, rest: CertificateFilter | None) -> t
                 conditions.append(f"NOT EXISTS (SELECT 1 FROM {table} AS o WHERE {this}{group})")
     conditions.append(f"EXISTS (SELECT 1 FROM registrations AS o WHERE {this}{own})")
     taken = f"CASE WHEN {' AND '.join(conditions)} THEN 1 ELSE 0 END"
-    return f"SELECT {', '.join(columns)}, {id} AS id, {taken} FROM {index.table} WHERE {index.condition}", values
+    return f"SELECT {', '.join(columns)}, {id} AS id, {taken} FROM {index.table} WHERE {condition}", values
 
 
 def _position(row: Sequence[Value]) -> Position:
     first, *further = row[:-2]
-    if isinstance(first, bytes):
-        return 0, first.hex()
-    return int(first or 0), str(further[0]) if further else ""
+    if isinstance(first, int):
+        return first, str(further[0]) if further else ""
+    return int(further[0] or 0) if further else 0, first.hex() if isinstance(first, bytes) else str(first)
 
 
-def _values_of(position: Position, size: int, *, is_bytes: bool) -> tuple[Value, ...]:
-    if is_bytes:
-        return (bytes.fromhex(position[1]),)
-    return (position[0],) if size == 1 else (position[0], int(position[1]))
+def _values_of(position: Position, order: tuple[str, ...]) -> tuple[Value, ...]:
+    number, text = position
+    match order[0]:
+        case "fingerprint":
+            return (bytes.fromhex(text),)
+        case "common_name":
+            return bytes.fromhex(text), number
+        case "thing":
+            return text, number
+        case _:
+            return (number,) if len(order) == 1 else (number, int(text))
 
 
 async def read_found(
@@ -289,8 +327,8 @@ async def read_found(
     for id in certificates:
         registration, certificate = contents[id]
         serial, common_name = serial_and_common_name(certificate.der)
-        # Two texts can have the same search key, once in many thousand millions.
-        if (wanted.serial and serial != _serial(wanted.serial)) or (wanted.subject and common_name != wanted.subject):
+        # Two numbers can have the same search key, once in many thousand millions. Keys of long names are cut.
+        if (wanted.serial and serial != _serial(wanted.serial)) or not _is_named(common_name or "", wanted):
             continue
         thing, kind, owner = links[id]
         bound = (kind, owner) if owner is not None else None
@@ -300,3 +338,9 @@ async def read_found(
             )
         )
     return found
+
+
+def _is_named(common_name: str, wanted: CertificateFilter) -> bool:
+    if wanted.subject:
+        return folded_name(common_name) == folded_name(wanted.subject)
+    return not wanted.subject_prefix or folded_name(common_name).startswith(folded_name(wanted.subject_prefix))

@@ -107,7 +107,7 @@ REGISTRATIONS = CountedTable(
     "registrations",
     "certificate",
     key=("account", "region", "fingerprint"),
-    further=("not_after", "serial_key", "subject_key"),
+    further=("not_after", "serial_key", "common_name"),
 )
 
 

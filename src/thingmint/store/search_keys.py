@@ -1,13 +1,17 @@
-"""Search keys: numbers of a few bytes, which take less space in an index than the text that they stand for.
+"""Search keys: what the indexes of searches have for a text.
 
-A key is a hash of the account, the kind of text and the text. So the records of one account do not slow down the search
-of another. Two texts have the same key once in many thousand millions, so a search must compare the text that it finds.
+Most are numbers of a few bytes, which take less space than the text: a hash of the account, the kind of text and the
+text. So the records of one account do not slow down the search of another. Two texts have the same number once in many
+thousand millions, so a search must compare the text that it finds.
+
+Common names are searched by their beginning, too. Their key is the folded text itself, up to MAX_NAME bytes.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import unicodedata
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import orjson
@@ -23,7 +27,12 @@ _MAX_FURTHER = 20
 Searched = Literal["event", "principal", "resource"]
 """The parts of an audit record that can be searched."""
 
-_COMMON_NAME = b"\x06\x03\x55\x04\x03"  # the OID 2.5.4.3 in DER
+MAX_NAME = 256
+"""Bytes of a common name in its index: 64 characters (X.520) of any script. PostgreSQL limits the rows of an index."""
+
+_COMMON_NAME = b"\x55\x04\x03"  # the OID 2.5.4.3 in DER, without its tag and length
+_OID = 0x06
+_ENCODINGS = {0x1C: "utf-32-be", 0x1E: "utf-16-be"}  # UniversalString, BMPString; the rest is ASCII or UTF-8
 
 
 def search_key(account: str, kind: str, text: str) -> int:
@@ -34,14 +43,30 @@ def search_key(account: str, kind: str, text: str) -> int:
 _frequent_key = functools.lru_cache(4096)(search_key)
 
 
-def certificate_keys(scope: tuple[str, str], der: bytes) -> tuple[int | None, int | None]:
+def certificate_keys(scope: tuple[str, str], der: bytes) -> tuple[int | None, bytes | None]:
     """The keys of the serial number (in hex) and of the subject's last common name; None if one cannot be read."""
     serial, name = serial_and_common_name(der)
-    account = " ".join(scope)
     return (
-        search_key(account, "serial", serial) if serial is not None else None,
-        search_key(account, "common name", name) if name is not None else None,
+        search_key(" ".join(scope), "serial", serial) if serial is not None else None,
+        name_key(name) if name is not None else None,
     )
+
+
+def name_key(name: str) -> bytes | None:
+    """The key of a common name, in UTF-8; None if nothing is left of the name. Longer names are cut."""
+    return folded_name(name).encode("utf-8", "replace")[:MAX_NAME] or None
+
+
+def folded_name(name: str) -> str:
+    """The name without differences of case, of Unicode's forms, and of the number of spaces.
+
+    Certificates compare names so (RFC 5280 section 7.1).
+    """
+    if name.isascii():
+        name = name.lower()
+    else:
+        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return " ".join(name.split())
 
 
 def audit_keys(account: str | None, record: str, kinds: tuple[Searched, ...]) -> list[int | None]:
@@ -92,9 +117,24 @@ class Backfill(NamedTuple):
             statement, after = f"{self.select} WHERE ({key}) > ({beyond}) ORDER BY {key} LIMIT $1", rows[-1][:size]
 
 
-def _certificate_values(row: Row) -> tuple[Value, ...]:
+def _ends_and_serial(row: Row) -> tuple[Value, ...]:
     certificate, account, region, not_after, der = row
-    return (certificate, account, region, not_after, *certificate_keys((account, region), der))
+    return (certificate, account, region, not_after, certificate_keys((account, region), der)[0])
+
+
+def _common_name(row: Row) -> tuple[Value, ...]:
+    certificate, account, region, _, der = row
+    return (certificate, account, region, certificate_keys((account, region), der)[1])
+
+
+def _of_registrations(sets: str, values: Callable[[Row], tuple[Value, ...]]) -> Backfill:
+    return Backfill(
+        ("r.certificate", "r.account", "r.region"),
+        "SELECT r.certificate, r.account, r.region, c.not_after, c.der "
+        "FROM registrations AS r JOIN certificates AS c ON c.id = r.certificate",
+        f"UPDATE registrations SET {sets} WHERE certificate = $1 AND account = $2 AND region = $3",  # noqa: S608
+        values,
+    )
 
 
 def _of_audit(table: str, *kinds: Searched) -> Backfill:
@@ -124,19 +164,13 @@ INSERT_FURTHER = (
 )
 
 BACKFILLS: dict[int, tuple[Backfill | FurtherResources, ...]] = {
-    35: (FurtherResources(),),
     12: (
-        Backfill(
-            ("r.certificate", "r.account", "r.region"),
-            "SELECT r.certificate, r.account, r.region, c.not_after, c.der "
-            "FROM registrations AS r JOIN certificates AS c ON c.id = r.certificate",
-            "UPDATE registrations SET not_after = $4, serial_key = $5, subject_key = $6 "
-            "WHERE certificate = $1 AND account = $2 AND region = $3",
-            _certificate_values,
-        ),
+        _of_registrations("not_after = $4, serial_key = $5", _ends_and_serial),
         _of_audit("audit_records", "event", "principal", "resource"),
         _of_audit("audit_activity", "event", "principal"),
     ),
+    35: (FurtherResources(),),
+    38: (_of_registrations("common_name = $4", _common_name),),
 }
 
 
@@ -154,13 +188,28 @@ def serial_and_common_name(der: bytes) -> tuple[str | None, str | None]:
         serial = f"{int.from_bytes(der[start:end], 'big', signed=True):x}"
         for _ in range(4):
             _, start, end = _element(der, end)
-        place = der.rfind(_COMMON_NAME, start, end)
-        if place < 0:
-            return serial, None
-        _, start, end = _element(der, place + len(_COMMON_NAME))
-        return serial, der[start:end].decode("utf-8", "replace")
+        return serial, _last_common_name(der, start, end)
     except IndexError:
         return None, None
+
+
+def _last_common_name(der: bytes, start: int, end: int) -> str | None:
+    """The last common name in the name at ``start``, which has sets of pairs of a type and a text."""
+    found = None
+    try:
+        while start < end:
+            _, pair, start = _element(der, start)
+            while pair < start:
+                _, at, pair = _element(der, pair)
+                tag, at, value = _element(der, at)
+                if tag == _OID and der[at:value] == _COMMON_NAME:
+                    found = _element(der, value)
+    except IndexError:  # the rest cannot be read
+        pass
+    if found is None:
+        return None
+    tag, start, end = found
+    return der[start:end].decode(_ENCODINGS.get(tag, "utf-8"), "replace")
 
 
 def _element(der: bytes, at: int) -> tuple[int, int, int]:

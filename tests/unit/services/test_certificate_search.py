@@ -98,7 +98,8 @@ def satisfies(facts: dict[str, Any], wanted: CertificateFilter) -> bool:
         and not (wanted.never_seen and seen is not None)
         and not (wanted.without_policy and facts["policy"])
         and not (wanted.without_thing and facts["thing"])
-        and wanted.subject in (None, facts["name"])
+        and (wanted.subject or facts["name"]).casefold() == facts["name"].casefold()
+        and facts["name"].casefold().startswith((wanted.subject_prefix or "").casefold())
         and wanted.thing in (None, facts["thing"])
     )
 
@@ -109,7 +110,13 @@ def some_filter(rng: random.Random, now: Any) -> CertificateFilter:
 
     search: dict[str, Any] = {}
     if rng.random() < 0.3:
-        search = rng.choice(({"subject": f"unit {rng.randrange(4)}"}, {"thing": f"thing-{rng.randrange(12)}"}))
+        search = rng.choice(
+            (
+                {"subject": f"uNit {rng.randrange(4)}"},
+                {"subject_prefix": rng.choice(("u", "UNIT", "unit 1", "units"))},
+                {"thing": f"thing-{rng.randrange(12)}"},
+            )
+        )
     return CertificateFilter(
         status=maybe(rng.choice((Status.ACTIVE, Status.INACTIVE, Status.REVOKED))),
         ends_from=maybe(vectors.NOW + timedelta(days=rng.randrange(25))),
@@ -171,7 +178,7 @@ async def test_certificates_are_found_by_what_a_person_knows(world: World) -> No
 
     async def found(text: str, scope: Scope = OURS) -> list[tuple[str, str]]:
         rows = await world.read(lambda tx: find_certificates(tx, world.query(scope), text))
-        return [(by, each.registration.fingerprint) for by, each in rows]
+        return [(by, each.registration.fingerprint) for by, each in rows.certificates]
 
     assert ("id", id) in await found(id[:6].upper())
     assert await found(id) == [("id", id)]
@@ -266,7 +273,12 @@ async def test_open_connections_are_seen_again(world: World) -> None:
         ({"thing": "a"}, "thing_principals_by_thing (account=? AND region=? AND thing=?)"),
         ({"device": "a"}, "bindings_by_owner (owner=?)"),
         ({"serial": "1"}, "registrations_by_serial_key (serial_key=?)"),
-        ({"subject": "a"}, "registrations_by_subject (subject_key=?)"),
+        ({"subject": "a"}, "registrations_by_common_name (account=? AND region=? AND common_name=?)"),
+        (
+            {"subject_prefix": "a"},
+            "registrations_by_common_name (account=? AND region=? AND common_name>? AND common_name<?)",
+        ),
+        ({"thing_prefix": "a"}, "thing_principals_by_thing (account=? AND region=? AND thing>? AND thing<?)"),
         ({"id_prefix": "abcd"}, "certificates_by_fingerprint (fingerprint>? AND fingerprint<?)"),
     ],
 )
@@ -295,3 +307,25 @@ async def test_what_lists_show_is_read_by_key(world: World) -> None:
             or "by_fingerprint (fingerprint=?)" in line
             or "bindings_1 (certificate=? AND account=?)" in line
         ), line
+
+
+@pytest.mark.sqlite
+@pytest.mark.parametrize(
+    ("wanted", "position"),
+    [
+        ({"ends_from": vectors.NOW, "ends_before": vectors.NOW + timedelta(days=60)}, "(not_after,certificate)"),
+        ({"seen_from": vectors.NOW, "seen_before": vectors.NOW + timedelta(days=60)}, "(seen_at,certificate)"),
+        ({"subject_prefix": "UNIT"}, "(common_name,certificate)"),
+        ({"thing_prefix": "thing"}, "(thing,certificate)"),
+    ],
+)
+@pytest.mark.parametrize("ascending", [True, False])
+async def test_a_further_page_begins_at_its_position(
+    world: World, wanted: dict[str, Any], position: str, *, ascending: bool
+) -> None:
+    """Else the second page of a million rows reads the rows of all pages before it."""
+    await fleet(world, random.Random(8), 6)
+    world.store.statements.clear()
+    assert len(await listed(world, CertificateFilter(**wanted), limit=1, ascending=ascending)) > 1
+    sign = ">" if ascending else "<"
+    assert any(f"{position}{sign}" in plan[0] for plan in (await world.query_plans()).values())

@@ -33,7 +33,8 @@ A, B, C, CA, GONE, TOLD = ("a" * 64, "b" * 64, "c" * 64, "d" * 64, "e" * 64, "f"
 UUID = "01234567-89ab-4def-a123-456789abcdef"
 AUDIT = f"{1700000000000000:016x}0123456789abcdef"
 RECORD = '{"event":"e","principal":"p","resources":["r","s"]}'
-DER = x509.load_pem_x509_certificate(certificate_pem().encode()).public_bytes(Encoding.DER)
+COMMON_NAME = "Lamp 7"
+DER = x509.load_pem_x509_certificate(certificate_pem(common_name=COMMON_NAME).encode()).public_bytes(Encoding.DER)
 SCHEMA = 10
 
 _REGISTRATIONS = """registrations (
@@ -124,9 +125,9 @@ KEPT: dict[str, list[tuple[Any, ...]]] = {
         (f"{AUDIT[:-1]}0", None, "[]", None, None),
         (AUDIT, "1", RECORD, 1, "03"),
     ],
-    "SELECT created_at, not_after, serial_key, subject_key FROM registrations ORDER BY created_at, certificate": [
+    "SELECT created_at, not_after, serial_key, common_name FROM registrations ORDER BY created_at, certificate": [
         (20, 6, None, None),
-        (50, 2, *certificate_keys(("1", "r"), DER)),
+        (50, 2, certificate_keys(("1", "r"), DER)[0], COMMON_NAME.lower().encode().hex()),
         (50, 4, None, None),
         (70, 6, None, None),
     ],

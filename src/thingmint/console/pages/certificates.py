@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from thingmint.console import certificate_filters as filters
@@ -22,12 +22,13 @@ from thingmint.domain.errors import DomainError, Invalid, Unavailable
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import list_ca_certificates
 from thingmint.services.certificate_counts import WEEKS, count_by_status, monday_of
-from thingmint.services.certificate_finding import NEWEST, find_certificates, id_prefix_in
+from thingmint.services.certificate_finding import common_name_in, find_certificates, id_prefix_in
 from thingmint.services.certificate_search import MIN_PREFIX, CertificateFilter, search_certificates
-from thingmint.services.certificates import HAS_POLICIES, update_status
+from thingmint.services.certificates import update_status
 from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Sequence
 
     from thingmint.console.page import Call
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 _ROWS = 25
 _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 200
-_MAX_FOUND = 1_000  # of each kind of match, in a file of a search, and to look for those that match a filter
+_MAX_FOUND = 1_000  # for each way to find them, in a file of a search
 _COLUMNS = ["id", "common name", "serial", "status", "thing", "device", "added", "ends", "last seen"]
 _SEARCHES = 3  # of the store, each of a thousand rows at most, for a page of such a filter
 _MAX_CAS = 50  # in the filter
@@ -53,13 +54,9 @@ CHANGES = {
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """``next`` is the token of the next page. ``by`` says by what each was found, for a search.
-
-    ``has_more``: a search has found more than it returns.
-    """
+    """``next`` is the token of the next page. ``has_more``: a search has found more than it returns."""
 
     found: Sequence[FoundCertificate]
-    by: Sequence[str]
     next: str | None
     has_more: bool = False
 
@@ -78,7 +75,7 @@ async def certificates(call: Call) -> Answer:
         has_any=bool(listed.found) or counts.total() > 0,
         is_short=digits is not None and len(digits) < MIN_PREFIX,
         shortest=MIN_PREFIX,
-        newest=NEWEST,
+        named=_named(fields, listed),
         fields=fields,
         listed=listed,
         choices=filters,
@@ -91,8 +88,15 @@ async def certificates(call: Call) -> Answer:
         first=url("/certificates", **fields) if cursor.token else None,
         next=url("/certificates", **fields, at=_written(at), page=listed.next) if listed.next else None,
         file=url("/certificates.csv", **fields),
-        command=_command(fields, at),
+        command=_command(fields, at, filters.filter_of(fields, at)),
     )
+
+
+def _named(fields: dict[str, str], listed: _Listed) -> str | None:
+    """The address of the whole list of names that begin so, for a search that does not return all."""
+    name = f"CN={fields['q']}"
+    is_clear = common_name_in(name) == fields["q"]
+    return url("/certificates", **fields | {"q": name}) if listed.has_more and is_clear else None
 
 
 def _total(fields: dict[str, str], counts: Counter[str]) -> int | None:
@@ -111,7 +115,7 @@ async def certificates_file(call: Call) -> Answer:
     content = bytearray(csv_lines([_COLUMNS]))
     with call.parts.exports.one_of(call.caller.account) as pace:
         while True:
-            if fields["q"]:
+            if is_search(fields, wanted):
                 listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted, _MAX_FOUND))
                 found, token = listed.found, ""
             else:
@@ -177,7 +181,7 @@ async def _set_status(call: Call, id: str, status: Status, tx: Transaction) -> N
 
 async def _listed(call: Call, fields: dict[str, str], at: datetime, cursor: Cursor) -> _Listed:
     wanted = filters.filter_of(fields, at)
-    if fields["q"]:
+    if is_search(fields, wanted):
         return await call.read(lambda tx: searched(tx, call, fields["q"], wanted))
     found: list[FoundCertificate] = []
     for _ in range(_SEARCHES):
@@ -185,29 +189,26 @@ async def _listed(call: Call, fields: dict[str, str], at: datetime, cursor: Curs
         some = await call.read(partial(search, call, cursor, wanted))
         found += some.items
         if some.next_token is None or len(some.items) == cursor.limit:
-            return _Listed(found, (), some.next_token)
+            return _Listed(found, some.next_token)
         cursor = Cursor(cursor.limit - len(some.items), some.next_token, cursor.field)
         await asyncio.sleep(0)  # for other requests
-    return _Listed(found, (), cursor.token)
+    return _Listed(found, cursor.token)
+
+
+def is_search(fields: dict[str, str], wanted: CertificateFilter) -> bool:
+    """True for a text that can be found in several ways: the answer is a list without further pages."""
+    return bool(fields["q"]) and wanted.subject_prefix is None
 
 
 async def search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Transaction) -> Page[FoundCertificate]:
-    return await search_certificates(tx, call.change, cursor, wanted)
+    by_name = wanted.subject_prefix is not None
+    return await search_certificates(tx, call.change, cursor, wanted, ascending=by_name)
 
 
 async def searched(tx: Transaction, call: Call, text: str, wanted: CertificateFilter, limit: int = _ROWS) -> _Listed:
-    """At most ``limit`` of each kind of match. With a filter, it looks for those among more."""
-    most = limit if wanted == CertificateFilter() else max(limit, _MAX_FOUND)
-    found = await find_certificates(tx, call.change, text, most + 1)
-    kept, counts = [], Counter[str]()
-    for by, each in found:
-        has_policy = wanted.without_policy and await tx.fetch_one(HAS_POLICIES, *each.registration.key) is not None
-        if filters.satisfies(each, wanted, has_policy=has_policy):
-            counts[by] += 1
-            if counts[by] <= limit:
-                kept.append((by, each))
-    has_more = any(count > limit for count in counts.values())
-    return _Listed([each for _, each in kept], [by for by, _ in kept], None, has_more)
+    """At most ``limit`` for each way to find them."""
+    found = await find_certificates(tx, call.change, text, limit, wanted)
+    return _Listed([each for _, each in found.certificates], None, not found.is_whole)
 
 
 async def _cas(call: Call) -> list[tuple[str, str]]:
@@ -252,11 +253,9 @@ def _row(each: FoundCertificate) -> list[str]:
     ]
 
 
-def _command(fields: dict[str, str], now: datetime) -> str:
+def _command(fields: dict[str, str], now: datetime, wanted: CertificateFilter) -> str:
     """The command that lists the same."""
-    if fields["q"]:
-        from shlex import quote
-
+    if is_search(fields, wanted):
         return f"thingmint certificate find {quote(fields['q'])}"
     monday, after = monday_of(now), monday_of(now) + timedelta(weeks=WEEKS)
     ends = {
@@ -270,5 +269,6 @@ def _command(fields: dict[str, str], now: datetime) -> str:
     without = f"--without-{fields['without']}" if fields["without"] else ""
     status = f"--status {fields['status']}" if fields["status"] else ""
     ca = f"--ca {fields['ca']}" if fields["ca"] else ""
-    parts = ["thingmint certificate list", status, ends, seen, without, ca]
+    name = f"--subject-prefix={quote(wanted.subject_prefix)} --order ascending" if wanted.subject_prefix else ""
+    parts = ["thingmint certificate list", name, status, ends, seen, without, ca]
     return " ".join(part for part in parts if part)

@@ -12,7 +12,7 @@ from thingmint.console.certificate_names import name_of
 from thingmint.console.exports import Pace
 from thingmint.console.fields import Fields
 from thingmint.console.page import action, checked_count, page, url
-from thingmint.console.pages.certificates import CHANGES, counted, search, searched
+from thingmint.console.pages.certificates import CHANGES, counted, is_search, search, searched
 from thingmint.console.rendering import shortened, status_words
 from thingmint.console.sentences import sentence_of
 from thingmint.domain.arns import arn_of
@@ -125,9 +125,9 @@ async def change_all(call: Call) -> Answer:
 async def _matching(call: Call, fields: dict[str, str], at: datetime) -> _Matches:
     """The first certificates that match, in the order of the list."""
     wanted = filters.filter_of(fields, at)
-    if fields["q"]:
-        listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted, LIMIT + 1))
-        return _Matches(listed.found[:LIMIT], len(listed.found) <= LIMIT)
+    if is_search(fields, wanted):
+        listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted, LIMIT))
+        return _Matches(listed.found[:LIMIT], is_whole=len(listed.found) <= LIMIT and not listed.has_more)
     found: list[FoundCertificate] = []
     token, pace = "", Pace()
     for _ in range(_SEARCHES):

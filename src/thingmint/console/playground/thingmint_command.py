@@ -29,7 +29,8 @@ _COMMANDS: Final[dict[str, tuple[str, str | None, tuple[str, ...]]]] = {
         None,
         (
             *("order", "page_size", "status", "ca", "ends_from", "ends_before", "seen_from", "seen_before"),
-            *("never_seen", "without_policy", "without_thing", "id_prefix", "serial", "subject", "thing", "device"),
+            *("never_seen", "without_policy", "without_thing"),
+            *("id_prefix", "serial", "subject", "subject_prefix", "thing", "device"),
         ),
     ),
     "FindCertificates": ("certificate find", "text", ()),

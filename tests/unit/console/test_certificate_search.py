@@ -1,0 +1,80 @@
+"""The search of certificates by their common names."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.unit.console.browser import Site, text_of
+from tests.unit.console.test_exports import rows_of
+from tests.unit.console.test_pages import certificate_pem
+from tests.unit.store.test_search_keys import der, pem_of
+from tests.world import THEIRS
+
+if TYPE_CHECKING:
+    from tests.unit.console.browser import Browser
+    from tests.world import World
+
+HOSTILE = ("<script>alert(1)</script>", "%_'\" OR 1=1", "a, O=b", "й" * 64, "\U0001f4a1 lamp", "x" * 64)
+
+
+@pytest.fixture
+async def browser(site: Site) -> Browser:
+    return await site.signed_in()
+
+
+def names_on(page: str) -> list[str]:
+    return [html.unescape(name) for name in re.findall(r'class="title wide"><a href="[^"]*">([^<]*)<', page)]
+
+
+async def test_names_that_begin_so_are_listed_page_by_page(browser: Browser, world: World) -> None:
+    names = [f"pump-{number:02}" for number in range(60)]
+    for name in [*reversed(names), "pumq", "lamp"]:
+        await world.certificate(pem=certificate_pem(name))
+    await world.certificate(THEIRS, certificate_pem("pump-theirs"))
+    first = (await browser.get("/certificates?q=PUMP-")).text
+    assert names_on(first) == names[:25]
+    (named,) = re.findall(r'href="/console(/certificates\?q=CN%3DPUMP-[^"]*)">All with such a common name<', first)
+    seen, path = [], html.unescape(named)
+    for _ in range(3):
+        page = (await browser.get(path)).text
+        seen += names_on(page)
+        following = re.search(r'href="/console(/certificates\?[^"]*page=[^"]*)"', page)
+        path = html.unescape(following[1]) if following else ""
+    assert (seen, path) == (names, "")
+    file = (await browser.get(html.unescape(named).replace("?", ".csv?"))).text
+    assert [row.split(",")[1] for row in rows_of("", file)] == names
+    assert "thingmint certificate list --subject-prefix=PUMP- --order ascending" in text_of(await browser.get(named))
+
+
+async def test_a_filter_of_names_looks_at_all_pages(browser: Browser, world: World) -> None:
+    ids = [await world.certificate(pem=certificate_pem(f"pump-{number:02}")) for number in range(30)]
+    await world.aws("UpdateCertificate", certificateId=ids[-1], newStatus="REVOKED")
+    for query in ("pump", "CN=pump"):
+        page = await browser.get(f"/certificates?{urlencode({'q': query, 'status': 'REVOKED'})}")
+        assert names_on(page.text) == ["pump-29"]
+    form = await browser.get("/certificates/change-all?q=CN%3Dpump&status=REVOKED")
+    assert "Change 1 certificate" in text_of(form)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_hostile_names_are_found(browser: Browser, world: World, name: str) -> None:
+    await world.certificate(pem=pem_of(der(7, name)))
+    await world.certificate(pem=certificate_pem("other"))
+    for text in (name, name[:1], f" {name.upper()} "):
+        answer = await browser.get(f"/certificates?{urlencode({'q': text})}")
+        assert names_on(answer.text) == [name], text
+        assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize("text", ["CN=", "cn= ,", "CN=\0", "CN=\ud800", "CN=" + "й" * 250, "CN=%", "\U0010ffff"])
+async def test_a_name_that_no_certificate_has_is_an_empty_list(browser: Browser, world: World, text: str) -> None:
+    await world.certificate(pem=certificate_pem("pump"))
+    path = "/certificates?q=" + "".join(f"%{byte:02x}" for byte in text.encode("utf-8", "surrogatepass"))
+    answer = await browser.get(path)
+    assert answer.status_code in (200, 400)
+    assert names_on(answer.text) == []
