@@ -62,7 +62,7 @@ _OWN = {
     "aws.openapi._LINK",
     "console.assets._URL",
     "console.events._WORD",
-    "console.playground.catalogue._CODE",
+    "console.playground.openapi_reading._CODE",
     "console.sentences._CLASS",
     "console.playground.schemas._DURATION",
     "domain.server_certificates._PRIVATE_KEY",

@@ -7,13 +7,15 @@ import subprocess
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from thingmint.console.playground.catalogue import Catalogue, Operation
+from thingmint.console.playground.catalogue import Catalogue
 from thingmint.console.playground.equivalents import equivalents
 from thingmint.console.playground.shown_code import Addresses, Equivalents
 from thingmint.server.contracts import CONTRACTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from thingmint.console.playground.operations import Operation
 
 ADDRESSES = Addresses("localhost:8443", "localhost:9443", "localhost", 8883, "123456789012", "us-east-1")
 HOSTILE = (

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from thingmint.aws.contract import load_model
-from thingmint.console.playground.catalogue import Catalogue, Failure, Field, catalogue_of
+from thingmint.console.playground.catalogue import Catalogue, catalogue_of
+from thingmint.console.playground.operations import Failure, Field
 from thingmint.domain.errors import NotFound
 from thingmint.native.endpoints import ENDPOINTS
 from thingmint.server.contracts import CONTRACTS

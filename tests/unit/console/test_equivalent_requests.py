@@ -26,7 +26,7 @@ from thingmint.yandex.operations import OPEN
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from thingmint.console.playground.catalogue import Operation
+    from thingmint.console.playground.operations import Operation
 
 
 def test_curl_sends_the_request_of_try_it() -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
 import orjson
 import pytest
 
 from thingmint.console.fields import Fields
-from thingmint.console.playground.catalogue import Catalogue, Operation
+from thingmint.console.playground.catalogue import Catalogue
 from thingmint.console.playground.given import GRPC, Given
 from thingmint.domain.errors import Invalid
 from thingmint.server.contracts import CONTRACTS
+
+if TYPE_CHECKING:
+    from thingmint.console.playground.operations import Operation
 
 
 @cache

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.authorization import Extent
     from thingmint.console.page import Call
-    from thingmint.console.playground.catalogue import Operation
+    from thingmint.console.playground.operations import Operation
     from thingmint.http.messages import Answer
 
 _MAX_FOUND = 100

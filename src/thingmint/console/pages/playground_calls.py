@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from thingmint.access.audit_records import Record
     from thingmint.console.page import Call
-    from thingmint.console.playground.catalogue import Operation
+    from thingmint.console.playground.operations import Operation
     from thingmint.http.invoking import Invoked
     from thingmint.http.messages import Answer
 

@@ -15,7 +15,7 @@ from thingmint.console.playground.secrets import certificates_of, numbered, with
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from thingmint.console.playground.catalogue import Operation
+    from thingmint.console.playground.operations import Operation
     from thingmint.console.playground.schemas import Schemas
     from thingmint.console.playground.secrets import Saved
     from thingmint.http.invoking import Invoked

@@ -25,8 +25,8 @@ from thingmint.console.playground.writing import (
 )
 
 if TYPE_CHECKING:
-    from thingmint.console.playground.catalogue import Operation
     from thingmint.console.playground.held_values import HeldValues
+    from thingmint.console.playground.operations import Operation
 
 _MEMBERS: Final = {
     "isAscendingOrder": "ascendingOrder",

@@ -15,8 +15,8 @@ from thingmint.console.playground.writing import (
 )
 
 if TYPE_CHECKING:
-    from thingmint.console.playground.catalogue import Operation
     from thingmint.console.playground.held_values import HeldValues
+    from thingmint.console.playground.operations import Operation
 
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z0-9._~/-]*")
 _IN_PATH: Final = ":@,=+"  # may stand in a segment as they are; in Yandex's paths a colon begins a verb

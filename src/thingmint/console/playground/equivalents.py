@@ -16,8 +16,8 @@ from thingmint.console.playground.yandex_clients import grpcurl, yandexcloud
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.console.playground.catalogue import Operation
     from thingmint.console.playground.held_values import Resolve
+    from thingmint.console.playground.operations import Operation
     from thingmint.console.playground.shown_code import Addresses
 
 

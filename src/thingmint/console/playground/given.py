@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from thingmint.console.fields import Fields
-    from thingmint.console.playground.catalogue import Field, Operation
     from thingmint.console.playground.held_values import Resolve
+    from thingmint.console.playground.operations import Field, Operation
 
 GRPC: Final = "gRPC"
 """The method of the requests of operations that only gRPC has. Their path is gRPC's, and their body JSON."""

@@ -15,7 +15,7 @@ from thingmint.console.playground.writing import Base64, FromEnvironment, FromFi
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from thingmint.console.playground.catalogue import Field, Operation
+    from thingmint.console.playground.operations import Field, Operation
 
     Resolve = Callable[[Mapping[str, Any]], dict[str, Any]]
     """Returns a schema without a reference of its own."""

@@ -18,8 +18,8 @@ from thingmint.console.playground.writing import (
 )
 
 if TYPE_CHECKING:
-    from thingmint.console.playground.catalogue import Operation
     from thingmint.console.playground.held_values import HeldValues
+    from thingmint.console.playground.operations import Operation
 
 _TEMPLATE: Final = "TEMPLATE_NAME"
 _TOKEN: Final = "CERTIFICATE_OWNERSHIP_TOKEN"  # noqa: S105 - a variable's name

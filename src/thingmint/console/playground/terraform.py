@@ -11,8 +11,8 @@ from thingmint.console.playground.writing import HCL, FromEnvironment, aligned, 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.console.playground.catalogue import Operation
     from thingmint.console.playground.held_values import HeldValues
+    from thingmint.console.playground.operations import Operation
 
 
 def terraform(operation: Operation, given: HeldValues, addresses: Addresses) -> Equivalent | None:

@@ -16,8 +16,8 @@ from thingmint.console.playground.writing import (
 )
 
 if TYPE_CHECKING:
-    from thingmint.console.playground.catalogue import Operation
     from thingmint.console.playground.held_values import HeldValues
+    from thingmint.console.playground.operations import Operation
 
 _OF_MACHINE: Final = "Run it on the server's machine, in the directory with `data`. "
 _PAGES: Final = {"page_size": "limit"}

@@ -19,8 +19,8 @@ from thingmint.console.playground.writing import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from thingmint.console.playground.catalogue import Field, Operation
     from thingmint.console.playground.held_values import HeldValues, Resolve
+    from thingmint.console.playground.operations import Field, Operation
 
 _MASK: Final = "updateMask"
 _REFLECTION: Final = "grpcurl asks the server for its messages by reflection, so it needs no .proto files."
