@@ -9,15 +9,29 @@ from thingmint.access.administration import COMMANDS, inputs
 from thingmint.access.local_admin import checked_input
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from thingmint.access.administration import Command
     from thingmint.console.page import Call
+    from thingmint.store.engine import Transaction
+
+    Guard = Callable[[Transaction], Awaitable[None]]
 
 
 async def administer(call: Call, name: str, /, **given: Any) -> Any:
     """The command's answer. Its permission and its audit record are those of the native API. Raises DomainErrors."""
     return await _run(call, COMMANDS[name], given)
+
+
+async def administer_guarded(call: Call, name: str, guard: Guard, /, **given: Any) -> Any:
+    """The same, unless ``guard`` raises. It runs in the command's transaction, so that no change comes between."""
+    command = COMMANDS[name]
+
+    async def apply(tx: Transaction, *passed: Any, **fixed: Any) -> Any:
+        await guard(tx)
+        return await command.apply(tx, *passed, **fixed)
+
+    return await _run(call, replace(command, apply=apply), given)
 
 
 async def administer_with(call: Call, name: str, fixed: Mapping[str, Any], /, **given: Any) -> Any:

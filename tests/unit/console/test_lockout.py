@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.unit.console.browser import Site, text_of
+from tests.world import OURS
+from thingmint.access.local_admin import Administration
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -71,3 +74,42 @@ async def test_the_buttons_lead_to_the_question(site: Site) -> None:
     assert "Type administrator to confirm" in text_of(asked)
     assert "Type administrator to confirm" in text_of(await browser.get(f"{PAGE}/disable"))
     assert "Type administrator to confirm" in text_of(await browser.get(f"{PAGE}/delete"))
+
+
+@pytest.mark.parametrize("world", ["sqlite", "postgres"], indirect=True)
+@pytest.mark.parametrize("change", ["disable", "delete", "detach"])
+async def test_two_administrators_cannot_remove_each_other(
+    site: Site, world: World, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.admin("user.create", name="eve")
+    await world.admin("policy.attach", principal="user/eve", policy=ADMINISTRATOR)
+    eve = await world.admin("token.create", principal="user/eve")
+    browsers = [(await site.signed_in(), "eve"), (await site.signed_in(eve["token"]), "administrator")]
+    both, run = asyncio.Barrier(2), Administration.run
+
+    async def at_once(*given: Any) -> Any:
+        await both.wait()  # what was asked before the transaction holds for both
+        return await run(*given)
+
+    def removal(name: str) -> tuple[str, dict[str, str]]:
+        if change == "detach":
+            return "/access/detach/user", {"name": name, "policy": ADMINISTRATOR}
+        return f"/access/user/{name}/{'disable' if change == 'disable' else 'deleted'}", {}
+
+    sent = [
+        (browser, path, await browser.token(f"/access/user/{name}"), fields)
+        for browser, name in browsers
+        for path, fields in [removal(name)]
+    ]
+    monkeypatch.setattr(Administration, "run", at_once)
+    answers = await asyncio.gather(
+        *(browser.post(path, None, form_token=token, **fields) for browser, path, token, fields in sent)
+    )
+    assert sorted(answer.status_code for answer in answers) == [303, 400], change
+    left = await world.rows(
+        "SELECT p.name FROM principals AS p JOIN policy_attachments AS a ON a.principal = p.id "
+        "WHERE p.account = $1 AND p.kind = 'user' AND p.status = 'active' AND a.policy = $2",
+        OURS.account,
+        ADMINISTRATOR,
+    )
+    assert len(left) == 1

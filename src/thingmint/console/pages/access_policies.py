@@ -13,8 +13,8 @@ from thingmint.access.administration.policies import (
     is_managed,
     managed_document,
 )
-from thingmint.console.administering import administer, administer_with, event_of, may_run
-from thingmint.console.lockout import check_name_was_typed, warning_of
+from thingmint.console.administering import administer, administer_guarded, administer_with, event_of, may_run
+from thingmint.console.lockout import name_was_typed, warning_of
 from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
 from thingmint.console.policy_editor import drafted, pretty, sent_document
@@ -166,10 +166,11 @@ def _attachment(verb: str, kind: PrincipalKind) -> Callable[[Call], Awaitable[An
     async def changed(call: Call) -> Answer:
         name, policy = call.form.text("name", _LONGEST_NAME), call.form.text("policy", _LONGEST_NAME)
         resource = call.form.text("resource") or "*"
+        given = {"principal": f"{kind}/{name}", "policy": policy, "resource": resource}
         if verb == "detach":
-            call.may(f"thingmint:{event_of('policy.detach', kind)}")
-            await check_name_was_typed(call, kind, name, detached=policy)
-        await administer(call, f"policy.{verb}", principal=f"{kind}/{name}", policy=policy, resource=resource)
+            await administer_guarded(call, "policy.detach", name_was_typed(call, kind, name, detached=policy), **given)
+        else:
+            await administer(call, "policy.attach", **given)
         said = f"The policy {policy} is {'attached to' if verb == 'attach' else 'detached from'} {kind}/{name}."
         if call.form.text("back"):
             return call.done("/access/policy", said, name=policy)

@@ -10,8 +10,8 @@ import orjson
 from thingmint.access.administration import PrincipalKind
 from thingmint.access.administration.credentials import CREDENTIALS
 from thingmint.access.administration.principals import get_principal
-from thingmint.console.administering import administer, event_of
-from thingmint.console.lockout import check_name_was_typed, warning_of
+from thingmint.console.administering import administer, administer_guarded, event_of
+from thingmint.console.lockout import name_was_typed, warning_of
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.access import DURATIONS, LIFETIMES, LISTS
 from thingmint.console.policy_editor import drafted, sent_document
@@ -83,9 +83,9 @@ def _status(kind: PrincipalKind, verb: str) -> Handler:
     async def changed(call: Call) -> Answer:
         name = call.path["name"]
         if verb == "disable":
-            call.may(f"thingmint:{event_of(f'{kind}.disable')}")
-            await check_name_was_typed(call, kind, name)
-        await administer(call, f"{kind}.{verb}", name=name)
+            await administer_guarded(call, f"{kind}.disable", name_was_typed(call, kind, name), name=name)
+        else:
+            await administer(call, f"{kind}.{verb}", name=name)
         return call.done(f"/access/{kind}/{name}", f"{_words(kind)} {name} is {_DISABLED[verb]}.")
 
     return changed
@@ -116,9 +116,7 @@ def _confirm(kind: PrincipalKind, verb: str, form: str, consequence: str) -> Han
 def _delete(kind: PrincipalKind) -> Handler:
     async def deleted(call: Call) -> Answer:
         name = call.path["name"]
-        call.may(f"thingmint:{event_of(f'{kind}.delete')}")
-        await check_name_was_typed(call, kind, name)
-        await administer(call, f"{kind}.delete", name=name)
+        await administer_guarded(call, f"{kind}.delete", name_was_typed(call, kind, name), name=name)
         return call.done(LISTS[kind][0], f"{_words(kind)} {name} is deleted.")
 
     return deleted
