@@ -90,7 +90,7 @@ class _RecordingTransaction:
         self._tx = tx
         self._statements = statements
         self.audit_resources, self.audit_details = tx.audit_resources, tx.audit_details
-        self.audit_copies = tx.audit_copies
+        self.audit_copies, self.noted = tx.audit_copies, tx.noted
         self.published, self.lane, self.perhaps_kept = tx.published, tx.lane, tx.perhaps_kept
         self.execute_many = tx.execute_many
 
@@ -116,6 +116,7 @@ class RecordingStore(StoreWrapper):
         self.audit_resources: list[str] = []
         self.statements: dict[str, Sequence[Value]] = {}
         self.followers: list[Callable[[Sequence[PublishedChange]], None]] = []
+        self.listeners: list[Callable[[str, Scope], None]] = []
         self.writes = 0
 
     async def read(self, body: Body[T]) -> T:
@@ -128,11 +129,13 @@ class RecordingStore(StoreWrapper):
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         named: list[str] = []
         changes: list[PublishedChange] = []
+        noted: set[tuple[Scope, str]] = set()
 
         async def recorded(tx: Transaction) -> T:
             result = await body(_RecordingTransaction(tx, self.statements))
             named[:] = tx.audit_resources
             changes[:] = tx.published
+            noted.update(tx.noted)
             return result
 
         result = await self._store.write(recorded, urgent=urgent, once=once)
@@ -140,6 +143,9 @@ class RecordingStore(StoreWrapper):
         self.writes += 1
         for follower in self.followers:
             follower(changes)
+        for scope, name in noted:
+            for listener in self.listeners:
+                listener(name, scope)
         return result
 
 

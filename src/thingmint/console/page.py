@@ -100,6 +100,9 @@ class Page:
 
 PAGES: list[Page] = []
 
+STOP_UPDATES = 286
+"""The status with which a page shows the answer to its update, and does not ask again."""
+
 
 def page(
     path: str, operation: str, *, entry: str | None = None, is_open: bool = False, is_stream: bool = False

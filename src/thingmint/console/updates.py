@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Throttled, Unavailable
-from thingmint.services.live_changes import CONNECTIONS, REFUSALS
+from thingmint.services.live_changes import CERTIFICATES, CONNECTIONS, REFUSALS, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CERTIFICATES = "certificates"
 TASKS = "tasks"
 NAMES = frozenset((CONNECTIONS, REFUSALS, CERTIFICATES, TASKS))
 
@@ -56,11 +55,13 @@ class PageStream:
         self,
         updates: Updates,
         scope: Scope,
+        page: str,
         names: Collection[str],
         session: str | None,
         is_allowed: Callable[[Caller], bool],
     ) -> None:
         self.scope = scope
+        self.page = page
         self.names = frozenset(names)
         self.session = session
         self.is_allowed = is_allowed
@@ -91,7 +92,7 @@ class PageStream:
         self._updates.closed(self)
 
     def tell(self, names: Collection[str]) -> None:
-        self._waiting |= self.names.intersection(names)
+        self._waiting |= {each.partition(" ")[0] for each in self.names.intersection(names)}
         self._wake.set()
 
     def end(self, *, tell: bool) -> None:
@@ -105,6 +106,7 @@ class _Events:
 
     def __init__(self) -> None:
         self.streams: dict[PageStream, None] = {}
+        self.followed: Counter[str] = Counter()
         self.waiting: set[str] = set()
         self.told_at = 0.0
         self.timer: asyncio.TimerHandle | None = None
@@ -121,6 +123,9 @@ class Updates:
         self._scopes: dict[Scope, _Events] = {}
         self._of_session: Counter[str] = Counter()
         self._of_account: Counter[str] = Counter()
+        self._of_page: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter({"session": 0, "account": 0, "server": 0})
+        """How many streams were not opened, by what had too many."""
         self._count = 0
         self._is_closed = False
         self._check = asyncio.Event()
@@ -132,26 +137,42 @@ class Updates:
         """How many streams are open."""
         return self._count
 
+    @property
+    def by_page(self) -> Mapping[str, int]:
+        """How many streams are open, by the kind of page."""
+        return self._of_page
+
     def open(
-        self, scope: Scope, names: Collection[str], session: str | None, is_allowed: Callable[[Caller], bool]
+        self,
+        scope: Scope,
+        page: str,
+        names: Collection[str],
+        session: str | None,
+        is_allowed: Callable[[Caller], bool],
     ) -> PageStream:
         """A new stream, which counts until it is closed. Raises Throttled and Unavailable.
 
+        ``page`` is one of a few kinds of pages. The page gets an event by the first word of each of the ``names``.
         ``session`` is the id of a session; None for the developer's. ``is_allowed`` is asked again from time to time.
         """
         if self._is_closed:
             raise Unavailable("The server stops")
         key = session or ""
-        if self._of_session[key] >= MAX_OF_SESSION:
-            raise Throttled(f"This session already has {MAX_OF_SESSION} pages that follow at once", retry_after=60)
-        if self._of_account[scope.account] >= MAX_OF_ACCOUNT:
-            raise Throttled(f"This account already has {MAX_OF_ACCOUNT} pages that follow at once", retry_after=60)
-        if self._count >= MAX_OF_PROCESS:
-            raise Throttled(f"This server already has {MAX_OF_PROCESS} pages that follow at once", retry_after=60)
-        stream = PageStream(self, scope, names, session, is_allowed)
-        self._scopes.setdefault(scope, _Events()).streams[stream] = None
+        for what, count, most in (
+            ("session", self._of_session[key], MAX_OF_SESSION),
+            ("account", self._of_account[scope.account], MAX_OF_ACCOUNT),
+            ("server", self._count, MAX_OF_PROCESS),
+        ):
+            if count >= most:
+                self.refused[what] += 1
+                raise Throttled(f"This {what} already has {most} pages that follow at once", retry_after=60)
+        stream = PageStream(self, scope, page, names, session, is_allowed)
+        events = self._scopes.setdefault(scope, _Events())
+        events.streams[stream] = None
+        events.followed.update(stream.names)
         self._of_session[key] += 1
         self._of_account[scope.account] += 1
+        self._of_page[page] += 1
         self._count += 1
         return stream
 
@@ -160,6 +181,8 @@ class Updates:
         if events is None or stream not in events.streams:
             return
         del events.streams[stream]
+        events.followed -= Counter(stream.names)
+        self._of_page[stream.page] -= 1
         if not events.streams:
             del self._scopes[stream.scope]
             if events.timer is not None:
@@ -173,7 +196,7 @@ class Updates:
     def changed(self, scope: Scope, name: str) -> None:
         """Something changed. Follows LiveChanges, and is fast: a fleet can connect thousands of devices in a second."""
         events = self._scopes.get(scope)
-        if events is None:
+        if events is None or name not in events.followed:
             return
         events.waiting.add(name)
         if events.timer is None:
@@ -186,8 +209,13 @@ class Updates:
         for change in changes:
             if change.kind == "access":
                 self._check.set()
-            elif change.kind in ("certificate", "owner"):
-                self.changed(Scope(change.account, change.region), CERTIFICATES)
+            elif change.kind == "certificate":
+                scope = Scope(change.account, change.region)
+                self.changed(scope, CERTIFICATES)
+                self.changed(scope, name_of(CERTIFICATES, change.name))
+            elif change.kind == "owner" and change.account in self._of_account:
+                for scope in [each for each in self._scopes if each.account == change.account]:  # it has no region
+                    self.changed(scope, CERTIFICATES)
 
     def check_soon(self) -> None:
         """A session has ended in this process."""

@@ -89,10 +89,10 @@ class ConnectedClients:
         self._scopes: dict[Scope, dict[str, Place]] = {}
         self._ended: dict[Scope, dict[str, Ended]] = {}
         self._last = 0
-        self._followers: list[Callable[[Scope], None]] = []
+        self._followers: list[Callable[[Scope, str], None]] = []
 
-    def follow(self, follower: Callable[[Scope], None]) -> None:
-        """Calls ``follower``, which must be fast, after each connection and each end of one."""
+    def follow(self, follower: Callable[[Scope, str], None]) -> None:
+        """Calls ``follower``, which must be fast, with the session's name after each connection and each end of one."""
         self._followers.append(follower)
 
     def add(self, scope: Scope, name: str, connection: Connected) -> None:
@@ -101,7 +101,7 @@ class ConnectedClients:
         clients.pop(name, None)  # so that the new entry goes to the end
         clients[name] = self._last, name, connection
         self._ended.get(scope, {}).pop(name, None)
-        self._tell(scope)
+        self._tell(scope, name)
 
     def remove(self, scope: Scope, name: str, connection: Connected, reason: DisconnectReason) -> None:
         """Removes the connection, unless the name belongs to a newer one."""
@@ -110,11 +110,11 @@ class ConnectedClients:
             if not self._scopes[scope]:
                 del self._scopes[scope]
             self._keep(scope, name, Ended(self._clock(), connection.facts, reason))
-            self._tell(scope)
+            self._tell(scope, name)
 
-    def _tell(self, scope: Scope) -> None:
+    def _tell(self, scope: Scope, name: str) -> None:
         for follower in self._followers:
-            follower(scope)
+            follower(scope, name)
 
     def _keep(self, scope: Scope, name: str, ended: Ended) -> None:
         kept = self._ended.setdefault(scope, {})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from thingmint.access.audit_sealer import AUDIT_LEASE
 from thingmint.aws.bulk_registration import BULK_LEASE
+from thingmint.console.pages.updates import STREAMS
 from thingmint.mqtt.broker.upstream import UpstreamBroker, UpstreamUsage
 from thingmint.services.event_publisher import EVENTS_LEASE
 from thingmint.services.export_sender import EXPORTS_LEASE
@@ -15,6 +16,7 @@ from thingmint.store.disk_reserve import free_bytes
 if TYPE_CHECKING:
     from thingmint.access.audit import AuditLog
     from thingmint.access.audit_sealer import Sealer
+    from thingmint.console.updates import Updates
     from thingmint.http.memory import MemoryBudget, RequestMemory
     from thingmint.instance.create import Instance
     from thingmint.metrics import Metrics
@@ -203,6 +205,22 @@ def watch_upstream(metrics: Metrics, broker: Broker) -> None:
     )
     metrics.count(
         "broker_upstream_failures", "Failed attempts to connect to the external broker.", lambda: usage().failures
+    )
+
+
+def watch_console(metrics: Metrics, updates: Updates) -> None:
+    """The labels are names of the code: kinds of pages, and the three limits."""
+    metrics.gauges(
+        "console_streams",
+        "Pages of the console that are open and follow what happens, each by one stream of events.",
+        ["page"],
+        lambda: [([page], updates.by_page.get(page, 0)) for page in STREAMS],
+    )
+    metrics.counts(
+        "console_streams_refused",
+        "Streams of events that were not opened because of a limit. The pages ask at intervals.",
+        ["limit"],
+        lambda: [([limit], count) for limit, count in updates.refused.items()],
     )
 
 

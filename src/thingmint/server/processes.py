@@ -134,6 +134,7 @@ def live_changes(
         publishing = Publishing(store, shared.leases.process, shared.leases, utc_now)
     live = LiveChanges(clients.count, clients.scopes, publishing)
     clients.follow(partial(live.note, CONNECTIONS))
+    feed.listen(live.note)
     refusals.follow(partial(live.note, REFUSALS))
     feed.follow(live.changed)
     return live

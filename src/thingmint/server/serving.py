@@ -47,6 +47,7 @@ from thingmint.server.gauges import (
     watch_audit,
     watch_certificates,
     watch_changes,
+    watch_console,
     watch_devices,
     watch_events,
     watch_exports,
@@ -328,6 +329,8 @@ async def serve(
     watch_events(reports.metrics, publisher)
     watch_devices(reports.metrics, gateway, embedded, presence.presence)
     watch_upstream(reports.metrics, broker)
+    if console is not None:
+        watch_console(reports.metrics, console.updates)
     ports = {name: listener.port for name, listener in listeners.items()}
     ports |= {name: each.sock.getsockname()[1] for name, each in mqtt_listeners.items() if name != PROXY_SOCKET}
     link = link_command(console, names, ports)

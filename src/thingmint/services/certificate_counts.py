@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from thingmint.domain.arns import Scope
 from thingmint.domain.status import Status
+from thingmint.services.live_changes import CERTIFICATES
 from thingmint.store.table import Table, id_of, to_micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from thingmint.domain.arns import Scope
     from thingmint.store.engine import Reader, Transaction, Value
 
 R = TypeVar("R")
@@ -119,6 +120,7 @@ def _day(micros: int) -> int:
 
 async def _add(tx: Transaction, amounts: Mapping[_Key, int]) -> None:
     lane = tx.lane % _LANES
+    tx.noted.update((Scope(account, region), CERTIFICATES) for account, region, *_ in amounts)
     # In the order of keys, so that transactions which share a lane do not wait for each other in a circle.
     await tx.execute_many(_ADD, [(*key, lane, amount) for key, amount in sorted(amounts.items()) if amount])
 

@@ -18,9 +18,10 @@ from thingmint.store.outbox import published_since
 from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
+    from thingmint.domain.arns import Scope
     from thingmint.services.messages import OpenSessions
     from thingmint.store.engine import Body, PublishedChange, Store, Transaction
 
@@ -47,6 +48,7 @@ class ChangeFeed:
         self._sessions = sessions
         self._clock = clock
         self._followers: list[Callable[[Sequence[PublishedChange]], None]] = []
+        self._listeners: list[Callable[[str, Scope], None]] = []
         self._notified: dict[str, int] = {}  # changes of this process, until a poll reads them: ids and times
         self._seen: dict[str, int] = {}
         self._polls = 0
@@ -65,9 +67,13 @@ class ChangeFeed:
         """Call ``follower``, which must be fast, with all later changes, before the devices' sessions are notified."""
         self._followers.append(follower)
 
+    def listen(self, listener: Callable[[str, Scope], None]) -> None:
+        """Call ``listener``, which must be fast, with what later transactions of this process have noted."""
+        self._listeners.append(listener)
+
     def followed(self) -> Store:
         """Return the store. Its ``write`` returns after this process was notified of the changes."""
-        return _FollowedStore(self._store, self._notify)
+        return _FollowedStore(self._store, self._notify, self._tell)
 
     async def poll(self) -> None:
         """Read the outbox and notify of new changes. Raises Unavailable."""
@@ -124,22 +130,35 @@ class ChangeFeed:
             follower(changes)
         await self._sessions.close(changes)
 
+    def _tell(self, noted: Iterable[tuple[Scope, str]]) -> None:
+        for scope, name in noted:
+            for listener in self._listeners:
+                listener(name, scope)
+
 
 class _FollowedStore(StoreWrapper):
-    def __init__(self, store: Store, notify: Callable[[Sequence[PublishedChange]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        notify: Callable[[Sequence[PublishedChange]], Awaitable[None]],
+        tell: Callable[[Iterable[tuple[Scope, str]]], None],
+    ) -> None:
         super().__init__(store)
         self._notify = notify
+        self._tell = tell
 
     async def write(self, body: Body[T], *, urgent: bool = False, once: bool = False) -> T:
         changes: Sequence[PublishedChange] = ()
+        noted: Iterable[tuple[Scope, str]] = ()
 
         async def followed(tx: Transaction) -> T:
-            nonlocal changes
+            nonlocal changes, noted
             result = await body(tx)
-            changes = tx.published  # if the body runs several times, the last run counts
+            changes, noted = tx.published, tx.noted  # if the body runs several times, the last run counts
             return result
 
         result = await self._store.write(followed, urgent=urgent, once=once)
+        self._tell(noted)
         if changes:
             await self._notify(changes)
         return result

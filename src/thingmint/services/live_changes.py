@@ -2,6 +2,8 @@
 
 Each process knows its own connections. About once a second it publishes the counts that changed, in one row for many
 accounts, and every minute all of them. The others keep the last count of each process that runs. Nothing is stored.
+
+What changed has a name. ``name_of`` also tells the session or the certificate, for pages that show only that one.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
 
 CONNECTIONS = "connections"
 REFUSALS = "refusals"
+CERTIFICATES = "certificates"
+_ANY = "*"
+_MAX_NAMES = 20  # of an account and region, in a row to other processes
+_LONGEST_SUBJECT = 128
 _PUBLISH_EVERY = 1.0  # seconds
 _ALL_EVERY = 60.0  # seconds
 _FORGET_AFTER = 3 * _ALL_EVERY  # seconds after the last row of a process
@@ -37,6 +43,16 @@ _AT_ONCE = 200  # accounts in one row
 _EVERYWHERE = Scope("", "")
 
 _log = structlog.get_logger("thingmint.connections")
+
+
+def name_of(name: str, subject: str) -> str:
+    """The name of a change of one session, by its name, or of one certificate."""
+    return f"{name} {subject}"
+
+
+def names_about(name: str, subject: str) -> tuple[str, str]:
+    """The names of the changes that can be about a session or a certificate: its own, and that of very many."""
+    return name_of(name, subject), name_of(name, _ANY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +90,13 @@ class LiveChanges:
         """Calls ``follower``, which must be fast, with the scope and the name of each later change in any process."""
         self._followers.append(follower)
 
-    def note(self, name: str, scope: Scope) -> None:
-        """Something changed in this process. ``name`` is one of a few."""
+    def note(self, name: str, scope: Scope, subject: str = "") -> None:
+        """Something changed in this process. ``name`` is one of a few. ``subject`` is the name of a session."""
+        names = (name, name_of(name, subject)) if subject else (name,)
         if self.publishing is not None:
-            self._noted.setdefault(scope, set()).add(name)
-        self._tell(scope, name)
+            self._keep(scope, names)
+        for each in names:
+            self._tell(scope, each)
 
     def changed(self, changes: Sequence[PublishedChange]) -> None:
         """Takes what other processes published. Follows the change feed."""
@@ -117,7 +135,7 @@ class LiveChanges:
             rows.append([(*scope, self.local(scope), sorted(names)) for scope, names in noted.items()])
         if rows and not await self._publish(rows):
             for account, region, _, names in (row for some in rows for row in some):
-                self._noted.setdefault(Scope(account, region), set()).update(names)
+                self._keep(Scope(account, region), names)
 
     async def _publish(self, rows: Sequence[object]) -> bool:
         """False if the store did not accept it."""
@@ -131,6 +149,15 @@ class LiveChanges:
             _log.warning("connection_counts_not_published", error=str(error))
             return False
         return True
+
+    def _keep(self, scope: Scope, names: Iterable[str]) -> None:
+        """Keeps names until they are published; of many subjects, only that there are many."""
+        kept = self._noted.setdefault(scope, set())
+        kept.update(names)
+        longest = _LONGEST_SUBJECT if len(kept) <= _MAX_NAMES else 1
+        for each in [each for each in kept if len(each.partition(" ")[2]) > longest]:
+            kept.remove(each)
+            kept.add(name_of(each.partition(" ")[0], _ANY))
 
     def _note_all(self) -> None:
         for scope in self.scopes():

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from thingmint.domain.errors import DomainError, Invalid
+
+if TYPE_CHECKING:
+    from thingmint.domain.arns import Scope
 
 T = TypeVar("T")
 
@@ -83,7 +86,7 @@ class PublishedChange(NamedTuple):
 class Notes:
     """The attributes of a Transaction, apart from its statements."""
 
-    __slots__ = ("audit_copies", "audit_details", "audit_resources", "lane", "perhaps_kept", "published")
+    __slots__ = ("audit_copies", "audit_details", "audit_resources", "lane", "noted", "perhaps_kept", "published")
 
     def __init__(self, lane: int = 1, *, perhaps_kept: bool = False) -> None:
         self.lane = lane
@@ -92,6 +95,7 @@ class Notes:
         self.audit_details: dict[str, Any] = {}
         self.audit_copies: dict[str, list[str]] = {}
         self.published: list[PublishedChange] = []
+        self.noted: set[tuple[Scope, str]] = set()
 
 
 class Transaction(Protocol):
@@ -99,7 +103,8 @@ class Transaction(Protocol):
 
     Bodies add to ``audit_resources`` (the ARNs, or other names, of what they change) and ``audit_details``, both for
     the audit record, and to ``published``: the changes that every process must learn of. ``audit_copies`` are other
-    accounts whose audit logs get a record too, each with the ARNs of its own resources.
+    accounts whose audit logs get a record too, each with the ARNs of its own resources. ``noted`` are the scopes of
+    changes that only open pages follow, each with the name of an event: nothing is stored for them.
 
     ``lane`` is a number above 0. Transactions of one process that run at the same time have different lanes, and do not
     conflict if each writes only to the rows of its lane. ``perhaps_kept``: an earlier run of the body may have been
@@ -110,6 +115,7 @@ class Transaction(Protocol):
     audit_details: dict[str, Any]
     audit_copies: dict[str, list[str]]
     published: list[PublishedChange]
+    noted: set[tuple[Scope, str]]
     lane: int
     perhaps_kept: bool
 

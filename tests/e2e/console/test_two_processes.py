@@ -36,3 +36,27 @@ def test_two_processes_count_their_devices_together(tmp_path: Path, url: str) ->
             second.kill()
             count = 1
             until(lambda: f"Connected now {count}" in text_of(browsers[0].get("/")))
+
+
+def test_pages_of_one_process_follow_what_another_one_does(tmp_path: Path, url: str) -> None:
+    with several(tmp_path, url) as (first, second), contextlib.ExitStack() as stack:
+        browser = stack.enter_context(signed_in(first))
+        iot = iot_client(second)
+        made = iot.create_keys_and_certificate()["certificateId"]
+        one = device(tmp_path, iot)
+        opened = {
+            name: stack.enter_context(stream(first, browser, path))
+            for name, path in (
+                ("certificates", "certificates"),
+                ("certificate", f"certificate?of={made}"),
+                ("connections", "session?of=lamp"),
+            )
+        }
+        for each in opened.values():
+            each.readline()
+        iot.create_keys_and_certificate()
+        assert opened["certificates"].readline() == b"event: certificates\n"
+        iot.update_certificate(certificateId=made, newStatus="ACTIVE")
+        assert opened["certificate"].readline() == b"event: certificates\n"
+        with connected(second, one, "lamp"):
+            assert opened["connections"].readline() == b"event: connections\n"

@@ -73,6 +73,57 @@ def test_the_list_of_sessions_follows_at_once(open_console: Callable[..., Page],
     page.get_by_text("No session matches.").wait_for()
 
 
+def test_pages_of_certificates_follow_at_once(open_console: Callable[..., Page], iot: Any) -> None:
+    made = iot.create_keys_and_certificate()["certificateId"]
+    pages = {path: open_console(path) for path in ("/certificates", f"/certificates/{made}", "/")}
+    for path, page in pages.items():
+        with page.expect_response("**/console/updates/*"):
+            page.goto(f"/console{path}")
+        page.clock.install()  # from now on the page asks at no interval
+    listed, shown, overview = pages.values()
+    added = overview.locator(".tile", has_text="Added today")
+    before = added.inner_text()
+    new = iot.create_keys_and_certificate()["certificateId"]
+    listed.locator(f"#rows a[href$='{new}']").first.wait_for()
+    until(lambda: added.inner_text() != before)
+    iot.update_certificate(certificateId=made, newStatus="ACTIVE")
+    shown.locator(".title-line").get_by_text("Active").wait_for()
+    listed.get_by_role("row").filter(has=listed.locator(f"a[href$='{made}']")).get_by_text("Active").wait_for()
+    iot.update_certificate(certificateId=made, newStatus="INACTIVE")
+    iot.delete_certificate(certificateId=made)
+    shown.get_by_text("The certificate is deleted.").wait_for()
+    listed.locator(f"#rows a[href$='{made}']").first.wait_for(state="detached")
+
+
+def test_rows_that_are_ticked_stay_until_they_are_not(open_console: Callable[..., Page], iot: Any) -> None:
+    made = iot.create_keys_and_certificate()["certificateId"]
+    page = open_console("/certificates")
+    with page.expect_response("**/console/updates/*"):
+        page.goto("/console/certificates")
+    box = page.locator(f"input[value='{made}']")
+    box.check()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    new = iot.create_keys_and_certificate()["certificateId"]
+    page.locator("#rows[data-late]").wait_for()
+    assert box.is_checked()
+    assert asked == []
+    box.uncheck()
+    page.locator("h1").click()  # the focus leaves the box
+    page.locator(f"#rows a[href$='{new}']").first.wait_for()
+
+
+def test_the_link_with_the_focus_keeps_it(open_console: Callable[..., Page], iot: Any) -> None:
+    made = iot.create_keys_and_certificate()["certificateId"]
+    page = open_console("/certificates")
+    with page.expect_response("**/console/updates/*"):
+        page.goto("/console/certificates")
+    page.locator(f"#rows a[href$='{made}']").first.focus()
+    new = iot.create_keys_and_certificate()["certificateId"]
+    page.locator(f"#rows a[href$='{new}']").first.wait_for()
+    until(lambda: made in page.evaluate("document.activeElement.href || ''"))
+
+
 @pytest.mark.parametrize("way", ["refused", "missing"])
 def test_without_a_stream_the_page_asks_at_intervals(
     server: RunningServer, chromium: Any, device: Device, way: str

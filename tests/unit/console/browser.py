@@ -67,6 +67,8 @@ class Site:
         memory = RequestMemory.of(unauthenticated=2**24, authenticated=2**24)
         throttle = self.throttle = Throttle(None, {})
         self.updates = Updates(self.sessions)
+        world.store.followers.append(self.updates.published)
+        world.store.listeners.append(lambda name, scope: self.updates.changed(scope, name))
         self.verification = AuditVerification(
             world.store, lambda: (AuditKeys(AUDIT_KEY.public_key()), []), self.trail, world.clock
         )

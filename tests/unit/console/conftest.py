@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.unit.console.browser import Site
+from thingmint.console import updates
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -13,3 +14,11 @@ if TYPE_CHECKING:
 @pytest.fixture
 def site(world: World) -> Site:
     return Site(world)
+
+
+@pytest.fixture
+def events_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of events do not wait for changes that belong together."""
+    monkeypatch.setattr(updates, "_QUIET", 0.0)
+    monkeypatch.setattr(updates, "_APART", 0.0)
+    monkeypatch.setattr(updates, "_GATHER", 0.001)

@@ -65,7 +65,7 @@ async def test_pages_and_forms_decide_as_the_api(site: Site, world: World, polic
         assert (await browser.get(path)).status_code == expected, path
     assert (await browser.get("/connect/yandex/new")).status_code == expected
     assert (await browser.get(f"/refusals/simulator?device={device}")).status_code == expected
-    async with stream(browser, "device") as opened:
+    async with stream(browser, f"device?of={device}") as opened:
         assert opened.status == expected
 
     form = await browser.get("/playground/yandex/DeviceService.Get")

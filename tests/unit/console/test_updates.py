@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.world import World
 
 TEMPLATES = Path(pages.__file__).parent.parent / "templates"
+pytestmark = pytest.mark.usefixtures("events_at_once")
 END = "event: end\ndata: 1\n\n"
 
 
@@ -89,13 +90,6 @@ async def stream(browser: Browser, name: str = "sessions", **headers: str) -> As
         yield opened
     finally:
         await opened.close()
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_QUIET", 0.0)
-    monkeypatch.setattr(module, "_APART", 0.0)
-    monkeypatch.setattr(module, "_GATHER", 0.001)
 
 
 async def user(world: World, name: str, *actions: str) -> str:
@@ -271,7 +265,7 @@ async def test_all_streams_end_when_the_server_stops(site: Site) -> None:
 
 async def test_streams_need_the_actions_of_their_pages(site: Site, world: World) -> None:
     browser = await site.signed_in(await user(world, "watcher", "thingmint:ListSessions"))
-    answers = {name: Opened(browser, f"/updates/{name}", {}) for name in STREAMS}
+    answers = {name: Opened(browser, f"/updates/{name}?of={'0' * 64}", {}) for name in STREAMS}
     for opened in answers.values():
         await opened.part()
     assert {name for name, opened in answers.items() if opened.status == 200} == {"sessions"}

@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.world import OURS
+from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
 from thingmint.services import change_feed as module
 from thingmint.services.change_feed import ChangeFeed
@@ -66,6 +67,25 @@ async def test_a_failed_write_notifies_nothing(world: World) -> None:
     await process.store.write(lambda tx: tx.execute("DELETE FROM outbox"))
     await process.feed.poll()
     assert (process.told, process.closed, process.reauthorized) == ([], [], [])
+
+
+async def test_what_a_transaction_notes_is_told_after_it(world: World) -> None:
+    process, heard = Process(world), list[tuple[str, Scope, int]]()
+    process.feed.listen(lambda name, scope: heard.append((name, scope, world.store.writes)))
+
+    async def note(tx: Transaction) -> None:
+        tx.noted.add((OURS, "certificates"))
+
+    async def fail(tx: Transaction) -> None:
+        await note(tx)
+        raise KeyError
+
+    before = world.store.writes
+    await process.store.write(note)
+    assert heard == [("certificates", OURS, before + 1)]
+    with pytest.raises(KeyError):
+        await process.store.write(fail)
+    assert len(heard) == 1
 
 
 async def test_each_process_is_notified_once(world: World) -> None:

@@ -11,7 +11,7 @@ from tests.world import ABROAD, OURS, THEIRS
 from thingmint.domain.arns import Scope
 from thingmint.domain.errors import Unavailable
 from thingmint.services import live_changes
-from thingmint.services.live_changes import CONNECTIONS, REFUSALS, LiveChanges, Publishing
+from thingmint.services.live_changes import CONNECTIONS, REFUSALS, LiveChanges, Publishing, names_about
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -90,6 +90,26 @@ async def test_many_changes_are_published_in_one_row(world: World, leases: Lease
     await process.live.flush()
     await process.live.flush()
     assert await world.count("outbox") == before + 1
+
+
+async def test_other_processes_hear_which_session_changed(world: World, leases: Leases) -> None:
+    first, second = Process(world, "first", leases), Process(world, "second", leases)
+    first.live.note(CONNECTIONS, OURS, "pump 1")
+    assert first.heard == [(OURS, CONNECTIONS), (OURS, "connections pump 1")]
+    await first.live.flush()
+    assert sorted(second.heard) == sorted(first.heard)
+
+
+async def test_of_very_many_or_long_names_others_hear_that_there_are_many(world: World, leases: Leases) -> None:
+    first, second = Process(world, "first", leases), Process(world, "second", leases)
+    for number in range(1000):
+        first.live.note(CONNECTIONS, OURS, f"pump-{number}")
+        assert len(first.live._noted[OURS]) <= live_changes._MAX_NAMES + 1
+    first.live.note(CONNECTIONS, THEIRS, "x" * 10_000)
+    await first.live.flush()
+    _, many = names_about(CONNECTIONS, "pump-1")
+    assert {(OURS, CONNECTIONS), (OURS, many), (THEIRS, CONNECTIONS), (THEIRS, many)} <= set(second.heard)
+    assert len(second.heard) < 2 * live_changes._MAX_NAMES
 
 
 async def test_a_process_that_starts_learns_the_numbers_of_the_others(world: World, leases: Leases) -> None:

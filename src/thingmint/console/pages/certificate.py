@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from thingmint.console.events import events_of
 from thingmint.console.own_certificates import part_used
-from thingmint.console.page import action, page, url
+from thingmint.console.page import STOP_UPDATES, action, page, url
 from thingmint.console.pages.certificates import CHANGES
 from thingmint.console.pages.things import connection_of, may_open_session
 from thingmint.domain.arns import arn, arn_of
@@ -70,9 +70,15 @@ class _Found:
 
 @page("/certificates/{id}", "DescribeCertificate")
 async def certificate(call: Call) -> Answer:
+    """A page that updates itself sends ``update``, and gets an answer that it can show for a deleted certificate."""
     id, arn_ = _resource(call)
     call.may("iot:DescribeCertificate", arn_)
-    found = await call.read(lambda tx: _read(tx, call, id))
+    try:
+        found = await call.read(lambda tx: _read(tx, call, id))
+    except NotFound:
+        if not call.query.text("update"):
+            raise
+        return call.render("certificate_deleted.html", status=STOP_UPDATES, id=id)
     registration, content = found.registered
     description = describe(content.der)
     may_see_policies = call.allows("iot:ListAttachedPolicies", arn_)

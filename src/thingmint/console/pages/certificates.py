@@ -66,8 +66,11 @@ async def certificates(call: Call) -> Answer:
     call.may("iot:ListCertificates")
     fields, at = filters.read_fields(call.query), filters.time_of_list(call.query, call.change.now)
     cursor = call.cursor(_ROWS)
-    listed = await _listed(call, fields, at, cursor)
-    counts = await call.read(lambda tx: count_by_status(tx, call.scope))
+    # Without the time: what was read for another page a second ago is as good.
+    listed = await call.share(
+        ("certificates", *fields.values(), cursor.token), lambda: _listed(call, fields, at, cursor)
+    )
+    counts = await call.share("counts by status", lambda: call.read(lambda tx: count_by_status(tx, call.scope)))
     digits = id_prefix_in(call.change, fields["q"])
     return call.render(
         "certificates.html",
@@ -83,6 +86,8 @@ async def certificates(call: Call) -> Answer:
         changes=CHANGES,
         is_filtered=any(fields.values()),
         is_filtered_besides=any(value for name, value in fields.items() if name != "q"),
+        follows=not fields["q"],  # a search examines more rows than an event is worth
+        here=url("/certificates", **fields, at=_written(at) if cursor.token else None, page=cursor.token),
         may_change=call.allows("iot:UpdateCertificate", arn_of(call.scope, "*")),
         all=url("/certificates/change-all", **fields),
         first=url("/certificates", **fields) if cursor.token else None,

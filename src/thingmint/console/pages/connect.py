@@ -191,6 +191,7 @@ def _shown(
         files,
         title=name,
         updates="connect",
+        updates_of={"of": name},
         here=url(f"/connect/{name}"),
         subject=("Open the thing", url(f"/things/{name}")),
         shown_once="private key",

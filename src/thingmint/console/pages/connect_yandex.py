@@ -199,6 +199,7 @@ def _shown(
         files,
         title=device.name or device.id,
         updates="device",
+        updates_of={"of": device.id},
         here=here,
         subject=("Open the device", url(f"/devices/{device.id}")),
         shown_once=secret,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from thingmint.console.page import action, links_of, page, url
+from thingmint.console.page import STOP_UPDATES, action, links_of, page, url
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import NotFound
 from thingmint.services.live_sessions import SessionFilter
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _ROWS = 25
 _LONGEST_ID = 50
-_STOP = 286  # of htmx: shows the answer, and does not ask again
 
 
 @page("/sessions", "ListSessions")
@@ -57,7 +56,9 @@ async def session(call: Call) -> Answer:
     except NotFound:
         if not call.query.text("update"):
             raise
-        return call.render("session_ended.html", status=_STOP, client_id=client_id, command="thingmint session list")
+        return call.render(
+            "session_ended.html", status=STOP_UPDATES, client_id=client_id, command="thingmint session list"
+        )
     named = f"{quote(client_id)}{f' --owner {quote(owner)}' if owner else ''}"
     return call.render(
         "session.html",

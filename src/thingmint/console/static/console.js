@@ -51,6 +51,31 @@ document.addEventListener("htmx:load", () => {
   kept = null;
 });
 
+// In a part that updates itself, the link that has the focus keeps it. While a person fills a form there, or has ticked
+// rows, the part stays as it is.
+let focused = null;
+function isInUse(part) {
+  const chosen = document.activeElement.closest("input, select, textarea");
+  return (chosen && part.contains(chosen)) || part.querySelector("td input:checked") !== null;
+}
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const part = event.detail.elt;
+  if (!part.matches("[data-poll]") || !isInUse(part)) return;
+  part.dataset.late = "";
+  event.preventDefault();
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  const link = document.activeElement.closest("a[href]");
+  focused = link && event.detail.target.contains(link) ? link.getAttribute("href") : null;
+});
+document.addEventListener("htmx:afterSettle", (event) => {
+  if (focused) {
+    const links = Array.from(event.target.querySelectorAll("a[href]"));
+    links.find((each) => each.getAttribute("href") === focused)?.focus({ preventScroll: true });
+  }
+  focused = null;
+});
+
 // Parts that update themselves do so at the events of the page's stream. Without one they ask at intervals.
 let streams = false;
 if (!window.EventSource) {
@@ -73,7 +98,7 @@ const polling = setInterval(() => {
   for (const each of document.querySelectorAll("[data-poll]")) {
     // With a stream, only for times such as "2 min ago", and for what no event tells.
     const every = each.dataset.poll * (streams ? 2 : 1);
-    if (seconds % every === 0) htmx.trigger(each, "poll");
+    if (seconds % every === 0 || (each.dataset.late === "" && !isInUse(each))) htmx.trigger(each, "poll");
   }
 }, 1000);
 
