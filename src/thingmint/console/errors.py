@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from thingmint.console.answers import page_answer
+from thingmint.console.answers import ROOT, page_answer
 from thingmint.console.rendering import render
 from thingmint.console.sentences import sentence_of
 from thingmint.domain import errors
@@ -14,7 +14,7 @@ from thingmint.domain import errors
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from thingmint.console.page import Frame
+    from thingmint.console.page import Frame, ServerAddresses
     from thingmint.http.messages import Answer
 
 _AGAIN = "Go back, correct it and try again."
@@ -63,6 +63,20 @@ def no_page(allowed: Collection[str] = (), frame: Frame | None = None) -> Answer
         return _page(_Problem(404, "NotFound", "There is no such page", "Start from the overview."), [], frame)
     problem = _Problem(405, "MethodNotAllowed", "This page does not take that method", "Start from the overview.")
     return _with_header(_page(problem, [], frame), b"allow", ", ".join(sorted(allowed)).encode())
+
+
+def foreign_host(found: ServerAddresses) -> Answer:
+    """Names an address of the server. The name in the request may be of another site, so it is not repeated."""
+    body = render(
+        "plain.html",
+        title="Another name is needed",
+        sentences=[
+            "The console does not answer under this host name.",
+            "Open it by an address or a name of the server, or add the name to the setting console.host_names.",
+        ],
+        address=f"https://{found.host}:{found.api_port}{ROOT}/",
+    )
+    return page_answer(body, 421, code="ForeignHost")
 
 
 def _with_header(answer: Answer, name: bytes, value: bytes) -> Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tests.unit.console.browser import Site, text_of
 from tests.unit.console.test_pages import EVIL, allow, certificate_pem, statuses, user
 from tests.world import OURS, THEIRS
-from thingmint.console import app
+from thingmint.console import requests
 from thingmint.console.page import PAGES
 from thingmint.console.pages import certificates_bulk
 from thingmint.domain.arns import arn_of
@@ -167,6 +167,6 @@ async def test_certificates_of_others_and_hostile_filters(site: Site, world: Wor
 
 async def test_an_address_is_not_taken_for_one_with_a_parameter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever module was imported first: /certificates/{id} could take it, too."""
-    monkeypatch.setattr(app, "PAGES", sorted(PAGES, key=lambda page: "{" not in page.path))
+    monkeypatch.setattr(requests, "PAGES", sorted(PAGES, key=lambda page: "{" not in page.path))
     browser = await Site(world).signed_in()
     assert (await browser.get(ALL)).status_code == 200
