@@ -140,10 +140,12 @@ class ConnectionLog:
         facts: Mapping[str, object] | None = None,
         client_id: str | None = None,
         scope: Scope | None = None,
+        claimed: tuple[Scope, str] | None = None,
     ) -> None:
         """Logs a refused action. ``action`` has no ``iot:`` prefix. ``client_id``: by default the caller's name.
 
-        ``scope`` is the account and region, if they are known though the caller is not.
+        ``scope`` is the account and region, if they are known though the caller is not. ``claimed`` are those and the
+        resource of the owner whose password was wrong: only the operator's list of refusals has them.
 
         ``explain`` returns the policy statements that denied the action, or that come closest to allowing it.
         ``facts`` go into the log and the audit record. Facts without a caller mean: the certificate is registered, but
@@ -158,7 +160,10 @@ class ConnectionLog:
             explain=explain,
         )
         first = self._record(context_of(peer.address, caller, action, self.now()), outcome)
-        if self._groups is not None:
+        if self._groups is not None and claimed is not None:
+            claimed_scope, owner = claimed
+            self._groups.note(claimed_scope, None, client_id, action, owner, why, peer.address, subject=owner)
+        elif self._groups is not None:
             self._groups.note(
                 scope_of(caller) if caller is not None else scope,
                 peer.fingerprint,

@@ -105,7 +105,7 @@ class JitRegistration:
             own = self._environment.own_authorities
             candidate = await find_candidate(self._store, own, where, certificate, self._clock())
         except OnlyByHostName as error:
-            why = f"it is not registered just in time: {error}: {self._host_names.advice(error.scopes)}"
+            why = f"the certificate is not registered just in time: {error}: {self._host_names.advice(error.scopes)}"
             return Rejected(_NOT_AUTHORIZED, why, facts={"certificate": certificate.fingerprint})
         except DomainError as error:
             return _rejected(error, None)
@@ -188,7 +188,7 @@ def _rejected(error: DomainError, scope: Scope | None) -> Rejected:
         raise error
     if isinstance(error, Throttled):
         return Rejected(RejectionReason.TOO_MANY, "too many just-in-time registrations at once", scope)
-    return Rejected(_NOT_AUTHORIZED, f"it is not registered just in time: {error}", scope)
+    return Rejected(_NOT_AUTHORIZED, f"the certificate is not registered just in time: {error}", scope)
 
 
 def _milliseconds(time: datetime) -> int:

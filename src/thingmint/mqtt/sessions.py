@@ -296,6 +296,7 @@ class Session(AuthenticatedSession):
             rejected.facts,
             self._client_id,
             scope,
+            rejected.claimed,
         )
 
     def _resource(self, scope: Scope) -> str:

@@ -134,7 +134,8 @@ class Rejected:
     ``scope`` is the device's account and region, if they are known. ``unauthorized`` if the device was authenticated,
     and its policies do not allow the connection. ``thing`` is then the thing that has the certificate exclusively.
     ``action`` and ``resource`` are what was refused, if it was not the connection itself. ``bound_to`` is the device,
-    registry or broker of Yandex IoT Core that was refused.
+    registry or broker of Yandex IoT Core that was refused. ``claimed`` is the account and the resource of the one
+    whose id came with a wrong password: the client has proven nothing, so it is noted, and no event is published.
     """
 
     reason: RejectionReason
@@ -147,9 +148,20 @@ class Rejected:
     action: str = "Connect"
     resource: str | None = None
     bound_to: BoundTo | None = None
+    claimed: tuple[Scope, str] | None = None
 
 
 Decision = Accepted | AcceptedOwner | Rejected
+
+_WRONG_PASSWORD, _NO_PASSWORD = "the password is wrong for", "no password was sent for"
+
+
+def password_flaw(kind: str, id: str, password: str | None) -> str:
+    return f"{_WRONG_PASSWORD if password else _NO_PASSWORD} {kind} {id}"
+
+
+def is_password_flaw(reason: str) -> bool:
+    return reason.startswith((_WRONG_PASSWORD, _NO_PASSWORD))
 
 
 def client_id_flaw(client_id: str) -> str | None:

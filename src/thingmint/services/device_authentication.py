@@ -23,6 +23,7 @@ from thingmint.services.authentication_decisions import (
     Rejected,
     RejectionReason,
     client_id_flaw,
+    password_flaw,
 )
 from thingmint.services.ca_certificates import CaStatus
 from thingmint.services.compiled_policies import PolicySet, PolicySets, read_documents
@@ -162,9 +163,13 @@ class DeviceAuthenticator:
             login = await owners.log_in(account, user_name, request.password or "", request.address)
         except Throttled as error:
             return Rejected(RejectionReason.BUSY, str(error))
-        if login is None:
-            return Rejected(RejectionReason.PASSWORD, "the user name is unknown, or the password is wrong")
-        return _accept_password(login)
+        if isinstance(login, PasswordLogin):
+            return _accept_password(login)
+        if login is not None:
+            why = password_flaw(login.kind, login.id, request.password)
+            return Rejected(RejectionReason.PASSWORD, why, claimed=(login.scope, login.resource))
+        what = user_name if has_form_of_id(user_name) else "of the user name"
+        return Rejected(RejectionReason.PASSWORD, f"no device, registry or broker has the id {what}")
 
     async def _decide(self, request: AuthenticationRequest, scope: Scope | None, jit: JitRegistrar | None) -> Decision:
         is_yandex = self._host_names.is_yandex(request.host_name)
@@ -267,7 +272,8 @@ def _accept_password(login: PasswordLogin) -> AcceptedOwner | Rejected:
     owner = login.owner
     if owner.flaw is not None:
         bound_to = BoundTo(owner.topics.kind, owner.topics.id, owner.topics.registry or None)
-        return Rejected(RejectionReason.NOT_AUTHORIZED, owner.flaw, owner.scope, bound_to=bound_to)
+        claimed = (owner.scope, owner.resource)
+        return Rejected(RejectionReason.NOT_AUTHORIZED, owner.flaw, owner.scope, bound_to=bound_to, claimed=claimed)
     return AcceptedOwner(owner.scope, owner.topics, None, login.password_id, owner.dependencies)
 
 

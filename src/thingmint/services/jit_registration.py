@@ -195,7 +195,8 @@ class _Search:
         ready = [ca for ca in signers if self._is_ready(ca)]
         if not ready:
             last = signers[-1]
-            raise Disallowed("CA certificate", last.certificate.fingerprint, f"it {_why_not_ready(last, self._now)}")
+            id, why = last.certificate.fingerprint, _why_not_ready(last, self._now)
+            raise Disallowed("CA certificate", id, f"its CA certificate {id} {why}")
         certificate = self._certificate
         if flaw := certificate.flaw(self._now):
             raise Disallowed("certificate", certificate.fingerprint, f"it {flaw}")
@@ -206,7 +207,7 @@ class _Search:
 
 
 def _why_not_ready(ca: RegisteredCa, now: datetime) -> str | None:
-    """Return a phrase that fits after "it"; None if the CA certificate registers devices automatically now."""
+    """Return a phrase that fits after "CA certificate"; None if it registers devices automatically now."""
     registration, certificate = ca
     if registration.status is not CaStatus.ACTIVE:
         return f"is {registration.status}, and does not register devices automatically"

@@ -50,6 +50,10 @@ class OwnerFacts(NamedTuple):
         return f"registry {self.registry} is disabled" if self.disabled else None
 
     @property
+    def resource(self) -> str:
+        return f"yandex:{self.kind}/{self.id}"
+
+    @property
     def topics(self) -> TopicOwner:
         return TopicOwner(self.kind, self.id, self.registry, self.aliases)
 
@@ -95,14 +99,16 @@ class OwnerAuthenticator:
         """Return the topics by alias of all devices of a registry. Raises LimitExceeded and Unavailable."""
         return await self._store.read(lambda tx: all_aliases(tx, registry))
 
-    async def log_in(self, account: str, user_name: str, password: str, address: str) -> PasswordLogin | None:
-        """None for a wrong password, and for an unknown id, which costs as much.
+    async def log_in(
+        self, account: str, user_name: str, password: str, address: str
+    ) -> PasswordLogin | OwnerFacts | None:
+        """Return the owner alone for a wrong password, and None for an unknown id. Both cost as much.
 
         Raises Throttled and Unavailable.
         """
         password_id = await self._passwords.verify(account, user_name, password, source_of(address))
         owner = await self.find(account, user_name)
-        return PasswordLogin(owner, password_id) if owner is not None and password_id is not None else None
+        return PasswordLogin(owner, password_id) if owner is not None and password_id is not None else owner
 
     async def still_logged_in(self, account: str, user_name: str, password_id: str) -> OwnerFacts | None:
         """The owner, while it has the password that was correct when it connected. Raises Unavailable."""

@@ -158,15 +158,20 @@ class Refusals:
         reason: str,
         address: str = "",
         explain: Callable[[], Sequence[str]] = tuple,
+        subject: str = "",
     ) -> None:
-        """Note a refusal. ``explain`` is called for the first of its kind."""
+        """Note a refusal. ``explain`` is called for the first of its kind.
+
+        ``subject`` is what the group is of, by default the certificate, or the client id. For refused passwords it is
+        the resource: with ever new client ids, a client that has proven nothing would fill the account's list.
+        """
         scope = scope or NO_ACCOUNT
         certificate, client_id, reason = certificate or "", _cut(client_id or ""), _cut(reason)
         now = to_micros(self._clock())
         mine = self._waiting.setdefault(scope, _ByScope())
         counted = (now // _PERIOD, general(reason))
         mine.reasons[counted if counted in mine.reasons or len(mine.reasons) < _REASONS else (counted[0], _OTHER)] += 1
-        subject = certificate or client_id
+        subject = subject or certificate or client_id
         resource, is_new = self._resource(scope, subject, action, _cut(resource or ""), reason)
         key = search_key(" ".join(scope), "refusal", "\0".join((subject, action, resource, reason)))
         group = mine.groups.get(key)

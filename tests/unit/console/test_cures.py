@@ -16,6 +16,7 @@ from tests.unit.console.test_pages import allow, certificate_pem, user
 from tests.world import OURS
 from thingmint.access.audit import AuditedStore
 from thingmint.domain.arns import arn_of
+from thingmint.services.authentication_decisions import password_flaw
 from thingmint.services.device_registry import Device
 from thingmint.services.refusals import Refusals
 
@@ -243,3 +244,24 @@ async def test_the_client_id_of_the_certificates_own_thing_is_named(site: Site, 
     browser, path = await site.signed_in(), await refused(world, id, "pump-2")
     assert "Let the device connect with the client id pump-1" in text_of(await browser.get(path))
     assert (await offered(browser, path))["first"] == "", "the policy that all things share is not the first choice"
+
+
+async def test_a_wrong_password_leads_to_the_passwords_of_its_device(site: Site, world: World) -> None:
+    device = await world.device(await world.registry(), name="boiler")
+    refusals = Refusals(world.store, world.clock)
+    why, resource = password_flaw("device", device, "wrong"), f"yandex:device/{device}"
+    refusals.note(OURS, None, "<b>", "Connect", resource, why, "192.0.2.7", subject=resource)
+    await refusals.flush()
+    ((key,),) = await world.rows("SELECT key FROM refusals")
+    path, browser = f"/refusals/{key}", await site.signed_in()
+    text = text_of(await browser.get(path))
+    assert "the password is wrong for device" in text
+    assert "It may connect with a password of boiler only." in text
+    assert "It is allowed now" not in text, "the server cannot know which password the device has"
+    assert "only certificates sign it in" in text
+    (link,) = re.findall(r'href="/console(/devices/[^"#]*)#passwords"', (await browser.get(path)).text)
+    assert 'id="passwords"' in (await browser.get(link)).text
+    await world.yandex("DeviceService.AddPassword", device_id=device, password="Long-enough-123")
+    assert "it has 1; clients send its id as the user name" in text_of(await browser.get(path))
+    limited = await site.signed_in(await user(world, "viewer", allow("thingmint:ListRefusals")))
+    assert "boiler" not in text_of(await limited.get(path))

@@ -12,6 +12,7 @@ from tests.unit.mqtt.test_sessions import PEER, SCOPE
 from thingmint.access.audit import AuditLog
 from thingmint.metrics import Metrics
 from thingmint.mqtt.connection_log import ConnectionLog, device_caller
+from thingmint.services.refusals import Refusals
 
 if TYPE_CHECKING:
     from tests.world import World
@@ -41,6 +42,19 @@ RESOURCE = f"arn:aws:iot:{SCOPE.region}:{SCOPE.account}:client/c"
 async def records_of(world: World, trail: AuditLog) -> list[dict[str, Any]]:
     await trail.flush()
     return [orjson.loads(record) for (record,) in await world.rows("SELECT record FROM audit_activity ORDER BY id")]
+
+
+async def test_wrong_passwords_are_one_group_of_their_owner(world: World) -> None:
+    """Whatever client ids a client sends that has proven nothing, it does not fill the list of the account."""
+    refusals = Refusals(world.store, world.clock)
+    log = ConnectionLog(Metrics(), AuditLog(world.store, world.clock), world.clock, groups=refusals)
+    owner = "yandex:device/are00000000000000000"
+    for n in range(300):
+        why = "the password is wrong for device are00000000000000000"
+        log.refused(PEER, None, "Connect", None, why, client_id=f"c{n}", claimed=(SCOPE, owner))
+    await refusals.flush()
+    rows = await world.rows("SELECT account, client_id, action, resource, amount FROM refusals")
+    assert rows == [(SCOPE.account, "c299", "Connect", owner, 300)]
 
 
 async def test_the_end_of_a_connection_is_recorded_with_its_reason(world: World) -> None:

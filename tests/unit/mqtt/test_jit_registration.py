@@ -172,7 +172,7 @@ async def test_the_rejection_of_a_revoked_certificate_has_its_account(gateway: G
     gateway.events.clear()
     refused = await gateway.refuse(device)
     assert (refused.reason, refused.scope) == (RejectionReason.NOT_AUTHORIZED, OURS)
-    assert refused.why == "it is not registered just in time: it was revoked"
+    assert refused.why == "the certificate is not registered just in time: it was revoked"
     assert gateway.events == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -23,6 +23,7 @@ from thingmint.services.authentication_decisions import (
 from thingmint.services.compiled_policies import PolicySets
 from thingmint.services.device_authentication import DeviceAuthenticator
 from thingmint.services.hostnames import HostNames
+from thingmint.services.owner_authentication import OwnerAuthenticator
 from thingmint.store.engine import StoreWrapper
 
 if TYPE_CHECKING:
@@ -53,6 +54,43 @@ def document(*allowed: str) -> str:
         for action, resource in actions
     ]
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+class NoPassword:
+    """A verifier for which every password is wrong."""
+
+    async def verify(self, *_: str) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("password", "why"),
+    [("wrong", "the password is wrong for"), ("", "no password was sent for"), (None, "no password")],
+)
+async def test_a_wrong_password_names_its_owner_to_the_operator_only(
+    world: World, password: str | None, why: str
+) -> None:
+    """The client has proven nothing: the answer is that to an unknown id, and no account publishes an event."""
+    device = await world.device(await world.registry())
+    owners = OwnerAuthenticator(world.store, cast("Any", NoPassword()))
+    authenticator = DeviceAuthenticator(world.store, HostNames({}), world.clock, OURS.account, owners=owners)
+
+    async def refused(user_name: str) -> Rejected:
+        request = AuthenticationRequest(None, None, None, "192.0.2.7", "c", (), user_name=user_name, password=password)
+        decision = await authenticator.authenticate(request)
+        assert isinstance(decision, Rejected)
+        return decision
+
+    known, unknown, odd = await refused(device), await refused("are00000000000000000"), await refused("<b>")
+    assert {each.reason for each in (known, unknown, odd)} == {RejectionReason.PASSWORD}
+    assert (known.scope, known.bound_to) == (None, None)
+    assert known.claimed is not None
+    assert (known.claimed[0].account, known.claimed[1]) == (OURS.account, f"yandex:device/{device}")
+    assert known.why.startswith(why)
+    assert known.why.endswith(f" device {device}")
+    assert (unknown.claimed, odd.claimed) == (None, None)
+    assert unknown.why == "no device, registry or broker has the id are00000000000000000"
+    assert "<b>" not in odd.why, "a password may have been sent as the user name"
 
 
 class CountingStore(StoreWrapper):

@@ -353,7 +353,7 @@ async def test_why_a_certificate_is_not_provisioned_just_in_time(provisioning: P
     await take(world, plain, **AUTO)
     known = await world.certificate()
     for sample, reason in (
-        ({"pem": pem(manual.sign("pump"))}, "does not register devices automatically"),
+        ({"pem": pem(manual.sign("pump"))}, f"its CA certificate {manual.fingerprint} does not register devices"),
         ({"pem": pem(plain.sign("pump"))}, "does not provision with this template"),
         ({"pem": pem(other.sign("pump"))}, "no CA that the account has registered in this region signed it"),
         ({"certificate": known}, "it is registered already"),

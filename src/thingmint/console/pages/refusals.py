@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from shlex import quote
 from typing import TYPE_CHECKING
 
 from thingmint.console.cures import Cures, cures_of
-from thingmint.console.explanations import Explanation, asked_of, explained, verb
+from thingmint.console.explanations import Check, Explanation, asked_of, explained, verb
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.unknown_devices import may_see_unknown, tabs
 from thingmint.console.sentences import sentence_of
-from thingmint.console.yandex_owners import SERVICES, find_owner, may_yandex
+from thingmint.console.yandex_owners import SERVICES, allows_yandex, find_owner, may_yandex
 from thingmint.domain.arns import arn, arn_of
 from thingmint.domain.errors import Denied, DomainError, Invalid, NotFound, Unavailable
 from thingmint.domain.status import Status
+from thingmint.services.authentication_decisions import is_password_flaw
 from thingmint.services.bindings import bind, parse_submitted
 from thingmint.services.certificates import update_status
 from thingmint.services.device_decisions import Question
 from thingmint.services.device_explanations import Asked
 from thingmint.services.device_policies import Target, attach_policy
+from thingmint.services.passwords import list_passwords
 from thingmint.services.refusals import count_refusals, find_refusal, list_refusals
 from thingmint.services.thing_principals import attach_principal
 from thingmint.services.things import thing_arn
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
+    from thingmint.services.owners import Owner
     from thingmint.services.refusals import RefusalGroup
     from thingmint.store.engine import Transaction
 
@@ -54,11 +57,12 @@ _SIMULATED = {
 
 @dataclass(frozen=True, slots=True)
 class _Why:
-    """``trouble`` is why there is no explanation."""
+    """``trouble`` is why there is no explanation. ``password_of`` is the owner whose password was wrong."""
 
     explanations: Sequence[Explanation] = ()
     trouble: str = ""
     cures: Cures = field(default_factory=Cures)
+    password_of: Owner | None = None
 
 
 @page("/refusals", "ListRefusals")
@@ -252,10 +256,25 @@ async def _why(call: Call, group: RefusalGroup, asked: Asked | None) -> _Why:
         return _Why(trouble=_MAY_NOT)
     except DomainError:
         return _Why(trouble="The device is not known any more: its certificate, thing or device was deleted.")
+    if is_password_flaw(group.reason) and not group.certificate:
+        return await _why_password(call, explanations, asked.subject)
     cures = Cures()
     if group.certificate and not all(each.allowed for each in explanations):
         cures = await cures_of(call, asked, explanations[0])
     return _Why(explanations, "", cures)
+
+
+async def _why_password(call: Call, explanations: Sequence[Explanation], id: str) -> _Why:
+    """Whether the owner has passwords. The server cannot know which one its device has now."""
+    owner = await call.read(lambda tx: find_owner(tx, call.scope.account, id))
+    if owner is None or not all(each.allowed for each in explanations):
+        return _Why(explanations)
+    if not allows_yandex(call, f"{SERVICES[owner.kind]}.ListPasswords", *owner.resources):
+        return _Why(explanations, password_of=owner)
+    count = len(await call.read(lambda tx: list_passwords(tx, id)))
+    note = f"it has {count}; clients send its id as the user name" if count else "only certificates sign it in"
+    check = Check(bool(count), "It has a password", note)
+    return _Why([replace(each, checks=[*each.checks, check]) for each in explanations], password_of=owner)
 
 
 def _command(subject: str, client_id: str, asked_for: str, name: str) -> str:

@@ -41,5 +41,5 @@ async def unknown(call: Call) -> Answer:
 
 def tabs(current: str) -> list[tuple[str, str, bool]]:
     """The links to the lists of refusals."""
-    found = (("Devices of this account", "/refusals"), ("Unknown certificates", PATH))
+    found = (("Devices of this account", "/refusals"), ("Unknown devices", PATH))
     return [(title, url(path), path == current) for title, path in found]
