@@ -14,6 +14,7 @@ from tests.unit.console.test_exports import rows_of
 from tests.unit.console.test_pages import certificate_pem
 from tests.unit.store.test_search_keys import der, pem_of
 from tests.world import THEIRS
+from thingmint.services import certificate_search
 
 if TYPE_CHECKING:
     from tests.unit.console.browser import Browser
@@ -38,7 +39,7 @@ async def test_names_that_begin_so_are_listed_page_by_page(browser: Browser, wor
     await world.certificate(THEIRS, certificate_pem("pump-theirs"))
     first = (await browser.get("/certificates?q=PUMP-")).text
     assert names_on(first) == names[:25]
-    (named,) = re.findall(r'href="/console(/certificates\?q=CN%3DPUMP-[^"]*)">All with such a common name<', first)
+    (named,) = re.findall(r'href="/console(/certificates\?q=CN%3DPUMP-[^"]*)">All common names that begin so<', first)
     seen, path = [], html.unescape(named)
     for _ in range(3):
         page = (await browser.get(path)).text
@@ -51,12 +52,20 @@ async def test_names_that_begin_so_are_listed_page_by_page(browser: Browser, wor
     assert "thingmint certificate list --subject-prefix=PUMP- --order ascending" in text_of(await browser.get(named))
 
 
-async def test_a_filter_of_names_looks_at_all_pages(browser: Browser, world: World) -> None:
+async def test_a_filter_of_names_looks_at_all_pages(
+    browser: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = [await world.certificate(pem=certificate_pem(f"pump-{number:02}")) for number in range(30)]
     await world.aws("UpdateCertificate", certificateId=ids[-1], newStatus="REVOKED")
     for query in ("pump", "CN=pump"):
         page = await browser.get(f"/certificates?{urlencode({'q': query, 'status': 'REVOKED'})}")
         assert names_on(page.text) == ["pump-29"]
+    monkeypatch.setattr(certificate_search, "_EXAMINED", 5)  # the matching one is not among the first
+    page = await browser.get("/certificates?q=pump&status=REVOKED")
+    assert "None of those that were looked at matches. All common names that begin so · Clear" in text_of(page)
+    assert "Other certificates may match: give more of the text, or fewer filters." in text_of(page)
+    page = await browser.get("/certificates?q=CN%3Dpump&status=REVOKED")
+    assert "Other certificates may match: go on with the next page." in text_of(page)
     form = await browser.get("/certificates/change-all?q=CN%3Dpump&status=REVOKED")
     assert "Change 1 certificate" in text_of(form)
 

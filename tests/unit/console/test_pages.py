@@ -247,7 +247,7 @@ async def test_the_list_says_how_many_there_are_and_what_the_search_understands(
         "?status=ACTIVE": "25 of 26 certificates",
         "?status=INACTIVE": "1 certificate Clear",
         "?status=REVOKED": "No certificate matches these filters.",
-        "?without=thing": "25 certificates shown, and there are more",
+        "?without=thing": "25 certificates shown, and there may be more",
         "?q=PUMP-26": "1 certificate Clear",
         "?q=x": "No certificate matches x . The search understands",
         "?q=xxxx&status=ACTIVE": "No certificate with these filters matches xxxx .",
