@@ -27,7 +27,7 @@ from thingmint.domain.errors import (
 )
 from thingmint.domain.keys import CSR_KEYS
 from thingmint.fleet.targets import CSR, find_target
-from thingmint.services.certificates import discard, get_registered
+from thingmint.services.certificates import get_registered
 from thingmint.services.change import Change
 from thingmint.services.fleet_runs import (
     FleetDevice,
@@ -38,6 +38,7 @@ from thingmint.services.fleet_runs import (
     record_devices,
     registered_devices,
 )
+from thingmint.services.issuing import discard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID, Kind
 from thingmint.services.accounts import regions_of
 from thingmint.services.bindings import SubmittedCertificate
-from thingmint.services.certificates import NewCertificate, discard, issue_for_request, register_new
+from thingmint.services.certificates import NewCertificate, register_new
 from thingmint.services.device_policies import DEVICE_POLICIES
 from thingmint.services.device_registry import (
     DEVICES,
@@ -25,6 +25,7 @@ from thingmint.services.device_registry import (
 )
 from thingmint.services.functions import is_another_accounts
 from thingmint.services.hooks import ask_hook
+from thingmint.services.issuing import discard, issue_for_request
 from thingmint.services.owners import NAME
 from thingmint.services.template_execution import PreparedPlan, execute_plan, prepare_plan
 from thingmint.services.templates import TEMPLATES, compile_template, get_template, get_version

@@ -31,8 +31,8 @@ from thingmint.services.certificate_providers import (
     find_signing_provider,
     signed_by_provider,
 )
-from thingmint.services.certificates import NewCertificate, discard, issue_for_csr, issue_with_keys
 from thingmint.services.change import Change
+from thingmint.services.issuing import discard, issue_for_csr, issue_with_keys
 from thingmint.services.ownership_tokens import register_with_token
 from thingmint.services.provisioning import (
     EarlierAnswers,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.connection_log import ConnectionLog
     from thingmint.services.certificate_providers import CertificateProvider
+    from thingmint.services.certificates import NewCertificate
     from thingmint.services.change import Environment
     from thingmint.services.provisioning import ProvisionedThing
     from thingmint.store.engine import Transaction

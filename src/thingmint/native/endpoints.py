@@ -21,14 +21,11 @@ from thingmint.services.ca_certificates import find_ca_state
 from thingmint.services.certificates import (
     NewCertificate,
     delete_certificate,
-    discard,
-    issue_for_csr,
-    issue_with_keys,
-    prepare_own,
     register_new,
     remaining_obstacle,
     update_status,
 )
+from thingmint.services.issuing import discard, issue_for_csr, issue_with_keys, prepare_own
 from thingmint.services.pages import Cursor
 from thingmint.services.transfers import get_visible, list_certificates
 

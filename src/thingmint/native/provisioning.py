@@ -9,7 +9,8 @@ from thingmint.native import provisioning_schemas as schemas
 from thingmint.native.declaring import Endpoint
 from thingmint.services.claims import live_claims
 from thingmint.services.imports import findings_after, get_import_of, list_imports_of
-from thingmint.services.provisioning_dry_run import SampleDevice, dry_run
+from thingmint.services.provisioning_dry_run import dry_run
+from thingmint.services.provisioning_samples import SampleDevice
 from thingmint.services.templates import TEMPLATES, get_template
 
 if TYPE_CHECKING:

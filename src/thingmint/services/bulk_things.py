@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from thingmint.services.imports import Result
 from thingmint.services.registry_events import Membership, publishes, queue_members, things_changed
-from thingmint.services.thing_groups import MEMBERS, THING_GROUPS, Member, ThingGroup, refusal_of_member
+from thingmint.services.thing_group_members import MEMBERS, Member, refusal_of_member
+from thingmint.services.thing_groups import THING_GROUPS, ThingGroup
 from thingmint.services.things import THINGS, Thing, insert_attributes
 from thingmint.store.key_lists import FIRST_FURTHER, KeyList
 from thingmint.store.outbox import publish_change

@@ -1,4 +1,4 @@
-"""Registrations of certificates: issuing, registering, changing the status, deleting."""
+"""Registrations of certificates: registering, changing the status, deleting."""
 
 # ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
@@ -8,15 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-import structlog
-from cryptography import x509
-
 from thingmint.domain.arns import Scope, arn_of
-from thingmint.domain.certificates import find_obstacle, parse_certificate, parse_csr
 from thingmint.domain.errors import AlreadyExists, Conflict, InvalidState, NotFound
-from thingmint.domain.issuing_ca import DEVICE_SUBJECT, CertificateRequest
-from thingmint.domain.keys import CSR_KEYS, OWN_KEYS
-from thingmint.domain.status import Status, check_initial, check_update
+from thingmint.domain.status import Status, check_update
 from thingmint.services.accounts import get_settings
 from thingmint.services.ca_owners import release_ca
 from thingmint.services.certificate_activity import delete_certificate_activity
@@ -36,8 +30,7 @@ from thingmint.store.table import (
 )
 
 if TYPE_CHECKING:
-    from thingmint.domain.certificates import Certificate, Obstacle, SigningRequest
-    from thingmint.domain.issuing_ca import CertificateAuthority
+    from thingmint.domain.certificates import Certificate, Obstacle
     from thingmint.domain.keys import KeyPair
     from thingmint.services.change import Change
     from thingmint.store.engine import Transaction
@@ -46,8 +39,6 @@ CertificateMode = Literal["DEFAULT", "SNI_ONLY"]
 
 Origin = Literal["keys", "csr", "registered"]
 """Where a certificate is from: issued for keys that we made, issued for a CSR, or issued elsewhere."""
-
-_log = structlog.get_logger("thingmint.certificates")
 
 
 def utc_now() -> datetime:
@@ -197,60 +188,6 @@ async def was_revoked(tx: Transaction, scope: Scope, ca: str, serial: str, finge
     """True if a certificate with that CA and serial number, or with one of the fingerprints, was deleted as REVOKED."""
     keys = fingerprint_bytes(ca), serial, fingerprint_bytes(fingerprint), fingerprint_bytes(other)
     return await tx.fetch_one(_WAS_REVOKED, *scope, *keys) is not None
-
-
-def issue_for_csr(change: Change, csr: str, field: str) -> NewCertificate:
-    """Issue a certificate for the key and the subject in ``csr`` (PEM). The same CSR twice gives two certificates.
-
-    Raises InvalidSigningRequest, which names ``field``, and Invalid.
-    """
-    return issue_for_request(change, parse_csr(csr, field, CSR_KEYS), field)
-
-
-def issue_for_request(change: Change, csr: SigningRequest, field: str) -> NewCertificate:
-    """Issue a certificate for a parsed CSR. Raises InvalidSigningRequest, which names ``field``, and Invalid."""
-    change.environment.own_authorities.check_request(csr.subject, csr.public_key, field)
-    return NewCertificate(_sign(change, CertificateRequest(csr.subject, csr.public_key)), "csr")
-
-
-async def issue_with_keys(change: Change, ca: CertificateAuthority | None = None) -> NewCertificate:
-    """Issue a certificate for a new key pair. Raises Throttled if too many callers wait for keys."""
-    keys = await change.environment.keys.take(change.account)
-    return NewCertificate(_sign(change, CertificateRequest(DEVICE_SUBJECT, keys.public_key), ca), "keys", keys)
-
-
-def prepare_own(change: Change, pem: str, status: Status, field: str) -> NewCertificate:
-    """Return the certificate in ``pem``, which the device already has, for registration.
-
-    Raises InvalidState and InvalidCertificate, which names ``field``.
-    """
-    check_initial(status)
-    certificate, public_key = parse_certificate(pem, field, OWN_KEYS)
-    change.environment.own_authorities.check(public_key, field)
-    return NewCertificate(certificate, "registered", obstacle=find_obstacle(certificate, public_key))
-
-
-def _sign(change: Change, request: CertificateRequest, ca: CertificateAuthority | None = None) -> Certificate:
-    ca = ca or change.environment.device_ca
-    return ca.sign(ca.prepare(request, change.now))
-
-
-def discard(change: Change, new: NewCertificate, error: BaseException | None) -> None:
-    """Log and count a certificate that was signed but neither registered nor returned to the caller.
-
-    If ``error`` is Unavailable or CancelledError, it may have been registered.
-    """
-    if new.origin == "registered":
-        return
-    change.environment.counts["certificates_discarded"] += 1
-    certificate = new.certificate
-    _log.warning(
-        "certificate_discarded",
-        account=change.account,
-        fingerprint=certificate.fingerprint,
-        serial=f"{x509.load_der_x509_certificate(certificate.der).serial_number:x}",
-        reason="repeated call" if error is None else type(error).__name__,
-    )
 
 
 async def register(

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from thingmint.domain.templates import Plan
-    from thingmint.services.provisioning_dry_run import DryRun, State, ThingState
+    from thingmint.services.provisioning_dry_run import DryRun
+    from thingmint.services.provisioning_state import State, ThingState
 
 Kind = Literal["new", "changed", "removed", "same"]
 

@@ -31,10 +31,8 @@ from thingmint.services.billing_groups import BILLING_GROUPS, put_in_group
 from thingmint.services.certificates import (
     NewCertificate,
     change_status,
-    discard,
     find_by_serial,
     get_registered,
-    issue_for_request,
     new_registration,
     record_obstacle,
     register,
@@ -53,7 +51,8 @@ from thingmint.services.device_policies import (
     insert_policy,
     new_policy,
 )
-from thingmint.services.thing_groups import groups_of, update_groups
+from thingmint.services.issuing import discard, issue_for_request
+from thingmint.services.thing_group_members import groups_of, update_groups
 from thingmint.services.thing_principals import attach_to_known
 from thingmint.services.things import AttributeChange, Thing, insert_thing, update_thing
 

@@ -1,4 +1,4 @@
-"""Thing groups: their hierarchies and members. See things.py for how text must sort."""
+"""Thing groups and their hierarchies. See things.py for how text must sort."""
 
 # ruff: noqa: S608 - SQL statements consist of constants of the code
 from __future__ import annotations
@@ -19,23 +19,19 @@ from thingmint.services.registry_events import (
     thing_group_changed,
 )
 from thingmint.services.tags import drop_tags, put_tags
-from thingmint.services.things import AFTER_NAMES, THINGS, AttributeChange, check_count, check_name, check_version
+from thingmint.services.things import AFTER_NAMES, AttributeChange, check_count, check_name, check_version
 from thingmint.store.key_lists import FIRST_FURTHER, KeyList
 from thingmint.store.outbox import publish_change
 from thingmint.store.table import DELETED_AT_ONCE, BoundedDelete, Table, from_micros, record, to_micros, uuid_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from thingmint.services.change import Change, Query
     from thingmint.services.pages import Cursor
-    from thingmint.services.things import Thing
     from thingmint.store.engine import Transaction
 
-_MAX_GROUPS = 10  # that a thing is in
 _MAX_CHILDREN = 100  # directly below a group
 _MAX_DEPTH = 7  # levels of groups, including the root
-_AFTER_SLASH = chr(ord("/") + 1)  # names contain no slash, so all paths below x sort between x/ and x0
+AFTER_SLASH = chr(ord("/") + 1)  # names contain no slash, so all paths below x sort between x/ and x0
 
 
 @record
@@ -74,24 +70,7 @@ class ThingGroup:
         return mine == theirs
 
 
-@record
-class Member:
-    """``group`` is the group's id. Members of a deleted group are deleted later; no query returns them."""
-
-    scope: Scope
-    group: str
-    thing: str
-    added_at: datetime
-
-
 THING_GROUPS = Table(ThingGroup, "thing_groups", "thing group")
-MEMBERS = Table(
-    Member,
-    "thing_group_members",
-    "member",
-    key=("account", "region", "thing_group", "thing"),
-    columns={"group": "thing_group"},
-)
 
 _COUNT_CHILDREN = "SELECT count(*) FROM thing_groups WHERE account = $1 AND region = $2 AND parent = $3"
 _DROP_MEMBERS = BoundedDelete(
@@ -122,18 +101,6 @@ _BELOW = (
     f"{THING_GROUPS.select}WHERE account = $1 AND region = $2 AND path > $6 AND path < $7 "
     "AND name >= $4 AND name < $5 ORDER BY path LIMIT $3"
 )
-_GROUPS_OF = (
-    f"{THING_GROUPS.select}JOIN (SELECT thing_group FROM thing_group_members "
-    "WHERE account = $1 AND region = $2 AND thing = $3) AS m ON thing_group = id "
-    "WHERE account = $1 AND region = $2 ORDER BY name"
-)
-_MEMBER = (
-    "SELECT g.path, m.thing FROM thing_groups AS g JOIN thing_group_members AS m "
-    "ON m.account = g.account AND m.region = g.region AND m.thing_group = g.id "
-    "WHERE g.account = $1 AND g.region = $2 "
-)
-_MEMBERS_AT = f"{_MEMBER}AND g.path = $3 AND m.thing > $4 ORDER BY m.thing LIMIT $5"
-_MEMBERS_BELOW = f"{_MEMBER}AND g.path > $3 AND g.path < $4 ORDER BY g.path, m.thing LIMIT $5"
 
 
 async def create_thing_group(
@@ -197,7 +164,7 @@ async def list_thing_groups(
         else:
             above = (await THING_GROUPS.get(tx, *query.scope, parent)).path
             if recursive:
-                paths = (after or f"{above}/", above + _AFTER_SLASH)
+                paths = (after or f"{above}/", above + AFTER_SLASH)
                 rows = await tx.fetch_all(_BELOW, *query.scope, limit, prefix, end, *paths)
             else:
                 rows = await tx.fetch_all(_CHILDREN, *query.scope, limit, after or prefix, after, end, parent)
@@ -286,99 +253,9 @@ async def _drop_members(tx: Transaction, scope: Scope, group: Mapping[str, Any])
     return len(rows) == DELETED_AT_ONCE
 
 
-async def groups_of(tx: Transaction, scope: Scope, thing: str) -> list[ThingGroup]:
-    """Return the groups that the thing is directly in, by name. They are few."""
-    return THING_GROUPS.load_all(await tx.fetch_all(_GROUPS_OF, *scope, thing))
-
-
-async def list_groups_of(tx: Transaction, query: Query, thing: str, cursor: Cursor) -> Page[ThingGroup]:
-    """Return a page of the groups that the thing is directly in. Raises NotFound."""
-
-    async def fetch(after: str, limit: int) -> list[ThingGroup]:
-        await THINGS.get(tx, *query.scope, thing)
-        return [group for group in await groups_of(tx, query.scope, thing) if group.name > after]
-
-    return await page_by_text(query, cursor, f"groups-of-thing {thing}", fetch, lambda group: group.name)
-
-
-async def list_members(tx: Transaction, query: Query, group: str, cursor: Cursor, *, recursive: bool) -> Page[str]:
-    """Return a page of names of the things in the group, and if ``recursive`` in all groups below it. Raises NotFound.
-
-    They are sorted by the group's path and the thing's name. A thing is in one group of a hierarchy only, so no name
-    is returned twice.
-    """
-
-    async def fetch(after: str, limit: int) -> list[tuple[str, str]]:
-        path = (await THING_GROUPS.get(tx, *query.scope, group)).path
-        at, _, thing = after.partition(" ")
-        rows = await tx.fetch_all(_MEMBERS_AT, *query.scope, at or path, thing, limit)
-        if recursive and len(rows) < limit:
-            below = f"{path}/" if at in ("", path) else at
-            left = limit - len(rows)
-            rows += await tx.fetch_all(_MEMBERS_BELOW, *query.scope, below, path + _AFTER_SLASH, left)
-        return [(row[0], row[1]) for row in rows]
-
-    page = await page_by_text(query, cursor, f"things-in-group {group} {recursive}", fetch, " ".join)
-    return Page([thing for _, thing in page.items], page.next_token)
-
-
-async def update_groups(
-    tx: Transaction, change: Change, thing: str, *, add: Sequence[str] = (), remove: Sequence[str] = ()
-) -> None:
-    """Remove a thing from groups, then add it to others, so that it can move within a hierarchy.
-
-    Nothing changes for groups that the thing is already in, or not in. Raises NotFound and Disallowed.
-    """
-    scope, now = change.scope, change.now
-    of = await THINGS.get(tx, *scope, thing)
-    published = await publishes(tx, change, "THING_GROUP_MEMBERSHIP")
-    removed, added = [], []
-    for name in remove:
-        group = await THING_GROUPS.get(tx, *scope, name)
-        member = await MEMBERS.find(tx, *scope, group.id, thing) if published else None
-        if await MEMBERS.delete(tx, *scope, group.id, thing):
-            await _changed(tx, of, group, now)
-            if member is not None:
-                removed.append(_membership(group, of, member.added_at))
-    for name in add:
-        group = await THING_GROUPS.get(tx, *scope, name)
-        known = await groups_of(tx, scope, thing)
-        if all(one.name != name for one in known):
-            if (refusal := refusal_of_member(thing, group, known)) is not None:
-                raise Disallowed("thing", thing, refusal)
-            await MEMBERS.insert(tx, Member(scope, group.id, thing, now))
-            await _changed(tx, of, group, now)
-            added.append(_membership(group, of, now))
-    if published:
-        await queue_members(tx, scope, "REMOVED", removed, now)
-        await queue_members(tx, scope, "ADDED", added, now)
-
-
-def _membership(group: ThingGroup, thing: Thing, added_at: datetime) -> Membership:
-    return Membership(group.name, group.id, thing.name, thing.id, to_micros(added_at))
-
-
-def refusal_of_member(thing: str, group: ThingGroup, known: Sequence[ThingGroup]) -> str | None:
-    """Return why a thing of the groups ``known`` cannot join the group, or None.
-
-    AWS's guide: at most 10 groups, and one per hierarchy.
-    """
-    for one in known:
-        if one.root == group.root:
-            return f"Thing {thing} is in thing group {one.name}, which is in the same hierarchy as {group.name}"
-    if len(known) >= _MAX_GROUPS:
-        return f"Thing {thing} is in {_MAX_GROUPS} thing groups already"
-    return None
-
-
 async def _count_children(tx: Transaction, scope: Scope, name: str) -> int:
     row = await tx.fetch_one(_COUNT_CHILDREN, *scope, name)
     return int(row[0]) if row else 0
-
-
-async def _changed(tx: Transaction, thing: Thing, group: ThingGroup, now: datetime) -> None:
-    await publish_change(tx, thing.scope, "thing", thing.name, now)
-    tx.audit_resources += [thing.arn, group.arn]
 
 
 async def _changed_group(tx: Transaction, change: Change, before: ThingGroup | None, after: ThingGroup | None) -> None:

@@ -32,14 +32,8 @@ from thingmint.domain.errors import (
 from thingmint.domain.keys import OWN_KEYS
 from thingmint.domain.status import Status
 from thingmint.services.certificate_contents import drop_content
-from thingmint.services.certificates import (
-    REGISTRATIONS,
-    discard,
-    issue_for_csr,
-    prepare_own,
-    update_status,
-    was_revoked,
-)
+from thingmint.services.certificates import REGISTRATIONS, update_status, was_revoked
+from thingmint.services.issuing import discard, issue_for_csr, prepare_own
 from thingmint.services.quotas import Quotas
 from thingmint.store.engine import ForeignKeyViolated, KeyTaken
 from thingmint.store.table import fingerprint_of

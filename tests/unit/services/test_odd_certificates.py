@@ -25,8 +25,9 @@ from thingmint.domain.errors import Disallowed, InvalidCertificate, InvalidSigni
 from thingmint.domain.status import Status
 from thingmint.services.accounts import keep_setting
 from thingmint.services.bindings import bind, parse_submitted
-from thingmint.services.certificates import prepare_own, register_new
+from thingmint.services.certificates import register_new
 from thingmint.services.device_registry import DEVICES
+from thingmint.services.issuing import prepare_own
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -27,7 +27,9 @@ from thingmint.domain.status import Status
 from thingmint.domain.templates import CERTIFICATE_ID
 from thingmint.services.certificates import update_status
 from thingmint.services.provisioning_changes import changes_of
-from thingmint.services.provisioning_dry_run import DryRun, SampleDevice, State, ThingState, dry_run
+from thingmint.services.provisioning_dry_run import DryRun, dry_run
+from thingmint.services.provisioning_samples import SampleDevice
+from thingmint.services.provisioning_state import State, ThingState
 from thingmint.services.role_trials import RoleTrial, TriedAction
 from thingmint.services.templates import get_template
 from thingmint.services.things import thing_arn

@@ -9,7 +9,7 @@ import pytest
 from tests.world import ABROAD, OURS, THEIRS, pages
 from thingmint.domain.errors import AlreadyExists, Disallowed, Invalid, NotFound, VersionConflict
 from thingmint.domain.ids import new_uuid
-from thingmint.services.thing_groups import update_groups
+from thingmint.services.thing_group_members import update_groups
 from thingmint.services.thing_principals import attach_principal
 from thingmint.services.things import THINGS, AttributeChange, Thing, create_thing, update_thing
 

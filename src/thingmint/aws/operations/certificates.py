@@ -7,17 +7,9 @@ from typing import TYPE_CHECKING
 from thingmint.aws.operations.declaring import Members, Result, marker_cursor, reads, writes
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.status import Status, check_initial
-from thingmint.services.certificates import (
-    NewCertificate,
-    delete_certificate,
-    discard,
-    issue_for_csr,
-    issue_with_keys,
-    prepare_own,
-    register_new,
-    update_status,
-)
+from thingmint.services.certificates import NewCertificate, delete_certificate, register_new, update_status
 from thingmint.services.certificates_under_ca import parse_issued, register_under_ca
+from thingmint.services.issuing import discard, issue_for_csr, issue_with_keys, prepare_own
 from thingmint.services.transfers import (
     Transfer,
     accept_transfer,

@@ -8,9 +8,9 @@ from thingmint.aws.operations.declaring import Members, Result, cursor, new_tags
 from thingmint.domain.errors import Denied, Invalid
 from thingmint.domain.ids import new_uuid
 from thingmint.domain.templates import Kind, parse_template
-from thingmint.services.certificates import NewCertificate, discard, issue_with_keys
 from thingmint.services.claims import create_claim
 from thingmint.services.hooks import PAYLOAD_VERSION, Hook
+from thingmint.services.issuing import discard, issue_with_keys
 from thingmint.services.template_execution import discard_plan, execute_plan, prepare_plan, provisioning_failures
 from thingmint.services.templates import (
     TEMPLATES,
@@ -30,6 +30,7 @@ from thingmint.services.templates import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from thingmint.services.certificates import NewCertificate
     from thingmint.services.change import Change, Query
     from thingmint.services.template_execution import PreparedPlan
     from thingmint.services.templates import TemplateVersion

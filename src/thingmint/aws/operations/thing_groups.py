@@ -17,14 +17,12 @@ from thingmint.aws.operations.declaring import (
 )
 from thingmint.domain.arns import arn
 from thingmint.domain.errors import Invalid
+from thingmint.services.thing_group_members import list_groups_of, list_members, update_groups
 from thingmint.services.thing_groups import (
     THING_GROUPS,
     create_thing_group,
     delete_thing_group,
-    list_groups_of,
-    list_members,
     list_thing_groups,
-    update_groups,
     update_thing_group,
 )
 

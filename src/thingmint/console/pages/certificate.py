@@ -28,7 +28,7 @@ from thingmint.services.device_policies import (
     list_policies,
 )
 from thingmint.services.pages import Cursor
-from thingmint.services.thing_groups import groups_of
+from thingmint.services.thing_group_members import groups_of
 from thingmint.services.thing_principals import things_of_certificate
 from thingmint.services.transfers import get_visible
 

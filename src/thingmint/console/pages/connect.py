@@ -11,7 +11,7 @@ from thingmint.domain.arns import Scope, arn, arn_of
 from thingmint.domain.errors import AlreadyExists, Disallowed, NotFound
 from thingmint.domain.status import Status
 from thingmint.services.certificate_activity import read_last_seen
-from thingmint.services.certificates import discard, issue_with_keys, register_new
+from thingmint.services.certificates import register_new
 from thingmint.services.device_policies import (
     DEVICE_POLICIES,
     VERSIONS,
@@ -20,6 +20,7 @@ from thingmint.services.device_policies import (
     create_policy,
 )
 from thingmint.services.hostnames import endpoint_of
+from thingmint.services.issuing import discard, issue_with_keys
 from thingmint.services.thing_principals import attach_to_known, certificates_of_thing
 from thingmint.services.things import THINGS, Thing, insert_thing, thing_arn
 

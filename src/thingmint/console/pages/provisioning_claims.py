@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from thingmint.console.page import action
 from thingmint.console.pages.connect import File, root_file
 from thingmint.console.pages.provisioning import named
-from thingmint.services.certificates import discard, issue_with_keys
 from thingmint.services.claims import create_claim
 from thingmint.services.hostnames import endpoint_of
+from thingmint.services.issuing import discard, issue_with_keys
 from thingmint.services.templates import TEMPLATES
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from thingmint.domain.templates.subjects import CERTIFICATE_PREFIX, PSEUDO_PREFI
 from thingmint.services.certificate_search import CertificateFilter, search_certificates
 from thingmint.services.pages import Cursor
 from thingmint.services.provisioning_changes import changes_of
-from thingmint.services.provisioning_dry_run import SampleDevice, dry_run
+from thingmint.services.provisioning_dry_run import dry_run
+from thingmint.services.provisioning_samples import SampleDevice
 from thingmint.services.templates import compile_template, get_template
 
 if TYPE_CHECKING:

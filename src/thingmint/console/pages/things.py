@@ -15,7 +15,7 @@ from thingmint.services.certificate_activity import read_last_seen
 from thingmint.services.certificates import find_registered
 from thingmint.services.device_policies import Target, attached_policies
 from thingmint.services.pages import Cursor, Page, page_by_text
-from thingmint.services.thing_groups import groups_of
+from thingmint.services.thing_group_members import groups_of
 from thingmint.services.thing_principals import attach_principal, certificates_of_thing, detach_principal
 from thingmint.services.things import AFTER_NAMES, THINGS, Thing, delete_thing, thing_arn
 from thingmint.store.search_keys import serial_and_common_name
