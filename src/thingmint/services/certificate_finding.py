@@ -55,22 +55,28 @@ async def find_certificates(
     beginning of a common name, also as ``CN=...``; the beginning of a thing's name; and the id or name of a Yandex
     device, registry or broker. All must satisfy ``wanted``, which searches for no text of its own.
     """
-    text = text.strip()
-    if not text or not is_storable(text):
-        return Finding([], is_whole=True)
     found: dict[int, tuple[Searched, FoundCertificate]] = {}
-    wanted = wanted or CertificateFilter()
-    searches = [*_searches(query, text, wanted)]
-    for statement in _OWNERS:
-        owners = await tx.fetch_all(statement, query.account, text)
-        searches += [("device", replace(wanted, device=owner)) for (owner,) in owners]
     is_whole = True
-    for by, search in searches:
+    for by, search in await searches_for(tx, query, text, wanted or CertificateFilter()):
         page = await search_certificates(tx, query, Cursor(limit), search, ascending=True)
         for each in page.items:
             found.setdefault(each.registration.certificate, (by, each))
         is_whole = is_whole and page.next_token is None
     return Finding(list(found.values()), is_whole)
+
+
+async def searches_for(
+    tx: Transaction, query: Query, text: str, wanted: CertificateFilter
+) -> list[tuple[Searched, CertificateFilter]]:
+    """Return the searches that together find what ``text`` may be about, each ascending."""
+    text = text.strip()
+    if not text or not is_storable(text):
+        return []
+    searches = [*_searches(query, text, wanted)]
+    for statement in _OWNERS:
+        owners = await tx.fetch_all(statement, query.account, text)
+        searches += [("device", replace(wanted, device=owner)) for (owner,) in owners]
+    return searches
 
 
 def common_name_in(text: str) -> str | None:

@@ -11,9 +11,11 @@ from tests.unit.console.test_pages import EVIL, allow, certificate_pem, statuses
 from tests.world import OURS, THEIRS
 from thingmint.console import requests
 from thingmint.console.page import PAGES
+from thingmint.console.pages import certificates as list_of_certificates
 from thingmint.console.pages import certificates_bulk
 from thingmint.domain.arns import arn_of
 from thingmint.domain.errors import Unavailable
+from thingmint.services.certificate_search import search_states
 from thingmint.services.certificates import update_status
 
 if TYPE_CHECKING:
@@ -170,3 +172,25 @@ async def test_an_address_is_not_taken_for_one_with_a_parameter(world: World, mo
     monkeypatch.setattr(requests, "PAGES", sorted(PAGES, key=lambda page: "{" not in page.path))
     browser = await Site(world).signed_in()
     assert (await browser.get(ALL)).status_code == 200
+
+
+async def test_what_a_search_finds_is_read_in_parts(site: Site, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = await certificates(world, 7)
+    browser = await site.signed_in()
+    sizes: list[int] = []
+
+    async def counted(*arguments: Any, **named: Any) -> Any:
+        page = await search_states(*arguments, **named)
+        sizes.append(len(page.items))
+        return page
+
+    monkeypatch.setattr(list_of_certificates, "_FILE_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(certificates_bulk, "search_states", counted)
+    assert "Change 7 certificates" in text_of(await browser.get(f"{ALL}?q=pump&status=ACTIVE"))
+    assert [size for size in sizes if size] == [3, 3, 1]
+    file = (await browser.get("/certificates.csv?q=pump")).text
+    assert all(file.count(id) == 1 for id in ids)
+    monkeypatch.setattr(certificates_bulk, "LIMIT", 4)
+    shown = text_of(await browser.get(f"{ALL}?q=pump"))
+    assert "Change 4 certificates The first that the filters match" in shown
+    assert "4 certificates deactivated" in text_of(await sent(browser, f"{ALL}?q=pump"))

@@ -17,7 +17,7 @@ from thingmint.domain.status import Status
 from thingmint.services import certificate_search
 from thingmint.services.certificate_activity import CertificateActivity, LastSeen, read_last_seen
 from thingmint.services.certificate_finding import find_certificates
-from thingmint.services.certificate_search import CertificateFilter, search_certificates
+from thingmint.services.certificate_search import CertificateFilter, search_certificates, search_states
 from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
@@ -130,6 +130,20 @@ def some_filter(rng: random.Random, now: Any) -> CertificateFilter:
     )
 
 
+async def states_of(world: World, wanted: CertificateFilter, *, ascending: bool) -> list[tuple[str, str]]:
+    """All pages of what is read for a change of many."""
+    found: list[tuple[str, str]] = []
+    token: str | None = ""
+    while token is not None:
+        cursor = Cursor(3, token)
+        page = await world.read(
+            partial(search_states, query=world.query(), cursor=cursor, wanted=wanted, ascending=ascending)
+        )
+        found += [(each.fingerprint, each.status) for each in page.items]
+        token = page.next_token
+    return found
+
+
 async def test_any_filter_finds_what_a_loop_finds(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificate_search, "_EXAMINED", 5)  # pages end before they are full
     rng = random.Random(7)
@@ -140,6 +154,8 @@ async def test_any_filter_finds_what_a_loop_finds(world: World, monkeypatch: pyt
         found = [each.registration.fingerprint for each in await listed(world, wanted, ascending=ascending)]
         assert len(found) == len(set(found))
         assert set(found) == {id for id, about in facts.items() if satisfies(about, wanted)}, wanted
+        states = await states_of(world, wanted, ascending=ascending)
+        assert states == [(id, facts[id]["status"]) for id in found], wanted
         assert await listed(world, wanted, THEIRS) == []
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from thingmint.console import certificate_filters as filters
 from thingmint.console import exports
@@ -22,15 +22,16 @@ from thingmint.domain.errors import DomainError, Invalid, Unavailable
 from thingmint.domain.status import Status
 from thingmint.services.ca_certificates import list_ca_certificates
 from thingmint.services.certificate_counts import WEEKS, count_by_status, monday_of
-from thingmint.services.certificate_finding import common_name_in, find_certificates, id_prefix_in
+from thingmint.services.certificate_finding import common_name_in, find_certificates, id_prefix_in, searches_for
 from thingmint.services.certificate_search import MIN_PREFIX, CertificateFilter, search_certificates
 from thingmint.services.certificates import update_status
 from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from thingmint.console.exports import Pace
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
     from thingmint.services.certificate_search import FoundCertificate
@@ -50,6 +51,14 @@ CHANGES = {
     "REVOKED": ("revoke", "Revoke", "revoked"),
 }
 """Statuses that a person can set: the verb, the button, and what was done."""
+
+
+class _Identified(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+
+
+F = TypeVar("F", bound=_Identified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +130,8 @@ async def certificates_file(call: Call) -> Answer:
     with call.parts.exports.one_of(call.caller.account) as pace:
         while True:
             if is_search(fields, wanted):
-                listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted, _MAX_FOUND))
-                found, token = listed.found, ""
+                by_id, _ = await found_in_parts(call, fields["q"], wanted, _MAX_FOUND, pace, search_certificates)
+                found, token = [*by_id.values()], ""
             else:
                 some = await call.read(
                     partial(search, call, Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page"), wanted)
@@ -187,7 +196,8 @@ async def _set_status(call: Call, id: str, status: Status, tx: Transaction) -> N
 async def _listed(call: Call, fields: dict[str, str], at: datetime, cursor: Cursor) -> _Listed:
     wanted = filters.filter_of(fields, at)
     if is_search(fields, wanted):
-        return await call.read(lambda tx: searched(tx, call, fields["q"], wanted))
+        found_by_text = await call.read(lambda tx: find_certificates(tx, call.change, fields["q"], _ROWS, wanted))
+        return _Listed([each for _, each in found_by_text.certificates], None, not found_by_text.is_whole)
     found: list[FoundCertificate] = []
     for _ in range(_SEARCHES):
         # Each of these reads a limited number of rows: a page of a filter that few certificates satisfy takes several.
@@ -210,10 +220,26 @@ async def search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Tran
     return await search_certificates(tx, call.change, cursor, wanted, ascending=by_name)
 
 
-async def searched(tx: Transaction, call: Call, text: str, wanted: CertificateFilter, limit: int = _ROWS) -> _Listed:
-    """At most ``limit`` for each way to find them."""
-    found = await find_certificates(tx, call.change, text, limit, wanted)
-    return _Listed([each for _, each in found.certificates], None, not found.is_whole)
+async def found_in_parts(
+    call: Call, text: str, wanted: CertificateFilter, limit: int, pace: Pace, read: Callable[..., Awaitable[Page[F]]]
+) -> tuple[dict[str, F], bool]:
+    """What a search finds, by id, and whether that is all: at most ``limit`` for each way to find them.
+
+    Reads some at a time, and leaves the event loop to others in between. ``read`` searches by a filter.
+    """
+    found: dict[str, F] = {}
+    is_whole = True
+    for _, each in await call.read(lambda tx: searches_for(tx, call.change, text, wanted)):
+        token: str | None = ""
+        left = limit
+        while left and token is not None and not pace.is_used_up:
+            cursor = Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page")
+            some = await call.read(partial(read, query=call.change, cursor=cursor, wanted=each, ascending=True))
+            found |= {one.fingerprint: one for one in some.items}
+            token, left = some.next_token, left - len(some.items)
+            await pace.rest()
+        is_whole = is_whole and token is None
+    return found, is_whole
 
 
 async def _cas(call: Call) -> list[tuple[str, str]]:

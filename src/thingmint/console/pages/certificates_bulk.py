@@ -8,16 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thingmint.console import certificate_filters as filters
-from thingmint.console.certificate_names import name_of
+from thingmint.console.certificate_names import names_of
 from thingmint.console.exports import Pace
 from thingmint.console.fields import Fields
 from thingmint.console.page import action, checked_count, page, url
-from thingmint.console.pages.certificates import CHANGES, counted, is_search, search, searched
+from thingmint.console.pages.certificates import CHANGES, counted, found_in_parts, is_search
 from thingmint.console.rendering import shortened, status_words
 from thingmint.console.sentences import sentence_of
 from thingmint.domain.arns import arn_of
 from thingmint.domain.errors import Conflict, DomainError, Invalid, Unavailable
 from thingmint.domain.status import Status
+from thingmint.services.certificate_search import CertificateState, search_states
 from thingmint.services.certificates import update_status
 from thingmint.services.pages import Cursor
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
-    from thingmint.services.certificate_search import FoundCertificate
+    from thingmint.services.certificate_search import CertificateFilter
+    from thingmint.services.pages import Page
     from thingmint.store.engine import Transaction
 
 LIMIT = 1000
@@ -43,12 +45,12 @@ _SHOWN = 20  # certificates that could not be changed
 class _Matches:
     """``is_whole`` is False if more certificates match, or were not looked at."""
 
-    found: Sequence[FoundCertificate]
+    found: Sequence[CertificateState]
     is_whole: bool
 
     @property
     def ids(self) -> list[str]:
-        return [each.registration.fingerprint for each in self.found]
+        return [each.fingerprint for each in self.found]
 
     @property
     def digest(self) -> str:
@@ -58,8 +60,7 @@ class _Matches:
     def by_status(self) -> list[tuple[str, int]]:
         counts: dict[Status, int] = {}
         for each in self.found:
-            status = Status(each.registration.status)
-            counts[status] = counts.get(status, 0) + 1
+            counts[each.status] = counts.get(each.status, 0) + 1
         return [(status_words(status)[1], number) for status, number in counts.items()]
 
 
@@ -110,12 +111,13 @@ async def change_all(call: Call) -> Answer:
         raise Conflict("certificates", "list", reason)
     checked_count(call.form, len(matches.found))
     result = await _changed(call, matches.found, Status(status))
+    shown = result.failed[:_SHOWN]
     return call.render(
         "certificates_changed_all.html",
         result=result,
-        names={each.registration.fingerprint: name_of(each.common_name, each.thing) for each in matches.found},
+        names=await call.read(lambda tx: names_of(tx, call, (id for id, _ in shown))),
         done=CHANGES[status][2],
-        shown=result.failed[:_SHOWN],
+        shown=shown,
         is_partial=not matches.is_whole,
         back=url("/certificates", **fields),
         command=f"aws iot update-certificate --certificate-id ID --new-status {status}  # for each",
@@ -124,15 +126,15 @@ async def change_all(call: Call) -> Answer:
 
 async def _matching(call: Call, fields: dict[str, str], at: datetime) -> _Matches:
     """The first certificates that match, in the order of the list."""
-    wanted = filters.filter_of(fields, at)
+    wanted, pace = filters.filter_of(fields, at), Pace()
     if is_search(fields, wanted):
-        listed = await call.read(lambda tx: searched(tx, call, fields["q"], wanted, LIMIT))
-        return _Matches(listed.found[:LIMIT], is_whole=len(listed.found) <= LIMIT and not listed.has_more)
-    found: list[FoundCertificate] = []
-    token, pace = "", Pace()
+        by_id, is_whole = await found_in_parts(call, fields["q"], wanted, LIMIT, pace, search_states)
+        return _Matches([*by_id.values()][:LIMIT], is_whole=len(by_id) <= LIMIT and is_whole)
+    found: list[CertificateState] = []
+    token = ""
     for _ in range(_SEARCHES):
         cursor = Cursor(min(_READ_AT_ONCE, LIMIT - len(found)), token, "page")
-        some = await call.read(partial(search, call, cursor, wanted))
+        some = await call.read(partial(_search, call, cursor, wanted))
         found += some.items
         if some.next_token is None:
             return _Matches(found, is_whole=True)
@@ -143,12 +145,17 @@ async def _matching(call: Call, fields: dict[str, str], at: datetime) -> _Matche
     return _Matches(found, is_whole=False)
 
 
-async def _changed(call: Call, found: Sequence[FoundCertificate], status: Status) -> _Result:
+async def _search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Transaction) -> Page[CertificateState]:
+    by_name = wanted.subject_prefix is not None
+    return await search_states(tx, call.change, cursor, wanted, ascending=by_name)
+
+
+async def _changed(call: Call, found: Sequence[CertificateState], status: Status) -> _Result:
     result = _Result()
     wanted: list[str] = []
     for each in found:
-        id = each.registration.fingerprint
-        if each.registration.status == status:
+        id = each.fingerprint
+        if each.status is status:
             result.skipped += 1
             continue
         try:
