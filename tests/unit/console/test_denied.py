@@ -6,11 +6,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.issuers import new_issuer
 from tests.unit import vectors
 from tests.unit.console.browser import text_of
 from tests.unit.console.test_every_page import CLOSED, opened
-from tests.unit.console.test_pages import user
+from tests.unit.console.test_pages import allow, user
 from tests.unit.console.test_provisioning import ROLE, new_import, role, task, template
 from tests.world import OURS
 from thingmint.services.certificate_activity import CertificateActivity
@@ -179,3 +181,38 @@ async def test_a_caller_who_may_nothing_learns_nothing(site: Site, world: World)
 
 async def test_the_pages_left_out_exist() -> None:
     assert set(OPEN) <= {page.path for page in CLOSED}
+
+
+async def test_a_role_of_yandex_only_begins_with_its_devices(site: Site, world: World) -> None:
+    await world.device(await world.registry(name="boilers"), name="boiler-1")
+    may = ["yandex:RegistryService.List", "yandex:DeviceService.List"]
+    browser = await site.signed_in(await user(world, "viewer", allow(*may)))
+    answer = await browser.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/devices")
+    assert "boiler-1" in text_of(await browser.get("/devices"))
+
+
+async def test_the_error_page_of_the_overview_does_not_lead_to_itself(site: Site, world: World) -> None:
+    browser = await site.signed_in(await user(world, "new", allow("iot:DescribeEndpoint")))
+    answer = await browser.get("/")
+    assert answer.status_code == 403
+    card = answer.text.partition('<section class="card">')[2]
+    assert ('href="/console/playground"' in card, 'href="/console/"' in card) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("may", "leads_to"),
+    [
+        ([], None),
+        (["iot:CreateThing"], None),
+        (["iot:CreateThing", "iot:CreateKeysAndCertificate"], "/console/connect"),
+        (["yandex:DeviceService.Create"], "/console/connect/yandex/new"),
+    ],
+)
+async def test_the_overview_offers_to_connect_a_device_to_who_may(
+    site: Site, world: World, may: list[str], leads_to: str | None
+) -> None:
+    browser = await site.signed_in(await user(world, "viewer", allow("iot:ListCertificates", *may)))
+    main = (await browser.get("/")).text.partition("<main")[2]
+    found = set(re.findall(r'<a[^>]*href="([^"]*)"[^>]*>Connect a device<', main))
+    assert found == ({leads_to} if leads_to else set())

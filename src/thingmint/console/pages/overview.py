@@ -11,6 +11,7 @@ from thingmint.console.charts import Bar, bars
 from thingmint.console.cookies import REGION
 from thingmint.console.page import action, page, url
 from thingmint.console.rendering import grouped, status_words
+from thingmint.console.yandex_owners import allows_yandex, registries_of
 from thingmint.domain.status import Status
 from thingmint.services.certificate_counts import count_certificates
 from thingmint.services.pages import Cursor
@@ -60,6 +61,8 @@ class _Task:
 
 @page("/", "ConsoleOverview")
 async def overview(call: Call) -> Answer:
+    if not call.allows("iot:ListCertificates") and await _has_registries(call):
+        return redirect(url("/devices"))  # for roles of Yandex IoT Core only
     call.may("iot:ListCertificates")
     may_see_refusals = call.allows("thingmint:ListRefusals")
     facts = await call.share(
@@ -77,6 +80,7 @@ async def overview(call: Call) -> Answer:
         most_refused=_sentence(next(iter(facts.refused or ()), "")),
         groups=facts.groups,
         connected=connected,
+        connect=_where_to_connect(call),
         share=f"{connected / active:.1%} of active" if connected and active else "No device is connected",
         added_today=added[-1] if added else 0,
         mean=round(sum(added[-_DAYS_OF_MEAN:]) / _DAYS_OF_MEAN),
@@ -93,6 +97,18 @@ async def choose_region(call: Call) -> Answer:
     """Shows another region of the account from now on, in this browser."""
     region = call.form.choice("region", call.caller.regions)
     return redirect(url("/"), headers=[call.cookies.set(REGION, region or call.scope.region)])
+
+
+async def _has_registries(call: Call) -> bool:
+    registries = await call.read(lambda tx: registries_of(tx, call))
+    return bool(registries)
+
+
+def _where_to_connect(call: Call) -> str:
+    """The address of the page that makes a device; empty if the caller may make none."""
+    if call.allows("iot:CreateThing") and call.allows("iot:CreateKeysAndCertificate"):
+        return url("/connect")
+    return url("/connect/yandex/new") if allows_yandex(call, "DeviceService.Create") else ""
 
 
 async def _read(tx: Transaction, call: Call, *, may_see_refusals: bool) -> _Facts:
