@@ -256,7 +256,7 @@ async def test_a_wrong_password_leads_to_the_passwords_of_its_device(site: Site,
     path, browser = f"/refusals/{key}", await site.signed_in()
     text = text_of(await browser.get(path))
     assert "the password is wrong for device" in text
-    assert "It may connect with a password of boiler only." in text
+    assert "unless it sends one of the passwords of boiler." in text
     assert "It is allowed now" not in text, "the server cannot know which password the device has"
     assert "only certificates sign it in" in text
     (link,) = re.findall(r'href="/console(/devices/[^"#]*)#passwords"', (await browser.get(path)).text)
@@ -265,3 +265,13 @@ async def test_a_wrong_password_leads_to_the_passwords_of_its_device(site: Site,
     assert "it has 1; clients send its id as the user name" in text_of(await browser.get(path))
     limited = await site.signed_in(await user(world, "viewer", allow("thingmint:ListRefusals")))
     assert "boiler" not in text_of(await limited.get(path))
+
+
+async def test_the_list_says_what_came_closest(site: Site, world: World) -> None:
+    """A device without a policy and one with a wrong client id have the same reason."""
+    refusals, why = Refusals(world.store, world.clock), "no policy is attached; <b>"
+    refusals.note(OURS, "a" * 64, "c", "iot:Connect", "r", "no statement allows it", explain=lambda: [why])
+    await refusals.flush()
+    answer = await (await site.signed_in()).get("/refusals")
+    assert why in text_of(answer)
+    assert "<b>" not in answer.text

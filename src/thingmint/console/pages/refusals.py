@@ -257,24 +257,28 @@ async def _why(call: Call, group: RefusalGroup, asked: Asked | None) -> _Why:
     except DomainError:
         return _Why(trouble="The device is not known any more: its certificate, thing or device was deleted.")
     if is_password_flaw(group.reason) and not group.certificate:
-        return await _why_password(call, explanations, asked.subject)
+        return await _why_password(call, group.reason, explanations, asked.subject)
     cures = Cures()
     if group.certificate and not all(each.allowed for each in explanations):
         cures = await cures_of(call, asked, explanations[0])
     return _Why(explanations, "", cures)
 
 
-async def _why_password(call: Call, explanations: Sequence[Explanation], id: str) -> _Why:
-    """Whether the owner has passwords. The server cannot know which one its device has now."""
+async def _why_password(call: Call, reason: str, explanations: Sequence[Explanation], id: str) -> _Why:
+    """Whether the owner has passwords. The server cannot know which one its device would send now."""
     owner = await call.read(lambda tx: find_owner(tx, call.scope.account, id))
     if owner is None or not all(each.allowed for each in explanations):
         return _Why(explanations)
-    if not allows_yandex(call, f"{SERVICES[owner.kind]}.ListPasswords", *owner.resources):
-        return _Why(explanations, password_of=owner)
+    checks = [Check(False, "It sent one of its passwords", reason)]
+    if allows_yandex(call, f"{SERVICES[owner.kind]}.ListPasswords", *owner.resources):
+        checks.insert(0, await _has_password(call, id))
+    return _Why([replace(each, checks=checks) for each in explanations], password_of=owner)
+
+
+async def _has_password(call: Call, id: str) -> Check:
     count = len(await call.read(lambda tx: list_passwords(tx, id)))
     note = f"it has {count}; clients send its id as the user name" if count else "only certificates sign it in"
-    check = Check(bool(count), "It has a password", note)
-    return _Why([replace(each, checks=[*each.checks, check]) for each in explanations], password_of=owner)
+    return Check(bool(count), "It has a password", note)
 
 
 def _command(subject: str, client_id: str, asked_for: str, name: str) -> str:
