@@ -104,11 +104,14 @@ class Tampering(Exception):
 
 
 def read_checkpoints(path: Path) -> Iterator[Checkpoint]:
-    """The checkpoints in a file, one per line. Raises OSError and Tampering."""
+    """The checkpoints in a file, one per line. Raises OSError, UnicodeDecodeError and Tampering."""
     # A last line without a line end is incomplete: the server was killed or the disk was full.
-    for line in path.read_text().splitlines(keepends=True):
+    for number, line in enumerate(path.read_text("utf-8").splitlines(keepends=True), 1):
         if line.strip() and line.endswith("\n"):
-            yield Checkpoint.parse(line)
+            try:
+                yield Checkpoint.parse(line)
+            except Tampering as error:
+                raise Tampering(error.sequence, f"{error}, in line {number} of {path}") from None
 
 
 def append_checkpoint(path: Path, line: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import sqlite3
 import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -21,11 +22,12 @@ from thingmint.cli.tables import console, print_rows
 from thingmint.settings import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from thingmint.access.audit_records import AuditFilter
     from thingmint.instance.layout import DataDirectory
     from thingmint.store.audit import AuditRow
+    from thingmint.store.database import Database
     from thingmint.store.engine import Reader, Transaction
 
 
@@ -139,7 +141,7 @@ def export(filters: _Filters, data_dir: DataDirOption = None) -> None:
     async def run() -> None:
         async with _reader(data_dir) as (_, reader):
             async for row, record in _chosen(reader, filters):
-                hash = row.hash and row.hash.hex()
+                hash = row.hash.hex() if isinstance(row.hash, bytes) else None  # an altered row can have another type
                 line = {"id": row.id, "stream": row.stream.name, "sequence": row.sequence, "hash": hash}
                 sys.stdout.write(orjson.dumps({**line, "record": record}).decode() + "\n")
 
@@ -158,16 +160,16 @@ def verify(
 ) -> None:
     """Verify the chains. If records were altered, moved or removed, name the first one, with exit status 1."""
     from thingmint.access.audit_chain import Tampering, Verified, read_checkpoints, verify_all
-    from thingmint.instance.audit_key import read_audit_keys
+    from thingmint.instance.audit_key import kept_checkpoints, read_audit_keys
 
     async def run() -> Verified:
         async with _reader(data_dir) as (directory, reader):
-            keys = read_audit_keys(directory)
+            keys, kept = read_audit_keys(directory), kept_checkpoints(directory)
             try:
-                files = [path for path in (directory.audit_checkpoints, checkpoint) if path is not None]
-                kept = [one for path in files if path == checkpoint or path.exists() for one in read_checkpoints(path)]
-            except (OSError, ValueError) as error:
-                raise ConfigError("checkpoint", f"cannot be read: {error}") from None
+                kept += read_checkpoints(checkpoint) if checkpoint is not None else []
+            except (OSError, UnicodeDecodeError) as error:
+                why = error.strerror if isinstance(error, OSError) else "it is not text"
+                raise ConfigError("checkpoint", f"{checkpoint} cannot be read: {why}") from None
             return await verify_all(reader, keys, kept)
 
     try:
@@ -185,11 +187,13 @@ def verify(
 @app.command(epilog="\b\nExample:\n  thingmint audit rekey --data-dir data")
 def rekey(data_dir: DataDirOption = None) -> None:
     """Replace the key that signs the audit log. Signatures of the old key stay valid. Stop the server first."""
+    from thingmint.access.audit_chain import Tampering
     from thingmint.access.audit_keys import key_text
     from thingmint.instance.audit_key import rekey as replace_key
     from thingmint.instance.create import check_keys, exists, open_store
     from thingmint.instance.layout import DirectoryInUse
     from thingmint.services.certificates import utc_now
+    from thingmint.store.database import Database
 
     settings = settings_for(data_dir)
     directory, hold = held(settings)
@@ -197,11 +201,14 @@ def rekey(data_dir: DataDirOption = None) -> None:
 
     async def run() -> tuple[str, bool]:
         if not exists(directory):
-            raise ConfigError("data-dir", f"{directory.root} holds no instance")
+            missing = f"{directory.root} holds no instance, as there is no {directory.ca.name} in it"
+            raise ConfigError("data-dir", f"{missing}: choose another --data-dir, or restore the file from a backup")
+        database = settings.database() or Database.in_file(directory.database)
         store = await open_store(directory, settings.database())
         try:
-            await check_keys(store, directory, replaced="audit")
-            key, signed = await replace_key(store, directory, passphrase, utc_now())
+            with _damage_named(database):
+                await check_keys(store, directory, replaced="audit")
+                key, signed = await replace_key(store, directory, passphrase, utc_now())
         finally:
             await store.close()
         return key_text(key), signed
@@ -211,6 +218,11 @@ def rekey(data_dir: DataDirOption = None) -> None:
             key, signed = asyncio.run(run())
     except DirectoryInUse:
         raise ConfigError("data-dir", f"{directory.root} is in use: stop the server first") from None
+    except Tampering as error:
+        what = f"the audit log was tampered with: {error}. The key was not replaced"
+        advice = "Run thingmint audit verify, restore what it names from a backup, and run this again"
+        print(f"thingmint: {what}. {advice}.", file=sys.stderr)
+        raise typer.Exit(1) from None
     print(f"The audit log has a new signing key: {key}")
     print(
         "The old key signed the replacement." if signed else "The old key is missing and did not sign the replacement."
@@ -241,9 +253,25 @@ async def _reader(data_dir: Path | None) -> AsyncIterator[tuple[DataDirectory, R
     except DatabaseError as error:
         raise ConfigError("data-dir" if database.file else "store", str(error)) from None
     try:
-        yield directory, reader
+        with _damage_named(database):
+            yield directory, reader
     finally:
         await reader.close()
+
+
+@contextlib.contextmanager
+def _damage_named(database: Database) -> Iterator[None]:
+    """Raises ConfigError for a database that opens, and then cannot be read or written."""
+    from thingmint.domain.errors import Unavailable
+
+    setting = "data-dir" if database.file else "store"
+    try:
+        yield
+    except sqlite3.Error as error:
+        what = f"{database} is damaged ({error}): restore it from a backup"
+        raise ConfigError(setting, f"{what}; thingmint store check shows more") from None
+    except Unavailable as error:
+        raise ConfigError(setting, f"{database} cannot be used now: {error}") from None
 
 
 async def _page(reader: Reader, account: str | None, before: str | None, wanted: AuditFilter) -> list[AuditRow]:

@@ -272,11 +272,7 @@ async def check_keys(store: Store, directory: DataDirectory, replaced: str = "")
     replaced, is not checked.
     """
     files = [directory.ca, directory.device_ca, directory.audit_public_key]
-    expected = {
-        file.stem: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files
-        if file.exists() and file.stem != replaced
-    }
+    expected = {file.stem: _digest(file) for file in files if file.exists() and file.stem != replaced}
     known = await store.read(list_instance_keys)
     if UNFINISHED in known:
         raise ConfigError("store", "holds an unfinished copy: run thingmint store copy again")
@@ -286,6 +282,14 @@ async def check_keys(store: Store, directory: DataDirectory, replaced: str = "")
             raise ConfigError("store", reason)
     if expected.keys() - known.keys():
         await store.write(lambda tx: keep_instance_keys(tx, expected))
+
+
+def _digest(file: Path) -> str:
+    """Raises ConfigError."""
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError("data-dir", f"{file} cannot be read: {error.strerror}") from None
 
 
 def _check_file(database: Database) -> None:

@@ -30,12 +30,17 @@ class Cli:
 
     def __call__(self, *arguments: object, expect: int = 0) -> str:
         """The output of `thingmint`, or its errors if it is expected to fail."""
+        printed, status = self.ended(*arguments)
+        assert status == expect, printed
+        return printed
+
+    def ended(self, *arguments: object) -> tuple[str, int]:
+        """The output of `thingmint`, or its errors if it failed, and the exit status."""
         self.monkeypatch.setattr("sys.argv", ["thingmint", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
             main.run()
-        printed = self.capsys.readouterr()
-        assert ended.value.code == expect, printed.err
-        return printed.err if expect else printed.out
+        printed, status = self.capsys.readouterr(), int(ended.value.code or 0)
+        return printed.err if status else printed.out, status
 
     def refused(self, *arguments: object, status: int = 2) -> str:
         """The one line on standard error that a command ends with, without the program's name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from typing import TYPE_CHECKING
 
 import orjson
@@ -21,10 +22,10 @@ from thingmint.settings import ConfigError
 from thingmint.store import audit as sql
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from tests.unit.cli.shell import Shell
+    from tests.unit.cli.shell import Cli, Shell
     from thingmint.instance.layout import DataDirectory
     from thingmint.store.engine import Store, Transaction
 
@@ -194,7 +195,7 @@ class TestAudit:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["verify", "--checkpoint", "/nonexistent"], "checkpoint: cannot be read"),
+            (["verify", "--checkpoint", "/nonexistent"], "checkpoint: "),
             (["list", "--limit", "0"], "--limit"),
             (["list", "--output", "xml"], "--output"),
         ],
@@ -469,3 +470,98 @@ class TestRekey:
         shell.directory.audit_public_key.unlink()
         asyncio.run(self.start(shell.directory))
         assert shell.directory.audit_public_key.exists()
+
+    @pytest.mark.parametrize("column", ["sequence", "hash"])
+    def test_an_altered_end_of_the_chain_is_named_and_keeps_the_key(self, shell: Shell, column: str) -> None:
+        shell.access("user", "create", "alice")
+        shell.seal()
+        key = shell.directory.audit_key.read_bytes()
+        shell.edit(f"UPDATE audit_records SET {column} = 'x'")
+        error = shell.cli.refused("audit", "rekey", "--data-dir", shell.directory.root, status=1)
+        assert error.startswith("the audit log was tampered with: the end of the chain of changes is not readable")
+        assert "The key was not replaced. Run thingmint audit verify" in error
+        assert shell.directory.audit_key.read_bytes() == key
+        assert not shell.directory.audit_key_changes.exists()
+
+
+def become_a_directory(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+REPLACED: dict[str, Callable[[Path], object]] = {
+    "text": lambda path: path.write_text("x\n"),
+    "bytes": lambda path: path.write_bytes(b"\xff\x00\n"),
+    "nothing": lambda path: path.unlink(missing_ok=True),
+    "directory": become_a_directory,
+    "half": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+}
+FILES = [
+    *("audit.pem", "audit.key", "audit-keys.jsonl", "audit-checkpoints.jsonl"),
+    *("ca.pem", "ca.key", "device-ca.pem", "thingmint.db"),
+]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_gets_one_line_from_each_command_of_audit(
+    shell: Shell, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    shell.access("user", "create", "alice")
+    shell.audit("rekey")
+    shell.seal()
+    for title, damage in REPLACED.items():
+        for command in ("list", "export", "verify", "rekey"):
+            root = tmp_path_factory.mktemp("damaged") / "data"
+            shutil.copytree(shell.directory.root, root, ignore=shutil.ignore_patterns("*.sock"))
+            damage(root / name)
+            said, status = shell.cli.ended("audit", command, "--data-dir", root)
+            assert status in (0, 1, 2), (title, command, said)
+            if status:
+                assert said.startswith("thingmint: "), (title, command, said)
+                assert said.count("\n") == 1, (title, command, said)
+                assert (status == 1) == ("tampered with" in said), (title, command, said)
+
+
+def test_a_database_without_a_table_is_said_to_be_damaged(shell: Shell) -> None:
+    shell.access("user", "create", "alice")
+    shell.edit("DROP TABLE audit_records")
+    for command in ("list", "export", "verify", "rekey"):
+        error = shell.cli.refused("audit", command, "--data-dir", shell.directory.root)
+        assert "thingmint.db is damaged (no such table" in error, command
+        assert "restore it from a backup" in error
+
+
+def test_the_export_has_altered_hashes_too(shell: Shell) -> None:
+    shell.access("user", "create", "alice")
+    shell.seal()
+    shell.edit("UPDATE audit_records SET hash = 'x'")
+    assert orjson.loads(shell.audit("export"))["hash"] is None
+
+
+@pytest.mark.parametrize("passphrase", ["", "wrong"])
+def test_a_key_is_replaced_with_the_right_passphrase_only(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passphrase: str
+) -> None:
+    monkeypatch.setenv("THINGMINT_CA_PASSPHRASE", "a right one")
+    cli("init", "--data-dir", tmp_path / "sealed")
+    monkeypatch.delenv("THINGMINT_CA_PASSPHRASE")
+    if passphrase:
+        monkeypatch.setenv("THINGMINT_CA_PASSPHRASE", passphrase)
+    key = (tmp_path / "sealed" / "audit.key").read_bytes()
+    for lost in (False, True):
+        if lost:
+            (tmp_path / "sealed" / "audit.key").unlink()
+        assert "ca-passphrase" in cli.refused("audit", "rekey", "--data-dir", tmp_path / "sealed")
+        assert lost or (tmp_path / "sealed" / "audit.key").read_bytes() == key
+
+
+@pytest.mark.parametrize("name", ["", "missing", "data/ca.pem", "data/thingmint.db"])
+def test_a_file_without_checkpoints_is_named(shell: Shell, tmp_path: Path, name: str) -> None:
+    shell.access("user", "create", "alice")
+    shell.seal()
+    said, status = shell.cli.ended(
+        "audit", "verify", "--data-dir", shell.directory.root, "--checkpoint", tmp_path / name
+    )
+    assert status in (1, 2)
+    assert str(tmp_path / name) in said
+    assert said.count("\n") == 1
