@@ -44,7 +44,8 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "TestProvisioning": (
         "Runs a provisioning template for a sample device, in a transaction that is taken back: what would be made, as "
         "which role, and each action that the role needs, with the reason if it is refused. A pre-provisioning hook is "
-        "not called. What an existing thing has is shown with the permission `iot:DescribeThing` on it."
+        "not called. What an existing thing has is shown, and compared with the template, with the permission "
+        "`iot:DescribeThing` on it."
     ),
     "ListProvisioningClaims": "Lists the certificates of CreateProvisioningClaim that have not ended, 50 at most.",
     "ListImports": "Lists the imports of the account, the newest first, with their progress and results.",

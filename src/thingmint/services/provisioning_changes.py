@@ -68,7 +68,7 @@ def _thing(run: DryRun) -> Iterator[ChangeLine]:
     now = before.thing if before is not None else None
     yield ChangeLine(subject, "exists", "yes" if now is not None else None, "yes")
     if run.hides_thing:
-        yield ChangeLine(subject, "type, attributes and groups", "not shown", "as the template says")
+        yield ChangeLine(subject, "type, attributes and groups", "not shown", "not compared")
         return
     then: Mapping[str, str]
     if run.after is not None and run.after.thing is not None:

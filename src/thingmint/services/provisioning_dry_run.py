@@ -20,7 +20,6 @@ from thingmint.services.certificates_under_ca import registration_under
 from thingmint.services.jit_registration import check_unknown
 from thingmint.services.provisioning_samples import Failure, begin_run
 from thingmint.services.provisioning_state import read_state, without_values
-from thingmint.services.role_trials import TriedAction
 from thingmint.services.template_execution import execute_plan, prepare_plan
 from thingmint.services.templates import compile_template
 from thingmint.services.things import thing_arn
@@ -33,7 +32,8 @@ if TYPE_CHECKING:
     from thingmint.services.change import Change
     from thingmint.services.provisioning_samples import Allows, Run, SampleDevice
     from thingmint.services.provisioning_state import State
-    from thingmint.services.role_trials import RoleTrial
+    from thingmint.services.role_trials import RoleTrial, TriedAction
+    from thingmint.services.template_execution import PreparedPlan
     from thingmint.services.templates import ProvisioningTemplate
     from thingmint.store.engine import Store, Transaction
 
@@ -44,7 +44,8 @@ class DryRun:
 
     ``certificate`` is the id of the device's certificate; ``is_stand_in`` if it stands for one. ``actions`` are what
     the role needs. ``question`` is what the pre-provisioning hook would be asked: a dry run does not call it.
-    ``hides_thing``: the caller may not describe the thing, which exists; ``before`` and ``after`` lack what it has.
+    ``hides_thing``: the caller may not describe the thing, which exists; ``before`` and ``after`` lack what it has, and
+    nothing compares that with the template.
     """
 
     template: ProvisioningTemplate
@@ -95,12 +96,12 @@ async def dry_run(
     if trial.refused is not None:
         run.fail("role", f"{run.role} cannot be assumed: {trial.refused}")
     found = len(run.failures)
-    after = await _executed(store, replace(change, authorize=run.note), run, plan)
-    known_thing = plan.thing if run.before is not None and run.before.thing is not None else None
-    hides_thing = known_thing is not None and not allows("iot:DescribeThing", thing_arn(change.scope, known_thing.name))
+    may_describe = plan.thing is None or allows("iot:DescribeThing", thing_arn(change.scope, plan.thing.name))
+    after = await _executed(store, replace(change, authorize=run.note), run, plan, may_describe=may_describe)
+    hides_thing = not may_describe and run.before is not None and run.before.thing is not None
     if hides_thing:
         run.before, after = without_values(run.before), without_values(after)
-    actions = await _decided(run, trial, hides_thing=hides_thing)
+    actions = await _decided(run, trial)
     if trial.refused is None:
         # What was refused was asked before anything else failed.
         run.failures[found:found] = [
@@ -141,10 +142,11 @@ def _question(template: ProvisioningTemplate, run: Run, sample: SampleDevice) ->
     }
 
 
-async def _executed(store: Store, change: Change, run: Run, plan: Plan) -> State | None:
+async def _executed(store: Store, change: Change, run: Run, plan: Plan, *, may_describe: bool) -> State | None:
     """The state after the plan; None, and a failure of the run, if it cannot be executed.
 
-    Raises Throttled and Unavailable.
+    Without ``may_describe``, nothing compares an existing thing with the plan: failures, and the actions that a
+    difference needs, would tell what the thing has. Raises Throttled and Unavailable.
     """
     try:
         prepared = await prepare_plan(change, plan)
@@ -156,7 +158,9 @@ async def _executed(store: Store, change: Change, run: Run, plan: Plan) -> State
             if run.is_new:
                 await _register(tx, change, run)
             run.before = await read_state(tx, change.scope, run.certificate.fingerprint, plan)
-            await execute_plan(tx, change, prepared, is_dry_run=True)
+            is_hidden = run.before.thing is not None and not may_describe
+            tested = _without_properties(prepared) if is_hidden else prepared
+            await execute_plan(tx, change, tested, is_dry_run=True)
             return await read_state(tx, change.scope, run.certificate.fingerprint, plan)
 
         return await rolled_back(store, body)
@@ -165,6 +169,15 @@ async def _executed(store: Store, change: Change, run: Run, plan: Plan) -> State
     except DomainError as error:
         run.fail("change", error)
         return None
+
+
+def _without_properties(prepared: PreparedPlan) -> PreparedPlan:
+    """The plan with nothing of its thing but the name."""
+    plan, thing = prepared.plan, prepared.thing
+    if plan.thing is None or thing is None:
+        return prepared
+    planned = replace(plan.thing, type=None, attributes=None, groups=None, billing_group=None)
+    return replace(prepared, plan=replace(plan, thing=planned), thing=replace(thing, type=None, attributes={}))
 
 
 async def _register(tx: Transaction, change: Change, run: Run) -> None:
@@ -181,14 +194,11 @@ async def _register(tx: Transaction, change: Change, run: Run) -> None:
     await register(tx, change, registration, run.certificate)
 
 
-async def _decided(run: Run, trial: RoleTrial, *, hides_thing: bool) -> tuple[TriedAction, ...]:
-    """With ``hides_thing``, the groups that a thing leaves are not named."""
+async def _decided(run: Run, trial: RoleTrial) -> tuple[TriedAction, ...]:
     decide: Callable[..., TriedAction] = trial.decide
     found: dict[tuple[str, str, bool], TriedAction] = {}
     for (action, resources), context in run.asked.items():
         each = decide(action, resources, context)
-        if hides_thing and action == "iot:RemoveThingFromThingGroup" and ":thinggroup/" in each.resource:
-            each = TriedAction(action, "a group of the thing", each.allowed, "The group is not shown.")
         found.setdefault((each.action, each.resource, each.allowed), each)
         await asyncio.sleep(0)  # the explanation of a refusal takes milliseconds
     return tuple(found.values())

@@ -606,7 +606,7 @@ async def test_a_dry_run_hides_things_and_certificates_that_the_caller_may_not_d
         text = text_of(await tried(browser, **{"parameter:Serial": "pump"}))
         assert "pump" in text
         assert ("hunter2" in text) == is_shown
-        assert ("Type, attributes and groups: as the template says, and not shown now" in text) != is_shown
+        assert ("Type, attributes and groups: not compared, and not shown now" in text) != is_shown
     assert (await tried(one, "sensors", pem=pem(issuer("Factory").sign("pump")))).status_code == 403
 
 

@@ -306,9 +306,43 @@ async def test_what_a_thing_has_is_shown_to_callers_who_may_describe_it(provisio
         lines = changes_of(found)
         assert not any(secret in f"{found} {lines}" for secret in secrets)
         assert ("thing pump", "exists", "yes", "yes") in lines
-        assert ("thing pump", "type, attributes and groups", "not shown", "as the template says") in lines
+        assert ("thing pump", "type, attributes and groups", "not shown", "not compared") in lines
         new = await tried(provisioning, name, parameters={"Serial": "valve"})
         assert ("thing valve", "attribute made", None, "now") in changes_of(new)
+
+
+GUESSES: list[dict[str, Any]] = [
+    *({"AttributePayload": {"site": site}} for site in ("home", "away")),
+    *({"ThingTypeName": type} for type in ("lamps", "others")),
+    *({"ThingGroups": [group]} for group in ("one", "two")),
+    *({"BillingGroup": group} for group in ("cheap", "dear")),
+]
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+async def test_what_a_hidden_thing_has_cannot_be_guessed(provisioning: Provisioning, override: str | None) -> None:
+    world = provisioning.world
+    told: list[str] = []
+    thing = {"attributePayload": {"attributes": {"site": "home"}}, "billingGroupName": "cheap"}
+    for name in ("cheap", "dear"):
+        await world.aws("CreateBillingGroup", billingGroupName=name)
+    await world.aws("CreateThingType", thingTypeName="others")
+    await world.aws("CreateThing", thingName="pump", thingTypeName="lamps", **thing)
+    await world.aws("AddThingToThingGroup", thingName="pump", thingGroupName="one")
+    for may_describe in (True, False):
+        world.denied = set() if may_describe else {"iot:DescribeThing"}
+        for guess in GUESSES:
+            resources = json.loads(body(**guess))
+            (property,) = guess
+            if override is not None and (override != "MERGE" or property == "AttributePayload"):
+                resources["Resources"]["thing"]["OverrideSettings"] = {property: override}
+            name = await provisioning.template(json.dumps(resources))
+            found = await tried(provisioning, name, parameters={"Serial": "pump"})
+            answer = found.failures, [(each.action, each.resource) for each in found.actions]
+            told.append(str(answer).replace(found.certificate, "CERTIFICATE"))
+    shown, hidden = told[: len(GUESSES)], told[len(GUESSES) :]
+    assert all(each == hidden[0] for each in hidden)
+    assert override == "DO_NOTHING" or any(each != shown[0] for each in shown), "the guesses differ"
 
 
 # -- just in time -------------------------------------------------------------------------------------------------
