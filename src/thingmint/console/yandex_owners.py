@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thingmint.services.authentication_decisions import session_name
 from thingmint.services.device_activity import Activity
@@ -12,14 +12,17 @@ from thingmint.services.pages import Cursor
 from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from thingmint.console.page import Call
     from thingmint.services.device_registry import DeviceRegistry
     from thingmint.services.owners import Owner
     from thingmint.store.engine import Transaction
+    from thingmint.store.table import Table
 
 _MAX_REGISTRIES = 100  # in a menu
+_TABLES: dict[str, Table[Any]] = {"device": DEVICES, "registry": REGISTRIES, "broker": BROKERS}
 SERVICES = {"device": "DeviceService", "registry": "RegistryService", "broker": "BrokerService"}
 """The service of Yandex's API for each kind of owner."""
 
@@ -46,11 +49,21 @@ async def registries_of(tx: Transaction, call: Call) -> list[DeviceRegistry]:
 
 async def find_owner(tx: Transaction, account: str, id: str) -> Owner | None:
     """The device, registry or broker with the id, if the account has one."""
-    for table in (DEVICES, REGISTRIES, BROKERS):
+    for table in _TABLES.values():
         found: Owner | None = await table.find(tx, account, id)
         if found is not None:
             return found
     return None
+
+
+async def owner_names(tx: Transaction, account: str, owners: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Names by the ids of devices, registries and brokers, given their kinds and ids; without those that have none."""
+    found = {}
+    for kind, id in dict.fromkeys(owners):
+        owner: Owner | None = await _TABLES[kind].find(tx, account, id)
+        if owner is not None and owner.name:
+            found[id] = owner.name
+    return found
 
 
 async def live(call: Call, owner: Owner, stored: Activity) -> tuple[datetime | None, Activity]:

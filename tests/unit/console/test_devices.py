@@ -124,3 +124,14 @@ async def test_the_page_names_the_registry_and_says_whether_the_device_is_connec
         id,
     )
     assert "lamp Connected" in text_of(await browser.get(f"/devices/{id}"))
+
+
+@pytest.mark.parametrize("kind", ["device", "registry"])
+async def test_the_list_of_certificates_has_the_names_of_their_owners(site: Site, world: World, kind: str) -> None:
+    """Certificates of Yandex devices often have the common name "localhost"."""
+    id = await owner_of(world, kind)
+    browser = await site.signed_in()
+    added = await browser.send(f"/devices/{kind}/{id}/add-certificate", certificate_data=certificate_pem("localhost"))
+    assert added.status_code == 303
+    name = {"device": "lamp", "registry": "greenhouse"}[kind]
+    assert f"{kind} {name}" in text_of(await browser.get("/certificates"))

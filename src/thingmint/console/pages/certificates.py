@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from shlex import quote
@@ -16,6 +16,7 @@ from thingmint.console.exports import csv_lines, with_next
 from thingmint.console.page import action, checked_count, page, url
 from thingmint.console.rendering import exact, shortened
 from thingmint.console.sentences import sentence_of
+from thingmint.console.yandex_owners import owner_names
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import DomainError, Invalid, Unavailable
@@ -29,7 +30,7 @@ from thingmint.services.pages import Cursor
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from thingmint.console.exports import Pace
     from thingmint.console.page import Call
@@ -63,11 +64,15 @@ F = TypeVar("F", bound=_Identified)
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """``next`` is the token of the next page. ``has_more``: a search has found more than it returns."""
+    """``next`` is the token of the next page. ``has_more``: a search has found more than it returns.
+
+    ``owner_names`` are those of Yandex devices, registries and brokers by their ids.
+    """
 
     found: Sequence[FoundCertificate]
     next: str | None
     has_more: bool = False
+    owner_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @page("/certificates", "SearchCertificates")
@@ -77,7 +82,7 @@ async def certificates(call: Call) -> Answer:
     cursor = call.cursor(_ROWS)
     # Without the time: what was read for another page a second ago is as good.
     listed = await call.share(
-        ("certificates", *fields.values(), cursor.token), lambda: _listed(call, fields, at, cursor)
+        ("certificates", *fields.values(), cursor.token), lambda: _named_list(call, fields, at, cursor)
     )
     counts = await call.share("counts by status", lambda: call.read(lambda tx: count_by_status(tx, call.scope)))
     digits = id_prefix_in(call.change, fields["q"])
@@ -104,6 +109,13 @@ async def certificates(call: Call) -> Answer:
         file=url("/certificates.csv", **fields),
         command=_command(fields, at, filters.filter_of(fields, at)),
     )
+
+
+async def _named_list(call: Call, fields: dict[str, str], at: datetime, cursor: Cursor) -> _Listed:
+    """Certificates of Yandex devices often have the common name "localhost": a person knows the device's name."""
+    listed = await _listed(call, fields, at, cursor)
+    owners = [each.owner for each in listed.found if each.owner is not None]
+    return replace(listed, owner_names=await call.read(lambda tx: owner_names(tx, call.scope.account, owners)))
 
 
 def _named(fields: dict[str, str], listed: _Listed) -> str | None:
