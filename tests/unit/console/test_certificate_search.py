@@ -70,6 +70,20 @@ async def test_a_filter_of_names_looks_at_all_pages(
     assert "Change 1 certificate" in text_of(form)
 
 
+async def test_a_change_of_all_that_a_search_finds_looks_at_a_limited_number(
+    browser: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a filter that few satisfy, it would look at a million."""
+    ids = [await world.certificate(pem=certificate_pem(f"pump-{number:02}")) for number in range(12)]
+    await world.aws("UpdateCertificate", certificateId=ids[-1], newStatus="REVOKED")
+    monkeypatch.setattr(certificate_search, "_EXAMINED", 1)
+    form = text_of(await browser.get("/certificates/change-all?q=pump&status=REVOKED"))
+    assert "None of those that were looked at matches" in form
+    monkeypatch.setattr(certificate_search, "_EXAMINED", 2)
+    form = text_of(await browser.get("/certificates/change-all?q=pump&status=REVOKED"))
+    assert "Change 1 certificate" in form
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_hostile_names_are_found(browser: Browser, world: World, name: str) -> None:
     await world.certificate(pem=pem_of(der(7, name)))

@@ -44,6 +44,7 @@ _FILE_ROWS, _FILE_ROWS_AT_ONCE = 10_000, 200
 _MAX_FOUND = 1_000  # for each way to find them, in a file of a search
 _COLUMNS = ["id", "common name", "serial", "status", "thing", "device", "added", "ends", "last seen"]
 _SEARCHES = 3  # of the store, each of a thousand rows at most, for a page of such a filter
+_PARTS = 10  # of a search, each of a thousand rows at most
 _MAX_CAS = 50  # in the filter
 
 CHANGES = {
@@ -237,14 +238,17 @@ async def found_in_parts(
 ) -> tuple[dict[str, F], bool]:
     """What a search finds, by id, and whether that is all: at most ``limit`` for each way to find them.
 
-    Reads some at a time, and leaves the event loop to others in between. ``read`` searches by a filter.
+    Reads some at a time, and leaves the event loop to others in between: _PARTS times at most for each way, as few may
+    satisfy a filter. ``read`` searches by a filter.
     """
     found: dict[str, F] = {}
     is_whole = True
     for _, each in await call.read(lambda tx: searches_for(tx, call.change, text, wanted)):
         token: str | None = ""
         left = limit
-        while left and token is not None and not pace.is_used_up:
+        for _ in range(_PARTS):
+            if not left or token is None or pace.is_used_up:
+                break
             cursor = Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page")
             some = await call.read(partial(read, query=call.change, cursor=cursor, wanted=each, ascending=True))
             found |= {one.fingerprint: one for one in some.items}
