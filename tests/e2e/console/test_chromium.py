@@ -69,6 +69,12 @@ def test_certificates_are_deactivated_by_clicks(
         iot.update_certificate(certificateId=id, newStatus="ACTIVE")
 
 
+def test_an_empty_list_says_so_in_one_text_on_narrow_pages(open_console: Callable[..., Page]) -> None:
+    """Cells of rows are two columns there, a label and a value, which would tear a sentence with a link apart."""
+    page = open_console("/certificates?q=nothing-has-this-name", viewport=NARROW)
+    assert page.locator("td.empty").evaluate("each => getComputedStyle(each).display") == "block"
+
+
 def test_the_overview_follows_by_itself(open_console: Callable[..., Page], pumps: list[str], iot: Any) -> None:
     del pumps
     """No event tells of new certificates: the page asks for them every 90 seconds, or more often without a stream."""
