@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 _ACTIONS = {"Publish": "topic", "RetainPublish": "topic", "Receive": "topic", "Subscribe": "topicfilter"}
 """By an action of policies: the kind of its resources in ARNs."""
 _OF_YANDEX = re.compile(r"(?:publish|subscribe|receive) to (.+?) is not allowed: ", re.DOTALL)
-_VERBS = {"RetainPublish": "publish retained messages", "LastWill": "have that will"}
+_VERBS = {
+    "RetainPublish": "publish retained messages",
+    "LastWill": "have that will",
+    "RegisterThing": "be provisioned",
+    "CreateKeysAndCertificate": "get a certificate",
+    "CreateCertificateFromCsr": "get a certificate",
+}
+_OF_PROVISIONING = ("iot:RegisterThing", "iot:CreateKeysAndCertificate", "iot:CreateCertificateFromCsr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +85,14 @@ def verb(action: str) -> str:
 
 
 def asked_of(group: RefusalGroup, prefix: str) -> Asked | None:
-    """The question whose answer was the refusal. None if the device is not known, or the refusals are of several.
+    """The question whose answer was the refusal. None if no policy or topic rule of the device was asked.
+
+    That is so in provisioning, and if the device is not known, or the refusals are of several.
 
     ``prefix`` is that of the account's ARNs.
     """
+    if group.action in _OF_PROVISIONING:
+        return None
     action, questions, owner = group.action.removeprefix("iot:"), [], ""
     if not group.action.startswith("iot:"):
         owner = group.resource.partition("/")[2]
@@ -96,6 +107,13 @@ def asked_of(group: RefusalGroup, prefix: str) -> Asked | None:
     if not subject:
         return None
     return Asked(subject=subject, questions=questions, client_id=group.client_id or None, address=group.address or None)
+
+
+def template_of(group: RefusalGroup, prefix: str) -> str:
+    """The name of the provisioning template that refused; empty if none did."""
+    of_templates = f"{prefix}provisioningtemplate/"
+    is_theirs = group.action == "iot:RegisterThing" and group.resource.startswith(of_templates)
+    return group.resource.removeprefix(of_templates) if is_theirs else ""
 
 
 async def explained(call: Call, asked: Asked) -> list[Explanation]:

@@ -16,6 +16,7 @@ from thingmint.access.context import Caller, Outcome, RequestContext
 from thingmint.access.request_log import RefusalLog
 from thingmint.domain.arns import Scope, arn_of
 from thingmint.domain.names import source_of
+from thingmint.services.refusals import general
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _YANDEX = "yandex:"
+_TOO_MANY = 429  # and higher statuses: the device may try again as it is
 _STATUS = 0x87  # the reason code "Not authorized" (MQTT 5, 2.4)
 
 _log = structlog.get_logger("thingmint.gateway")
@@ -192,6 +194,14 @@ class ConnectionLog:
         """Logs a request on a provisioning topic, accepted or rejected."""
         seconds = time.perf_counter() - context.started
         caller = context.caller
+        if self._groups is not None and caller is not None and 400 <= outcome.status < _TOO_MANY:
+            why = str(outcome.details.get("reason"))
+            cause, action = (
+                general(why.partition(" on arn:")[0]),
+                f"iot:{context.operation}",
+            )  # without the thing's name
+            named = (caller.credential, caller.name, action, outcome.resource)
+            self._groups.note(scope_of(caller), *named, cause, context.address or "", lambda: [why])
         self._metrics.observe("mqtt", context.operation, outcome.status, seconds)
         if not self._trail.add(context, outcome):
             return

@@ -275,3 +275,19 @@ async def test_the_list_says_what_came_closest(site: Site, world: World) -> None
     answer = await (await site.signed_in()).get("/refusals")
     assert why in text_of(answer)
     assert "<b>" not in answer.text
+
+
+async def test_refused_provisioning_leads_to_a_dry_run(site: Site, world: World) -> None:
+    refusals, prefix = Refusals(world.store, world.clock), f"arn:aws:iot:{OURS.region}:{OURS.account}"
+    given = ("a" * 64, "pump", "iot:RegisterThing", f"{prefix}:provisioningtemplate/fleet")
+    refusals.note(OURS, *given, "the role may not", explain=lambda: ["the role may not do <b>"])
+    await refusals.flush()
+    ((key,),) = await world.rows("SELECT key FROM refusals")
+    answer = await (await site.signed_in()).get(f"/refusals/{key}")
+    assert 'href="/console/provisioning/templates/fleet/dry-run"' in answer.text
+    text = text_of(answer)
+    assert "pump may not be provisioned" in text
+    assert "the role may not do <b>" in text
+    assert "It is allowed now" not in text
+    limited = await site.signed_in(await user(world, "viewer", allow("thingmint:ListRefusals")))
+    assert "dry-run" not in (await limited.get(f"/refusals/{key}")).text.partition("<main")[2].partition("<pre")[0]

@@ -10,8 +10,9 @@ import orjson
 
 from tests.unit.mqtt.test_sessions import PEER, SCOPE
 from thingmint.access.audit import AuditLog
+from thingmint.access.context import Outcome
 from thingmint.metrics import Metrics
-from thingmint.mqtt.connection_log import ConnectionLog, device_caller
+from thingmint.mqtt.connection_log import ConnectionLog, context_of, device_caller
 from thingmint.services.refusals import Refusals
 
 if TYPE_CHECKING:
@@ -55,6 +56,28 @@ async def test_wrong_passwords_are_one_group_of_their_owner(world: World) -> Non
     await refusals.flush()
     rows = await world.rows("SELECT account, client_id, action, resource, amount FROM refusals")
     assert rows == [(SCOPE.account, "c299", "Connect", owner, 300)]
+
+
+async def test_refused_provisioning_is_a_refusal_without_the_names_of_things(world: World) -> None:
+    refusals = Refusals(world.store, world.clock)
+    log = ConnectionLog(Metrics(), AuditLog(world.store, world.clock), world.clock, groups=refusals)
+    template = f"arn:aws:iot:{SCOPE.region}:{SCOPE.account}:provisioningtemplate/t"
+    role = "arn:aws:iam::111111111111:role/r is not authorized to perform iot:CreateThing"
+
+    def provisioned(status: int, why: str) -> None:
+        context = context_of("192.0.2.7", CALLER, "RegisterThing", world.clock())
+        code = None if status == 200 else "ProvisioningFailed"
+        log.provisioned(context, Outcome(status=status, code=code, resource=template, details={"reason": why}))
+
+    for number in range(50):
+        provisioned(400, f"{role} on arn:aws:iot:us-east-1:111111111111:thing/pump-{number}")
+    for status in (200, 429, 503):
+        provisioned(status, "other")
+    await refusals.flush()
+    rows = await world.rows("SELECT certificate, client_id, action, resource, reason, amount, closest FROM refusals")
+    ((*found, closest),) = rows
+    assert found == [CALLER.credential, CALLER.name, "iot:RegisterThing", template, role, 50]
+    assert "thing/pump-0" in closest
 
 
 async def test_the_end_of_a_connection_is_recorded_with_its_reason(world: World) -> None:

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from thingmint.console.cures import Cures, cures_of
-from thingmint.console.explanations import Check, Explanation, asked_of, explained, verb
+from thingmint.console.explanations import Check, Explanation, asked_of, explained, template_of, verb
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.unknown_devices import may_see_unknown, tabs
 from thingmint.console.sentences import sentence_of
@@ -46,6 +46,7 @@ _DIGITS = re.compile(r"[0-9a-f]{4,64}")
 _SINCE = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 _CAN_ACTIVATE = frozenset({Status.INACTIVE, Status.PENDING_ACTIVATION, Status.REGISTER_INACTIVE})
 _MAY_NOT = "You may see the refusals, but not what the device may do: that needs iot:TestAuthorization."
+_BY_TEMPLATE = "Provisioning refused it. A dry run shows what the template does, and what its role may not do."
 _SIMULATED = {
     "connect": "Connect",
     "publish": "Publish",
@@ -154,7 +155,8 @@ async def refusal(call: Call) -> Answer:
     call.may("thingmint:ListRefusals")
     group = await _group(call)
     asked = asked_of(group, arn(call.scope, ""))
-    why = await _why(call, group, asked)
+    template = template_of(group, arn(call.scope, ""))
+    why = _Why(trouble=_BY_TEMPLATE) if template else await _why(call, group, asked)
     question = next(iter(asked.questions), None) if asked else None
     asked_for = "connect" if question is None else "retain" if question.retain else question.action.lower()
     name = question.name if question else ""
@@ -164,9 +166,13 @@ async def refusal(call: Call) -> Answer:
         group=group,
         verb=verb(group.action),
         why=why,
+        of_template=template,
+        may_try=call.allows("thingmint:TestProvisioning", group.resource),
         base=url(f"/refusals/{group.id}"),
         simulator=url("/refusals/simulator", device=subject, client_id=group.client_id, action=asked_for, name=name),
-        command=_command(subject or "DEVICE", group.client_id, asked_for, name),
+        command=f"thingmint provisioning dry-run {quote(template)} --parameter NAME=VALUE"
+        if template
+        else _command(subject or "DEVICE", group.client_id, asked_for, name),
     )
 
 
