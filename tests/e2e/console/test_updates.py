@@ -91,7 +91,7 @@ def test_pages_of_certificates_follow_at_once(open_console: Callable[..., Page],
     listed.get_by_role("row").filter(has=listed.locator(f"a[href$='{made}']")).get_by_text("Active").wait_for()
     iot.update_certificate(certificateId=made, newStatus="INACTIVE")
     iot.delete_certificate(certificateId=made)
-    shown.get_by_text("The certificate is deleted.").wait_for()
+    shown.get_by_text("The certificate was deleted").wait_for()
     listed.locator(f"#rows a[href$='{made}']").first.wait_for(state="detached")
 
 

@@ -85,7 +85,7 @@ async def test_the_page_of_a_deleted_certificate_says_so(site: Site, world: Worl
     assert (await browser.get(address, thingmint_update=token)).status_code == 200
     await delete(world, id)
     answer = await browser.get(address, thingmint_update=token)
-    assert (answer.status_code, "The certificate is deleted." in answer.text) == (286, True)
+    assert (answer.status_code, "The certificate was deleted" in answer.text) == (286, True)
     assert (await browser.get(f"/certificates/{id}")).status_code == 404
 
 
