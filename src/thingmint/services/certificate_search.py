@@ -19,7 +19,7 @@ from thingmint.services.certificates import REGISTRATIONS
 from thingmint.services.pages import Cursor, Page
 from thingmint.services.things import AFTER_NAMES
 from thingmint.store.key_lists import FIRST_FURTHER, KeyList
-from thingmint.store.search_keys import folded_name, name_key, search_key, serial_and_common_name
+from thingmint.store.search_keys import MAX_NAME, folded_name, name_key, search_key, serial_and_common_name
 from thingmint.store.table import fetch_in_order, fingerprint_bytes, id_of, to_micros
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ async def search_states(
     tx: Transaction, query: Query, cursor: Cursor, wanted: CertificateFilter, *, ascending: bool = False
 ) -> Page[CertificateState]:
     """Return the same certificates as ``search_certificates``, with less of each."""
-    if wanted.serial or wanted.subject or wanted.subject_prefix:  # whether they match is known by what they contain
+    if not _has_exact_key(wanted):
         page = await search_certificates(tx, query, cursor, wanted, ascending=ascending)
         states = [CertificateState(each.registration.fingerprint, each.registration.status) for each in page.items]
         return Page(states, page.next_token)
@@ -377,6 +377,12 @@ async def read_found(
             )
         )
     return found
+
+
+def _has_exact_key(wanted: CertificateFilter) -> bool:
+    """False if only the contents of certificates tell whether they match, as different texts can have the same key."""
+    name = folded_name(wanted.subject or wanted.subject_prefix or "").encode("utf-8", "replace")
+    return not wanted.serial and len(name) < MAX_NAME and b"?" not in name  # which also stands for surrogates
 
 
 def _is_named(common_name: str, wanted: CertificateFilter) -> bool:

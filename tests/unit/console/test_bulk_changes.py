@@ -184,6 +184,7 @@ async def test_what_a_search_finds_is_read_in_parts(site: Site, world: World, mo
         sizes.append(len(page.items))
         return page
 
+    monkeypatch.setattr(certificates_bulk, "_READ_AT_ONCE", 3)
     monkeypatch.setattr(list_of_certificates, "_FILE_ROWS_AT_ONCE", 3)
     monkeypatch.setattr(certificates_bulk, "search_states", counted)
     assert "Change 7 certificates" in text_of(await browser.get(f"{ALL}?q=pump&status=ACTIVE"))

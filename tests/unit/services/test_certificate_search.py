@@ -159,6 +159,22 @@ async def test_any_filter_finds_what_a_loop_finds(world: World, monkeypatch: pyt
         assert await listed(world, wanted, THEIRS) == []
 
 
+@pytest.mark.parametrize(
+    ("wanted", "is_exact"),
+    [
+        (CertificateFilter(), True),
+        (CertificateFilter(subject_prefix="Pump"), True),
+        (CertificateFilter(subject="насос"), True),
+        (CertificateFilter(subject="x" * 256), False),
+        (CertificateFilter(subject_prefix="ж" * 128), False),
+        (CertificateFilter(subject_prefix="?"), False),
+        (CertificateFilter(serial="1"), False),
+    ],
+)
+def test_contents_are_read_only_if_a_key_does_not_tell(wanted: CertificateFilter, is_exact: bool) -> None:
+    assert certificate_search._has_exact_key(wanted) is is_exact
+
+
 async def test_the_order_is_that_of_the_filter(world: World) -> None:
     facts = await fleet(world, random.Random(3))
     by_age = list(facts)

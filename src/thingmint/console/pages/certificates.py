@@ -143,7 +143,9 @@ async def certificates_file(call: Call) -> Answer:
     with call.parts.exports.one_of(call.caller.account) as pace:
         while True:
             if is_search(fields, wanted):
-                by_id, _ = await found_in_parts(call, fields["q"], wanted, _MAX_FOUND, pace, search_certificates)
+                by_id, _ = await found_in_parts(
+                    call, fields["q"], wanted, _MAX_FOUND, pace, search_certificates, _FILE_ROWS_AT_ONCE
+                )
                 found, token = [*by_id.values()], ""
             else:
                 some = await call.read(
@@ -234,12 +236,18 @@ async def search(call: Call, cursor: Cursor, wanted: CertificateFilter, tx: Tran
 
 
 async def found_in_parts(
-    call: Call, text: str, wanted: CertificateFilter, limit: int, pace: Pace, read: Callable[..., Awaitable[Page[F]]]
+    call: Call,
+    text: str,
+    wanted: CertificateFilter,
+    limit: int,
+    pace: Pace,
+    read: Callable[..., Awaitable[Page[F]]],
+    at_once: int,
 ) -> tuple[dict[str, F], bool]:
     """What a search finds, by id, and whether that is all: at most ``limit`` for each way to find them.
 
-    Reads some at a time, and leaves the event loop to others in between: _PARTS times at most for each way, as few may
-    satisfy a filter. ``read`` searches by a filter.
+    Reads ``at_once`` at a time, and leaves the event loop to others in between: _PARTS times at most for each way, as
+    few may satisfy a filter. ``read`` searches by a filter.
     """
     found: dict[str, F] = {}
     is_whole = True
@@ -249,7 +257,7 @@ async def found_in_parts(
         for _ in range(_PARTS):
             if not left or token is None or pace.is_used_up:
                 break
-            cursor = Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page")
+            cursor = Cursor(min(at_once, left), token, "page")
             some = await call.read(partial(read, query=call.change, cursor=cursor, wanted=each, ascending=True))
             found |= {one.fingerprint: one for one in some.items}
             token, left = some.next_token, left - len(some.items)
