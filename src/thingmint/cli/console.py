@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import orjson
 import typer
@@ -29,6 +30,7 @@ def open_console(
 ) -> None:
     """Print a link that signs in to the console of the running server. It works once, for five minutes."""
     from thingmint import admin
+    from thingmint.domain.names import is_loopback
 
     directory, _ = held(settings_for(data_dir))
     check_exists(directory.root)
@@ -37,7 +39,8 @@ def open_console(
         print(orjson.dumps(link).decode())
     else:
         print(f"On this machine:   {link['local']}")
-        print(f"From other ones:   {link['url']}")
+        is_here = is_loopback(urlsplit(link["url"]).hostname or "")
+        print(f"{'With HTTPS:     ' if is_here else 'From other ones:'}   {link['url']}")
         print(f"The link works once, for {link['seconds'] // 60} minutes.")
     if browser:
         import webbrowser

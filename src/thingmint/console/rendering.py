@@ -43,6 +43,12 @@ def shortened(id: str) -> str:
     return id if len(id) <= _SHOWN_DIGITS + 1 else f"{id[:_SHOWN_DIGITS]}\N{HORIZONTAL ELLIPSIS}"
 
 
+def brief(text: str, most: int = 40) -> str:
+    """A text in which long ids are short, and which is cut if it is longer than that."""
+    short = _LONG_ID.sub(lambda match: shortened(match[1]), text)
+    return short if len(short) <= most else f"{short[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
 def grouped(number: int) -> str:
     """A number with thousands separators."""
     return f"{number:,}"
@@ -147,7 +153,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {"short": shortened, "number": grouped, "exact": exact, "span": span, "seconds": seconds}
-    made.filters |= {"inline": inline, "prose": prose, "reason": reason}
+    made.filters |= {"inline": inline, "prose": prose, "reason": reason, "brief": brief}
     made.globals |= {
         "asset": paths(),
         "when": when,

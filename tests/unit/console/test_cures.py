@@ -287,6 +287,8 @@ async def test_refused_provisioning_leads_to_a_dry_run(site: Site, world: World)
     assert 'href="/console/provisioning/templates/fleet/dry-run"' in answer.text
     text = text_of(answer)
     assert "pump may not be provisioned" in text
+    listed = await (await site.signed_in()).get("/refusals")
+    assert f"/certificates/{'a' * 64}" not in answer.text + listed.text, "a claim certificate has no page"
     assert "the role may not do <b>" in text
     assert "It is allowed now" not in text
     limited = await site.signed_in(await user(world, "viewer", allow("thingmint:ListRefusals")))

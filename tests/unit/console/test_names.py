@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.unit.console.browser import Site, text_of
 from tests.unit.console.test_pages import POLICY, allow, certificate_pem, user
 from tests.world import OURS
+from thingmint.console.rendering import brief
 from thingmint.domain.arns import arn_of
 
 if TYPE_CHECKING:
@@ -34,3 +37,15 @@ async def test_confirmations_and_targets_name_certificates(site: Site, world: Wo
         "/certificates/change", form_token=await narrow.token("/certificates"), id=id, status="INACTIVE"
     )
     assert "pump-7" not in text_of(asked)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"cert/{'a' * 64}", f"cert/{'a' * 12}\N{HORIZONTAL ELLIPSIS}"),
+        ("x" * 40, "x" * 40),
+        ("x" * 41, f"{'x' * 39}\N{HORIZONTAL ELLIPSIS}"),
+    ],
+)
+def test_a_brief_text_has_short_ids(text: str, shown: str) -> None:
+    assert brief(text) == shown
