@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Match, Route
 from yandex.cloud.iot.broker.v1 import broker_pb2, broker_service_pb2
 
-from tests.e2e.access.local_admin import LocalAdmin, allow, document
-from tests.e2e.bulk.support import ACCOUNT, Bulk
-from tests.e2e.commands import thingmint
-from tests.e2e.conftest import iot_client
+from tests.e2e.access.local_admin import allow, document
+from tests.e2e.bulk.support import Bulk
 from tests.e2e.console.browser import signed_in, until
-from tests.e2e.material import key, key_pem, self_signed_pem
-from tests.e2e.mqtt.devices import Closed, Credential, Device, credential
+from tests.e2e.console.world import ACCOUNT, World
+from tests.e2e.material import key, self_signed_pem
+from tests.e2e.mqtt.devices import credential
 from tests.e2e.provisioning.support import TRUST
 from tests.e2e.yandex.clients import PASSWORD, Cloud, done
 from tests.issuers import new_issuer, pem
-from thingmint import admin
 from thingmint.console import sign_in
 from thingmint.console.page import PAGES
 from thingmint.console.pages import load_pages
-from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,11 +51,10 @@ POSTS: dict[str, Page] = {page.path: page for page in PAGES if page.method == "P
 
 
 @dataclass
-class Everything:
+class Everything(World):
     """``addresses`` are those of pages, by the path with which the page is declared, below /console."""
 
-    server: RunningServer
-    outsider: str  # a token of another account's administrator
+    outsider: str = ""  # a token of another account's administrator
     addresses: dict[str, list[str]] = field(default_factory=dict)
 
     @property
@@ -72,24 +68,15 @@ def everything(folder: Path) -> Iterator[Everything]:
     bucket.mkdir()
     buckets = {"fleet": {"url": bucket.as_uri(), "accounts": [ACCOUNT]}}
     environment = {"THINGMINT_BULK": json.dumps({"buckets": buckets})}
-    data = folder / "data"
-    done = thingmint("init", "--data-dir", data, "--account-id", ACCOUNT, env=environment)
-    assert done.returncode == 0, done.stderr
-    arguments = ["--log-format=json", "--key-pool=2"]
-    with (
-        running_server(data, arguments=arguments, environment=environment, start_timeout=120) as server,
-        ExitStack() as devices,
-    ):
-        local, iot = LocalAdmin(server), iot_client(server)
-        outsider = local.ask("account.create", name="outsider")["token"]
-        made = Everything(server, outsider)
-        inactive = _certificates(iot)
-        _policies(iot)
-        _provisioning(server, iot, bucket)
-        _principals(local)
-        registry, device, broker = _yandex(server)
-        devices.enter_context(_connected(server, iot, folder))
-        with signed_in(server) as browser:
+    with Everything.running(folder, arguments=["--log-format=json"], environment=environment) as made:
+        made.outsider = made.local.ask("account.create", name="outsider")["token"]
+        inactive = _certificates(made.iot)
+        _policies(made.iot)
+        _provisioning(made, bucket)
+        _principals(made)
+        registry, device, broker = _yandex(made.server)
+        _connected(made)
+        with signed_in(made.server) as browser:
             until(lambda: "just in time" in browser.get("/refusals").text)
             seeds = ["/", f"/certificates/{inactive}", f"/devices/{registry}", f"/devices/{device}", _record(browser)]
             seeds += [f"/devices/broker/{broker}/delete", f"/things/{THING}/delete"]
@@ -98,7 +85,6 @@ def everything(folder: Path) -> Iterator[Everything]:
             seeds += [f"/refusals/simulator?device={THING}&action=publish&name={MARK}/a"]
             _crawl(browser, seeds, made.addresses)
         yield made
-        iot.close()
 
 
 def _certificates(iot: Any) -> str:
@@ -130,9 +116,8 @@ def _policies(iot: Any) -> None:
     iot.attach_policy(policyName=f"{MARK}-policy", target=f"arn:aws:iot:us-east-1:{ACCOUNT}:thinggroup/{MARK}-group")
 
 
-def _provisioning(server: RunningServer, iot: Any, folder: Path) -> None:
-    local = LocalAdmin(server)
-    bulk = Bulk(server, iot, folder, Bulk.role_of(local))
+def _provisioning(made: Everything, folder: Path) -> None:
+    iot, bulk = made.iot, Bulk(made.server, made.iot, folder, Bulk.role_of(made.local))
     body = json.dumps({
         "Parameters": {
             "SerialNumber": {"Type": "String", "Default": EVIL},
@@ -152,23 +137,19 @@ def _provisioning(server: RunningServer, iot: Any, folder: Path) -> None:
     iot.create_provisioning_claim(templateName=f"{MARK}-template")
     bulk.put(f"{MARK}.json", ['{"ThingName": 7}', "{"])
     bulk.ended(bulk.start(f"{MARK}.json"))
-    socket = server.data_dir / "admin.sock"
-    given = {"source": "test", "origin": EVIL, "identity": MARK}
-    id = admin.call(socket, "import.start", **given)["id"]
     results = [["thing", "refused", EVIL, EVIL], ["certificate", "noted", MARK, "x" * 300]]
-    admin.call(socket, "import.apply", id=id, after={}, place={"n": 1}, items=[], results=results)
+    id = made.admin("import.start", source="test", origin=EVIL, identity=MARK)["id"]
+    made.admin("import.apply", id=id, after={}, place={"n": 1}, items=[], results=results)
 
 
-def _principals(local: LocalAdmin) -> None:
+def _principals(made: Everything) -> None:
+    local, policy = made.local, f"{MARK}-access"
     # A condition may have any text.
     condition = {"StringEquals": {"aws:RequestTag/site": EVIL}}
-    local.ask("policy.put", name=f"{MARK}-access", document=document(allow("iot:ListThings", Condition=condition)))
-    local.ask("user.create", name=f"{MARK}-user")
-    local.ask("role.create", name=f"{MARK}-role", trust_policy=TRUST)
-    local.ask("service-account.create", name=f"{MARK}-service")
-    for kind in ("user", "role", "service-account"):
-        principal = f"{kind}/{MARK}-{kind.partition('-')[0]}"
-        local.ask("policy.attach", principal=principal, policy=f"{MARK}-access")
+    local.ask("policy.put", name=policy, document=document(allow("iot:ListThings", Condition=condition)))
+    made.principal("user", f"{MARK}-user", policy)
+    made.principal("role", f"{MARK}-role", policy, trust_policy=TRUST)
+    made.principal("service-account", f"{MARK}-service", policy)
     local.ask("key.create", principal=f"user/{MARK}-user")
     local.ask("token.create", principal=f"user/{MARK}-user", lifetime="1h")
 
@@ -185,36 +166,28 @@ def _yandex(server: RunningServer) -> tuple[str, str, str]:
     return registry, device, broker
 
 
-def _connected(server: RunningServer, iot: Any, folder: Path) -> Device:
+def _connected(made: Everything) -> None:
     """A connected device, and refusals of others."""
-    refused, good = credential(folder, name=EVIL[:64]), credential(folder, name=MARK)
+    refused, good = credential(made.folder, name=EVIL[:64]), credential(made.folder, name=MARK)
     for each in (refused, good):
-        made = iot.register_certificate_without_ca(certificatePem=each.pem, status="ACTIVE")
-    with Device(server, refused) as device, suppress(Closed):
-        device.connect(EVIL)
-    iot.attach_policy(policyName=f"{MARK}-policy", target=made["certificateArn"])
-    with Device(server, good) as device, suppress(Closed):
-        device.connect(MARK)
-        device.publish(f"{EVIL}/not-allowed")
-    _just_in_time(server, iot, folder)
-    device = Device(server, good)
-    device.connect(EVIL, keep_alive=1200)
-    return device
+        registered = made.iot.register_certificate_without_ca(certificatePem=each.pem, status="ACTIVE")
+    made.refuse(refused, EVIL)
+    made.iot.attach_policy(policyName=f"{MARK}-policy", target=registered["certificateArn"])
+    made.refuse(good, MARK, lambda device: device.publish(f"{EVIL}/not-allowed"))
+    _just_in_time(made)
+    made.connect(good, EVIL)
 
 
-def _just_in_time(server: RunningServer, iot: Any, folder: Path) -> None:
+def _just_in_time(made: Everything) -> None:
     """A device that waits for its activation: the reason of its refusals has the id of its CA."""
     now = datetime.now(UTC)
     root = new_issuer(f"{MARK} just in time", now=now, begins=now - timedelta(days=30), ends=now + timedelta(days=90))
     given = {"certificateMode": "SNI_ONLY", "setAsActive": True, "allowAutoRegistration": True}
-    iot.register_ca_certificate(caCertificate=root.pem, **given)
-    made = pem(root.sign(MARK, key("secp256r1")))
-    file = folder / "just-in-time.pem"
-    file.write_text(key_pem(key("secp256r1")) + made + root.pem)
-    host = iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
+    made.iot.register_ca_certificate(caCertificate=root.pem, **given)
+    device = made.credential("just-in-time", pem(root.sign(MARK, key("secp256r1"))), chain=root.pem)
+    host = made.iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
     for _ in range(2):
-        with Device(server, Credential("", made, file), endpoint=host) as device, suppress(Closed):
-            device.connect(f"{MARK}{'w' * 121}")
+        made.refuse(device, f"{MARK}{'w' * 121}", endpoint=host)
 
 
 def _record(browser: Browser) -> str:

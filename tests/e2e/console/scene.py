@@ -8,29 +8,26 @@ from __future__ import annotations
 import json
 import random
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from tests.e2e import material
-from tests.e2e.access.local_admin import LocalAdmin, allow, database, document
-from tests.e2e.commands import thingmint
-from tests.e2e.conftest import iot_client
-from tests.e2e.mqtt.devices import Closed, Credential, Device
+from tests.e2e.access.local_admin import allow, database, document
+from tests.e2e.console.world import ACCOUNT, World
 from tests.issuers import Issuer, fingerprint, new_issuer, pem
-from thingmint import admin
-from thingmint.testing import running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from tests.e2e.mqtt.devices import Credential
     from thingmint.mqtt.protocol.packets import Version
-    from thingmint.testing import RunningServer
 
-ACCOUNT, REGION = "123456789012", "eu-central-1"
+REGION = "eu-central-1"
 KINDS = {"pump": 96, "valve": 84, "gauge": 60}
 SITES = ("north-works", "south-works", "reservoir")
 MODELS = {"pump": "Kestrel P40", "valve": "Orlo V2", "gauge": "Tern G1"}
@@ -91,9 +88,7 @@ class Member:
 
 
 @dataclass
-class Scene:
-    server: RunningServer
-    iot: Any
+class Scene(World):
     members: list[Member] = field(default_factory=list)
     boilers: list[tuple[str, str]] = field(default_factory=list)  # ids and PEM
     ca: str = ""
@@ -105,24 +100,18 @@ class Scene:
 @contextmanager
 def fleet(folder: Path) -> Iterator[Scene]:
     """A server with the fleet, whose devices are connected."""
-    data = folder / "data"
-    done = thingmint("init", "--data-dir", data, "--account-id", ACCOUNT, "--region", REGION)
-    assert done.returncode == 0, done.stderr
-    with running_server(data, arguments=["--key-pool=2"], start_timeout=120) as server, ExitStack() as open_devices:
-        scene = Scene(server, iot_client(server))
+    with Scene.running(folder, "--region", REGION) as scene:
         now = datetime.now(UTC)
         issuer = new_issuer("Riverside Waterworks Device CA", now=now, begins=now - timedelta(days=900))
         scene.members = _members(issuer, now)
         _bring(scene, issuer, now)
-        _make_principals(server)
-        _refuse(scene, folder)
-        for device in _connected(scene, folder):
-            open_devices.enter_context(device)
+        _make_principals(scene)
+        _refuse(scene)
+        _connect(scene)
         _wait(scene)
         _age(scene)
-        (data / "last-backup").touch()
+        (scene.server.data_dir / "last-backup").touch()
         yield scene
-        scene.iot.close()
 
 
 def _members(issuer: Issuer, now: datetime) -> list[Member]:
@@ -180,7 +169,7 @@ def _bring(scene: Scene, issuer: Issuer, now: datetime) -> None:
             "policies": member.policies, "things": [{"name": member.name, "exclusive": False}],
         })  # fmt: skip
     items += _boilers(scene, now)
-    _import(scene.server, items)
+    _import(scene, items)
     scene.ca = issuer.fingerprint
     _make_template(scene)
 
@@ -208,25 +197,21 @@ def _boilers(scene: Scene, now: datetime) -> list[dict[str, Any]]:
     return items
 
 
-def _import(server: RunningServer, items: Sequence[dict[str, Any]]) -> None:
-    socket = server.data_dir / "admin.sock"
-    id = admin.call(socket, "import.start", source="test", origin="scene", identity="scene")["id"]
+def _import(scene: Scene, items: Sequence[dict[str, Any]]) -> None:
+    id = scene.admin("import.start", source="test", origin="scene", identity="scene")["id"]
     after: dict[str, int] = {}
     for begin in range(0, len(items), _BATCH):
         place = {"done": begin}
-        found = admin.call(
-            socket, "import.apply", id=id, after=after, place=place, items=items[begin : begin + _BATCH]
-        )["results"]
+        batch = items[begin : begin + _BATCH]
+        found = scene.admin("import.apply", id=id, after=after, place=place, items=batch)["results"]
         assert {outcome for _, outcome, *_ in found} <= {"new", "completed", "noted"}, found
         after = place
-    admin.call(socket, "import.finish", id=id)
+    scene.admin("import.finish", id=id)
 
 
 def _make_template(scene: Scene) -> None:
-    local = LocalAdmin(scene.server)
     trust = document({"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "iot.amazonaws.com"}})
-    local.ask("role.create", name="Provisioning", trust_policy=trust)
-    local.ask("policy.attach", principal="role/Provisioning", policy="thingmint/ProvisioningOnly")
+    scene.principal("role", "Provisioning", "thingmint/ProvisioningOnly", trust_policy=trust)
     scene.iot.create_provisioning_template(
         templateName="new-pumps",
         description="Pumps that register themselves at the factory",
@@ -236,57 +221,45 @@ def _make_template(scene: Scene) -> None:
     )
 
 
-def _make_principals(server: RunningServer) -> None:
-    local = LocalAdmin(server)
-    for name, policy in (("maria", "thingmint/FullAccess"), ("deploy", "thingmint/ProvisioningOnly")):
-        local.ask("user.create", name=name)
-        local.ask("policy.attach", principal=f"user/{name}", policy=policy)
-    local.ask("key.create", principal="user/deploy")
+def _make_principals(scene: Scene) -> None:
+    scene.principal("user", "maria", "thingmint/FullAccess")
+    scene.principal("user", "deploy", "thingmint/ProvisioningOnly")
+    scene.local.ask("key.create", principal="user/deploy")
 
 
-def _refuse(scene: Scene, folder: Path) -> None:
+def _refuse(scene: Scene) -> None:
     """What went wrong in the last hour, the most recent last."""
     for name, times, filters in (
         ("pump-00431", 2, ""), ("valve-00407", 9, ""), ("gauge-00405", 3, ""),
         ("pump-00415", 6, "water/#"), (REFUSED, 41, "water/+/commands"),
     ):  # fmt: skip
-        credential = _credential(folder, scene.member(name))
+        credential = _credential(scene, scene.member(name))
         for _ in range(times):
-            with Device(scene.server, credential, source=_address(name)) as device, suppress(Closed):
-                device.connect(name)
-                device.subscribe(filters)
+            scene.refuse(credential, name, methodcaller("subscribe", filters), source=_address(name))
 
 
-def _connected(scene: Scene, folder: Path) -> Iterator[Device]:
-    """Devices that stay connected. The others were, except for those that have never been used."""
+def _connect(scene: Scene) -> None:
+    """Some devices stay connected. The others were, except for those that have never been used."""
     drawn = random.Random(5)
     for id, text in scene.boilers[:7]:
-        file = folder / f"{id}.pem"
-        file.write_text(material.key_pem(material.key("secp256r1")) + text)
-        device = Device(scene.server, Credential("", text, file), source=_address(id))
-        device.connect(id, keep_alive=1200)
+        device = scene.connect(scene.credential(id, text), id, source=_address(id))
         device.publish(f"$devices/{id}/state", json.dumps({"celsius": 61}).encode())
-        yield device
     for member in drawn.sample(scene.members, len(scene.members)):
         state = drawn.random()
         if member.status != "ACTIVE" or not member.policies or member.name == REFUSED or state > 0.94:
             continue
         version: Version = 4 if member.kind == "gauge" else 5
-        device = Device(scene.server, _credential(folder, member), version, source=_address(member.name))
-        device.connect(member.name, keep_alive=1200)
+        device = scene.connect(_credential(scene, member), member.name, version, source=_address(member.name))
         if state > 0.7:
             device.disconnect()
             continue
         device.subscribe(f"water/{member.name}/commands")
         for _ in range(drawn.randint(0, 9)):
             device.publish(f"water/{member.name}/state", json.dumps({"bar": 3.1}).encode())
-        yield device
 
 
-def _credential(folder: Path, member: Member) -> Credential:
-    file, text = folder / f"{member.name}.pem", pem(member.certificate)
-    file.write_text(material.key_pem(material.key("secp256r1")) + text)
-    return Credential(member.id, text, file)
+def _credential(scene: Scene, member: Member) -> Credential:
+    return scene.credential(member.name, pem(member.certificate), member.id)
 
 
 def _address(name: str) -> str:
