@@ -23,7 +23,7 @@ _OWN_E2E = {
     "aws": ("test_aws_operations", "test_bad_input", "test_signatures", "things/", "aws_templates/"),
     "cli": ("access/test_commands", "test_dev_mode", "test_documentation"),
     "domain": ("test_device_policies", "test_keys_and_certificate", "aws_templates/", "authorities/"),
-    "http": ("test_bad_input", "test_native", "test_lifecycle"),
+    "http": ("test_bad_http", "test_bad_input", "test_native", "test_lifecycle"),
     "instance": ("test_dev_mode", "test_two_roots", "test_lifecycle"),
     "mqtt": ("mqtt/", "gateway/", "upstream/", "provisioning/"),
     "native": ("test_native",),

@@ -124,3 +124,13 @@ def until(condition: Callable[[], Any], *, seconds: float, what: str) -> Any:
         assert time.monotonic() < deadline, f"still not, after {seconds} s: {what}"
         time.sleep(0.02)
     return value
+
+
+def check_common_refusal(answer: Answer, status: int) -> None:
+    """Checks a refusal before the API is known, which clients of every API can read."""
+    assert answer.status == status
+    document = answer.json()
+    assert set(document) == {"success", "error", "message"}
+    assert document["error"] == {"code": "VALIDATION_ERROR", "message": document["message"]}
+    assert answer.aws_code == "InvalidRequestException"
+    assert answer.headers["connection"] == "close"

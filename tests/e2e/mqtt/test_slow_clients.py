@@ -20,8 +20,7 @@ import pytest
 from tests.e2e.conftest import iot_client, registered
 from tests.e2e.logs import check_log
 from tests.e2e.mqtt.conftest import new_name, opened_gateway
-from tests.e2e.test_bad_input import check_common_refusal
-from tests.e2e.wire import connected, one_request, read_answer, until
+from tests.e2e.wire import check_common_refusal, connected, one_request, read_answer, until
 from thingmint.http import messages, protocol
 from thingmint.mqtt.protocol.connection import ServerConnection
 from thingmint.mqtt.protocol.encoder import encode
