@@ -34,6 +34,7 @@ def accounts(native: Recorder) -> None:
     native("role-create", "A role for provisioning", name="provisioning", trust_policy=_TRUST)
     native("role-create", name="storage", trust_policy=_TRUST, max_session_duration="2h")
     native("policy-attach", principal="role/provisioning", policy="thingmint/Administrator")
+    native("role-trust", "A role for provisioning", name="storage", trust_policy=_TRUST)
     native("role-list", "All roles")
     native("role-disable", "A role", name="storage")
     native("role-enable", "A role", name="storage")
@@ -63,6 +64,7 @@ def principals(native: Recorder) -> None:
     native("token-create", "A token for 90 days", principal="user/alice", lifetime="90d", description="dashboard")
     listed = native("token-list", "The tokens of a user", principal="user/alice")
     token = listed["data"][0]["id"]
+    native("token-restrict", "To reading AWS IoT", id=token, policy=policy)
     native("token-disable", "A token", id=token)
     native("token-enable", "A token", id=token)
     native("token-delete", "A token", id=token)

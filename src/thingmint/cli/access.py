@@ -34,6 +34,7 @@ Output = Annotated[Literal["table", "json"], typer.Option(help="A table for peop
 _POSITIONAL = ("name", "principal", "id", "value")
 # Policy documents are read from files, and so are secrets: other users can see the command line.
 _DOCUMENTS = ("document", "trust_policy")
+_WITH_POLICY_FILE = ("create", "restrict")  # verbs whose policy is a document, not a name
 _SECRET = "secret_access_key"  # noqa: S105 - an input's name
 
 
@@ -49,6 +50,8 @@ _EXAMPLES = {
     "service-account.create": "thingmint access service-account create importer",
     "role.create": "thingmint access role create provisioner --trust-policy trust.json",
     "key.create": "thingmint access key create user/alice",
+    "role.trust": "thingmint access role trust provisioner --trust-policy trust.json",
+    "token.restrict": "thingmint access token restrict ID --policy restriction.json",
     "token.create": "thingmint access token create user/alice --lifetime 30d --description ci",
     "policy.put": "thingmint access policy put mint --document mint.json",
     "policy.attach": "thingmint access policy attach user/alice --policy thingmint/ReadOnly",
@@ -113,13 +116,13 @@ def _function(command: Command, *, positional: bool) -> Callable[..., None]:
                 given[name] = _read(name, given[name])
         if _SECRET in given:
             given[_SECRET] = _read(f"{_SECRET}_file", given[_SECRET]).strip()
-        if "policy" in given and command.verb == "create":
+        if "policy" in given and command.verb in _WITH_POLICY_FILE:
             given["policy"] = _read("policy", given["policy"])
         _show(_ask(settings_for(data_dir), command.name, given), output)
 
     parameters = [
         *(
-            _parameter(name, field, positional=positional, file=name == "policy" and command.verb == "create")
+            _parameter(name, field, positional=positional, file=name == "policy" and command.verb in _WITH_POLICY_FILE)
             for name, field in fields.items()
         ),
         _keyword("data_dir", DataDirOption, None),

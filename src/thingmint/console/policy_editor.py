@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from thingmint.console.fields import Fields
     from thingmint.console.page import Call
 
-_LIMITS = {Kind.IDENTITY: MAX_POLICY_SIZE, Kind.TRUST: MAX_POLICY_SIZE, Kind.DEVICE: MAX_SIZE}
+_LIMITS = defaultdict(lambda: MAX_POLICY_SIZE, {Kind.DEVICE: MAX_SIZE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,11 @@ OPERATIONS: Final[Mapping[str, str]] = {
         "the secret. With `access_key_id` and `secret_access_key` it imports a key that a user has at AWS."
     ),
     "key-list": "Lists the keys and sessions of a principal, without their secrets.",
+    "role-trust": "Replaces the policy that names the callers which can assume the role.",
+    "token-restrict": (
+        "Gives the token a policy in place of the one that it has. The token can do what its user's policies and this "
+        "policy allow. Nothing lifts a restriction: make another token instead."
+    ),
     "token-create": "Makes a token for the native API. Only this answer has it. A policy can narrow what it allows.",
     "token-list": "Lists the tokens of a user, without the tokens themselves.",
     "session-create": "Makes temporary AWS credentials of a principal. Only this answer has the secret.",

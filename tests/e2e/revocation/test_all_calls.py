@@ -174,6 +174,8 @@ KEEPS_ACCESS = {
                 for kind in ("key", "token")
                 for verb in ("create", "disable", "enable", "delete")
             ),
+            "access:role.trust",
+            "access:token.restrict",
             "access:session.create",
             *(f"access:policy.{verb}" for verb in ("put", "delete", "attach", "detach")),
         ),

@@ -59,6 +59,7 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
         "service-account.disable": ({"name": "robot"}, {"name", "status"}),
         "service-account.enable": ({"name": "robot"}, {"name", "status"}),
         "role.create": ({"name": "hat", "trust_policy": TRUST}, principal),
+        "role.trust": ({"name": "hat", "trust_policy": TRUST}, {"name"}),
         "role.list": ({}, principal),
         "role.disable": ({"name": "hat"}, {"name", "status"}),
         "role.enable": ({"name": "hat"}, {"name", "status"}),
@@ -73,6 +74,7 @@ def inputs(ids: dict[str, str]) -> dict[str, tuple[dict[str, Any], set[str]]]:
         "key.delete of a robot": ({"id": ids["robot's"]}, {"id", "deleted"}),
         "token.create": ({"principal": "user/elf", "lifetime": "30d", "description": "ci"}, {"token"}),
         "token.list": ({"principal": "elf"}, credential),
+        "token.restrict": ({"id": ids["token"], "policy": POLICY}, {"id", "restricted"}),
         "token.disable": ({"id": ids["token"]}, {"id", "status"}),
         "token.enable": ({"id": ids["token"]}, {"id", "status"}),
         "token.delete": ({"id": ids["token"]}, {"id", "deleted"}),
@@ -129,6 +131,7 @@ EVENTS = {
     "service-account.enable": "UpdateServiceAccount",
     "service-account.delete": "DeleteServiceAccount",
     "role.create": "CreateRole",
+    "role.trust": "UpdateAssumeRolePolicy",
     "role.list": "ListRoles",
     "role.disable": "UpdateRole",
     "role.enable": "UpdateRole",
@@ -144,6 +147,7 @@ EVENTS = {
     "key.delete of a robot": "DeleteKey",
     "token.create": "CreateApiToken",
     "token.list": "ListApiTokens",
+    "token.restrict": "PutApiTokenPolicy",
     "token.disable": "UpdateApiToken",
     "token.enable": "UpdateApiToken",
     "token.delete": "DeleteApiToken",
@@ -249,6 +253,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ("account.set", {"name": "keys", "value": "true"}, "name must be check_validity, "),
     ("account.set", {"name": "weak_keys", "value": "yes"}, "value must be true or false"),
     ("role.create", {"name": "a"}, "trust_policy is missing"),
+    ("role.trust", {"name": "a"}, "trust_policy is missing"),
+    ("token.restrict", {"id": "a"}, "policy is missing"),
     ("key.create", {"principal": "role/x"}, "principal is a role"),
     ("key.create", {"principal": "group/x"}, "principal must be user/NAME"),
     ("key.create", {"principal": "user/a/b"}, "principal must be user/NAME"),
@@ -291,14 +297,16 @@ async def test_unknown_commands_are_not_found(world: World, name: str) -> None:
         await administer(world.store, world.vault, world.clock, name)
 
 
-def touching(id: str) -> dict[str, dict[str, Any]]:
-    """The input of every command that names an object, for elf, robot, hat, p and the access key ``id``."""
+def touching(id: str, token: str) -> dict[str, dict[str, Any]]:
+    """The input of every command that names an object: elf, robot, hat, p, the access key ``id`` and the ``token``."""
     principals = {"user": "elf", "service-account": "robot", "role": "hat"}
     policy, elf = {"name": "p"}, {"principal": "elf"}
     verbs = ("disable", "enable", "delete")
     return {
         **{f"{kind}.{verb}": {"name": name} for kind, name in principals.items() for verb in verbs},
         **{f"key.{verb}": {"id": id} for verb in verbs},
+        "role.trust": {"name": "hat", "trust_policy": TRUST},
+        "token.restrict": {"id": token, "policy": POLICY},
         "key.create": elf,
         "key.create of a robot": {"principal": "service-account/robot"},
         "key.list": elf,
@@ -314,33 +322,34 @@ def touching(id: str) -> dict[str, dict[str, Any]]:
     }
 
 
-async def populate(world: World, scope: Scope) -> str:
-    """Makes the objects that ``touching`` names. Returns the access key's id."""
+async def populate(world: World, scope: Scope) -> tuple[str, str]:
+    """Makes the objects that ``touching`` names. Returns the ids of the access key and the token."""
     await world.admin("user.create", scope, name="elf")
     await world.admin("service-account.create", scope, name="robot")
     await world.admin("role.create", scope, name="hat", trust_policy=TRUST)
     await world.admin("policy.put", scope, name="p", document=POLICY)
-    return str((await world.admin("key.create", scope, principal="elf"))["access_key_id"])
+    token = (await world.admin("token.create", scope, principal="elf"))["token"]
+    return str((await world.admin("key.create", scope, principal="elf"))["access_key_id"]), token.split("_")[1]
 
 
 async def test_one_account_cannot_touch_another(world: World) -> None:
-    key = await populate(world, THEIRS)
+    ids = await populate(world, THEIRS)
     await world.admin("policy.attach", THEIRS, principal="elf", policy="p")
     before = world.dump()
     for scope in (OURS, NOWHERE):
-        for title, given in touching(key).items():
+        for title, given in touching(*ids).items():
             with pytest.raises(NotFound):
                 await world.admin(title.partition(" ")[0], scope, **given)
             assert world.dump() == before, title
 
 
-@pytest.mark.parametrize("title", touching(""))
+@pytest.mark.parametrize("title", touching("", ""))
 async def test_each_command_works_within_its_account(world: World, title: str) -> None:
     """Shows that the commands of the test above fail only because of the account."""
-    key = await populate(world, THEIRS)
+    ids = await populate(world, THEIRS)
     if title != "policy.delete":
         await world.admin("policy.attach", THEIRS, principal="elf", policy="p")
-    await world.admin(title.partition(" ")[0], THEIRS, **touching(key)[title])
+    await world.admin(title.partition(" ")[0], THEIRS, **touching(*ids)[title])
 
 
 async def test_an_unknown_account_has_empty_lists_and_cannot_be_changed(world: World) -> None:
@@ -402,6 +411,7 @@ def test_nouns_are_listed_in_a_fixed_order() -> None:
     assert [command.verb for command in COMMANDS.values() if command.noun == "token"] == [
         "create",
         "list",
+        "restrict",
         "disable",
         "enable",
         "delete",

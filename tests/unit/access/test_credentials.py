@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +244,36 @@ async def test_a_restricted_credential_cannot_create_credentials(world: World, c
         await as_bearer(world, narrow["token"], command, principal="administrator")
     assert (denied.value.action, denied.value.resource) == ("thingmint:Operation", "*")
     await as_bearer(world, world.ours.token, command, principal="administrator")
+
+
+async def test_a_restricted_token_cannot_restrict_tokens(world: World) -> None:
+    narrow = await world.admin("token.create", principal="administrator", policy=POLICY)
+    given = {"id": narrow["token"].split("_")[1], "policy": POLICY.replace("iot:", "thingmint:")}
+    with pytest.raises(Denied):
+        await as_bearer(world, narrow["token"], "token.restrict", **given)
+    await as_bearer(world, world.ours.token, "token.restrict", **given)
+
+
+async def test_a_restriction_holds_at_once_and_is_replaced(world: World) -> None:
+    made = await world.admin("token.create", principal="administrator")
+    assert (await world.directory.authenticate_token(made["token"])).narrowed is None
+    for _ in range(2):
+        await world.admin("token.restrict", id=made["token"].split("_")[1], policy=POLICY)
+        narrowed = (await world.directory.authenticate_token(made["token"])).narrowed
+        assert narrowed is not None
+        assert len(narrowed) == 1
+    for id in (world.ours.access_key_id, world.ours.authorized_key["id"], world.theirs.token.split("_")[1], "x"):
+        with pytest.raises(NotFound):
+            await world.admin("token.restrict", id=id, policy=POLICY)
+
+
+async def test_a_new_trust_policy_holds_at_once(world: World) -> None:
+    trusting = TRUST.replace('"Service": "iot.amazonaws.com"', f'"AWS": "arn:aws:iam::{OURS.account}:root"')
+    await world.admin("role.create", name="hat", trust_policy=TRUST)
+    for trust, is_allowed in ((trusting, True), (TRUST, False)):
+        await world.admin("role.trust", name="hat", trust_policy=trust)
+        with nullcontext() if is_allowed else pytest.raises(Denied):
+            await as_bearer(world, world.ours.token, "session.create", principal="role/hat")
 
 
 async def test_a_session_of_a_role_needs_its_trust_policy(world: World) -> None:

@@ -76,6 +76,7 @@ async def test_a_document_that_is_not_a_policy_is_malformed(world: World, docume
         ("policy.put", {"name": "p", "document": document}),
         ("token.create", {**ADMINISTRATOR, "policy": document}),
         ("session.create", {**ADMINISTRATOR, "policy": document}),
+        ("token.restrict", {"id": world.ours.token.split("_")[1], "policy": document}),
     ):
         with pytest.raises(MalformedPolicy):
             await world.admin(command, **given)

@@ -105,6 +105,10 @@ async def test_a_malformed_trust_policy_is_refused(world: World, trust: str) -> 
     with pytest.raises(MalformedPolicy):
         await world.admin("role.create", name="elf", trust_policy=trust)
     assert await world.admin("role.list") == []
+    await world.admin("role.create", name="elf", trust_policy=TRUST)
+    with pytest.raises(MalformedPolicy):
+        await world.admin("role.trust", name="elf", trust_policy=trust)
+    assert await world.rows("SELECT trust_policy FROM principals WHERE kind = 'role'") == [(TRUST,)]
 
 
 async def test_only_roles_have_and_need_a_trust_policy(world: World) -> None:

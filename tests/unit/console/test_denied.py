@@ -40,6 +40,7 @@ OPEN = {
 
 # What stands in a parameter or a field with this name, on pages below this path; the first that fits.
 NAMED: list[tuple[str, Mapping[str, str]]] = [
+    ("/access/user/{name}/token-policy", {"name": "user", "id": "user token"}),
     ("/access/user", {"name": "user", "id": "user key"}),
     ("/access/role", {"name": "role", "id": "role session"}),
     ("/access/service-account", {"name": "service account", "id": "service account key"}),
@@ -108,10 +109,12 @@ async def existing(world: World) -> dict[str, str]:
     await world.admin("service-account.create", name="robot")
     await world.admin("policy.put", name="mine", document=json.dumps(DOCUMENT))
     key = await world.admin("key.create", principal="user/alice")
+    api_token = await world.admin("token.create", principal="user/alice")
     robot_key = await world.admin("key.create", principal="service-account/robot")
     return {
         "user": "alice",
         "user key": key["access_key_id"],
+        "user token": api_token["token"].split("_")[1],
         "role": ROLE.rpartition("/")[2],
         "role session": key["access_key_id"],
         "service account": "robot",

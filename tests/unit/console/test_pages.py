@@ -70,6 +70,9 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
     activity = CertificateActivity(world.store, world.clock)
     activity.connected(OURS, id, name, "192.0.2.7")
     await activity.flush()
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    await world.admin("role.create", name="fleet", trust_policy=document)
     site.checks.append(Check("disk", "error", name))
     world.environment.endpoints[OURS] = "iot.example.org"
     browser = await site.signed_in()
@@ -99,6 +102,9 @@ async def test_names_from_outside_stay_text(site: Site, world: World, name: str)
         "/access/policies",
         "/access/policy/edit",
         "/access/new-role",
+        "/access/role/fleet/trust",
+        "/access/user/administrator/new-token",
+        f"/access/user/administrator/token-policy?id={world.ours.token.split('_')[1]}",
         "/policies",
         "/policies/edit",
         "/access/audit",

@@ -250,6 +250,19 @@ def _of_each(verb: str, summary: str, event_verb: str, **fixed: Any) -> Callable
     return declare
 
 
+@command("token.restrict", "Restrict a token to what a policy allows too", inputs.TokenPolicy, "PutApiTokenPolicy")
+async def restrict_token(tx: Transaction, change: AdminChange, given: inputs.TokenPolicy) -> Json:
+    """Gives a token a policy, or another one in place of its own, with immediate effect.
+
+    Nothing lifts a restriction: that would give more to a secret that was handed out with less.
+    """
+    _refuse_narrowed(change)
+    check_document(given.policy, Kind.SESSION)
+    credential = await _owned(tx, given, _TOKENS)
+    await CREDENTIALS.update(tx, replace(credential, policy=given.policy))
+    return {"id": given.id, "restricted": True}
+
+
 @_of_each("enable", "Accept a {} again", "Update", status="active")
 @_of_each("disable", "Refuse a {} until it is enabled again", "Update", status="disabled")
 async def set_credential_status(

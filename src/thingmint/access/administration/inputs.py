@@ -159,6 +159,10 @@ class NewRole(Named):
     max_session_duration: Annotated[Duration, _between("1h", "12h")] = timedelta(hours=1)
 
 
+class TrustPolicy(Named):
+    trust_policy: str = Field(max_length=32768, json_schema_extra={"format": "trust-policy"})
+
+
 class Principal(InAccount):
     """``principal`` is KIND/NAME, such as user/alice, or its ARN; a bare name is a user's."""
 
@@ -216,6 +220,10 @@ class Credential(InAccount):
     def kind(self) -> PrincipalKind:
         # Ids of access keys and sessions begin as AWS's do. Any other id is an authorized key's.
         return "user" if self.id.startswith(("AKIA", "ASIA")) else "service-account"
+
+
+class TokenPolicy(Credential):
+    policy: SessionPolicy
 
 
 class NewToken(Principal):

@@ -116,6 +116,16 @@ async def create_role(tx: Transaction, change: AdminChange, given: inputs.NewRol
     return await _create(tx, change, given, "role", trust_policy=given.trust_policy, max_session_duration=longest)
 
 
+@command("role.trust", "Replace the trust policy of a role", inputs.TrustPolicy, "UpdateAssumeRolePolicy")
+async def replace_trust_policy(tx: Transaction, _change: AdminChange, given: inputs.TrustPolicy) -> Json:
+    """Replaces the document. Sessions of callers that assumed the role before stay valid."""
+    check_document(given.trust_policy, Kind.TRUST, given.name)
+    role = await get_principal(tx, given.account, "role", given.name)
+    await PRINCIPALS.update(tx, replace(role, trust_policy=given.trust_policy))
+    tx.audit_resources.append(role.arn)
+    return {"name": given.name}
+
+
 @_of_each("list", "List the {}s of an account", inputs.InAccount, "List{Principal}s")
 async def list_principals(
     tx: Transaction, _change: AdminChange, given: inputs.InAccount, *, kind: PrincipalKind

@@ -12,6 +12,7 @@ from thingmint.access.administration.principals import get_principal, principals
 from thingmint.console.administering import event_of, may_run
 from thingmint.console.lockout import ADMINISTRATOR, warning_of
 from thingmint.console.page import links_of, page
+from thingmint.console.policy_editor import pretty
 from thingmint.services.device_registry import list_folders
 from thingmint.services.pages import page_by_text
 
@@ -114,7 +115,7 @@ def _one_of(kind: str) -> Callable[[Call], Awaitable[Answer]]:
             marks={key.id: mark for key in found.keys if (mark := _mark(key, call.change.now))},
             lifetimes=LIFETIMES,
             durations=DURATIONS,
-            trust=found.principal.trust_policy if call.allows("thingmint:ListRoles") else None,
+            trust=pretty(found.principal.trust_policy or "") if call.allows("thingmint:ListRoles") else None,
             may_see_documents=call.allows("thingmint:GetPolicy"),
             may_see_audit=call.allows("thingmint:ListAudit"),
             back=LISTS[kind],
@@ -170,6 +171,8 @@ def _permissions(call: Call, kind: str) -> dict[str, bool]:
         "detach": may_run(call, "policy.detach", kind),
         "new_key": kind != "role" and may_run(call, "key.create", kind),
         "new_token": kind == "user" and may_run(call, "token.create"),
+        "trust": kind == "role" and may_run(call, "role.trust"),
+        "restrict": kind == "user" and may_run(call, "token.restrict"),
         "new_session": may_run(call, "session.create", kind),
         "change_key": may_run(call, "key.disable", kind),
         "change_token": may_run(call, "token.disable"),

@@ -28,6 +28,7 @@ _ESCALATING = (
     "thingmint:CreateAccessKey",
     "thingmint:CreateKey",
     "thingmint:CreateApiToken",
+    "thingmint:UpdateAssumeRolePolicy",
     "thingmint:GetSessionToken",
 )
 """Actions that lead to every other one."""
