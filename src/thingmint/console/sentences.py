@@ -38,6 +38,8 @@ def sentence_of(error: errors.DomainError, label: str = "") -> str:
             text = f"The {error}"
         case errors.Denied():
             text = str(error) if str(error)[:1].isupper() else f"The caller {error}"
+        case errors.Unavailable():
+            text = re.sub(r"\b([Tt])he store\b", r"\1he database", str(error))  # as the overview calls it
         case _:
             text = str(getattr(error, "reason", error) or error)
     return ended(capital(text))

@@ -24,6 +24,7 @@ from thingmint.domain.errors import (
     Invalid,
     NotFound,
     Throttled,
+    Unavailable,
     VersionConflict,
 )
 
@@ -196,6 +197,7 @@ async def test_a_document_that_was_written_is_kept(site: Site) -> None:
         (AlreadyExists("user", "eve"), "The user eve already exists."),
         (Conflict("policy", "x", "still attached"), "Still attached."),
         (Disallowed("certificate", "x", "it was revoked"), "The certificate x was revoked."),
+        (Unavailable("The store cannot be reached"), "The database cannot be reached."),
         (VersionConflict("thing", "x", expected=1, version=2), "The thing x has version 2, not 1."),
         (
             Denied("arn:aws:iam::1:user/a", "iot:X", "*", explicit=False),
