@@ -1,5 +1,6 @@
 """Assembles the server from its parts, and handles signals, start and stop."""
 
-from thingmint.server.serving import Ready, serve
+from thingmint.server.running import Ready
+from thingmint.server.serving import serve
 
 __all__ = ["Ready", "serve"]

@@ -1,25 +1,20 @@
-"""Starting, running and stopping the server."""
+"""Builds the server from its parts."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import resource
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
 import structlog
 
 from thingmint.admin import AdminSocket
 from thingmint.domain.certificate_profiles import listener_profile
-from thingmint.domain.errors import Unavailable
 from thingmint.domain.tls_profiles import TLS_PROFILES
 from thingmint.http.listener import HttpListener
 from thingmint.instance.audit_key import check_audit_key
 from thingmint.instance.create import check_keys, check_master_key
-from thingmint.instance.layout import write_private
 from thingmint.mqtt.broker.embedded import EmbeddedBroker
 from thingmint.mqtt.broker.upstream import UpstreamBroker
 from thingmint.mqtt.connected_clients import ConnectedClients
@@ -39,7 +34,7 @@ from thingmint.server.apis import (
     yandex_api,
 )
 from thingmint.server.bulk import bulk_registration
-from thingmint.server.chores import EVERY_MINUTE, kept_up, note_use
+from thingmint.server.chores import EVERY_MINUTE, note_use
 from thingmint.server.console import console_address, console_of, link_command
 from thingmint.server.device_credentials import credentials_listener, device_credentials
 from thingmint.server.explaining import default_account, explaining, why_command
@@ -64,6 +59,7 @@ from thingmint.server.local_commands import server_commands
 from thingmint.server.processes import DevicePresence, SharedStore, live_changes
 from thingmint.server.reloading import Reloading, settings_changes, stop_and_reload_signals
 from thingmint.server.reports import Reports
+from thingmint.server.running import Ready, Server
 from thingmint.server.served_names import ServedNames
 from thingmint.server.sockets import (
     LOOPBACK,
@@ -93,108 +89,17 @@ from thingmint.settings.presence import presence_hook
 from thingmint.tls import ListenerTLS, ServerCertificateFiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable
 
-    from thingmint.access.audit import AuditLog
-    from thingmint.access.audit_sealer import Sealer
-    from thingmint.access.directory import Directory
-    from thingmint.console.updates import Updates
     from thingmint.instance.create import Instance
     from thingmint.mqtt.broker.interface import Broker
-    from thingmint.mqtt.gateway import Gateway
-    from thingmint.mqtt.listener import MqttListener
-    from thingmint.services.last_messages import LastMessages
     from thingmint.settings import Settings
     from thingmint.yandex.grpc_listener import GrpcListener
 
 
-_COLLECT_AT = 10_000  # objects that may be part of a cycle
 _BROKER_ADVICE = "devices at other processes on this database get no messages from here: set broker to an MQTT broker"
 
 _log = structlog.get_logger("thingmint.server")
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The addresses where a started server listens. ``ports`` are by listener, as in listeners.json.
-
-    ``certificates`` describe those that settings name. ``console`` is the console's address, if it is served.
-    """
-
-    hostname: str
-    host: str
-    ports: Mapping[str, int]
-    certificates: Sequence[str] = ()
-    console: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Server:
-    """The parts that are started and stopped. ``chores`` run in between."""
-
-    instance: Instance
-    settings: Settings
-    names: ServedNames
-    ready: Ready
-    listeners: Mapping[str, HttpListener | GrpcListener]
-    gateway: Gateway
-    mqtt_listeners: Mapping[str, MqttListener]
-    admin: AdminSocket
-    directory: Directory
-    reports: Reports
-    presence: DevicePresence
-    keys: KeyPool
-    exports: Exports
-    events: EventPublisher
-    last_messages: LastMessages
-    updates: Updates | None
-    stalls: StallWatch
-    chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
-
-    async def run(self, stopping: asyncio.Event, on_ready: Callable[[Ready], None]) -> None:
-        chores = [asyncio.create_task(kept_up(chore)) for chore in self.chores]
-        self.keys.start()
-        try:
-            await self._start()
-            self.stalls.start()  # only now, because starting does not delay any client
-            on_ready(self.ready)
-            await stopping.wait()
-            _log.info("stopping", waiting_for="requests in flight")
-        finally:
-            await self._stop(chores)
-
-    async def _start(self) -> None:
-        ready, directory = self.ready, self.instance.directory
-        for listener in self.listeners.values():
-            await listener.start()
-        await self.gateway.start(list(self.mqtt_listeners.values()))
-        await self.admin.start()
-        self.names.write_endpoints(ready.ports)
-        _exclude_from_garbage_collection()
-        _log.info("ready", host=ready.host, dev=self.settings.dev, **ready.ports)
-        write_private(directory.listeners, orjson.dumps(ready.ports) + b"\n")
-
-    async def _stop(self, chores: Sequence[asyncio.Task[None]]) -> None:
-        self.instance.directory.listeners.unlink(missing_ok=True)
-        if self.settings.mqtt_proxy_socket is not None:
-            self.settings.mqtt_proxy_socket.unlink(missing_ok=True)
-        if self.updates is not None:
-            self.updates.close()  # else the listeners would wait for the streams of open pages
-        await self.events.stop()
-        await self.gateway.stop()
-        await asyncio.gather(*(listener.stop() for listener in self.listeners.values()))
-        await self.admin.stop()
-        for chore in chores:
-            chore.cancel()
-        await asyncio.wait(chores)
-        await self.exports.close()
-        await self.last_messages.settle()
-        await self.reports.flush()
-        await _finish(self.directory, self.reports.trail, self.reports.sealer)
-        await self.presence.close()
-        self.stalls.stop()
-        await self.keys.close()
-        _log.info("stopped")
 
 
 async def serve(
@@ -336,7 +241,7 @@ async def serve(
     link = link_command(console, names, ports)
     address = await console_address(console, link, ports, has_link=sign_in_link and not settings.dev)
     changes = settings_changes(environment, exports, certificates, limits, gateway, access, reports.sealer)
-    server = _Server(
+    server = Server(
         instance=instance,
         settings=settings,
         names=names,
@@ -379,23 +284,3 @@ async def serve(
         ],
     )
     await server.run(stopping, on_ready)
-
-
-async def _finish(directory: Directory, trail: AuditLog, sealer: Sealer) -> None:
-    """Stores what is only in memory: times of use of credentials, and audit records."""
-    try:
-        await directory.flush()
-        await trail.close()
-        await sealer.close()
-    except (Unavailable, OSError) as error:
-        _log.error("audit_log_not_finished", error=str(error))
-
-
-def _exclude_from_garbage_collection() -> None:
-    """Excludes the objects made at start (contracts, routes, modules), which live as long as the process.
-
-    Requests create hardly any reference cycles, so Python's default, a collection every 700 objects, finds nearly none.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AT)
