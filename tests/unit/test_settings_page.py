@@ -84,7 +84,7 @@ def test_the_table_of_a_group(group: str) -> None:
 
 def test_sighup_puts_in_force_what_the_page_marks() -> None:
     nothing: Any = None
-    changes = settings_changes(nothing, nothing, nothing, nothing, nothing, nothing, nothing)
+    changes = settings_changes(nothing, nothing)
     assert {name for names in changes for name in names} == RELOADED
 
 

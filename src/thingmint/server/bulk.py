@@ -10,18 +10,13 @@ from thingmint.aws.bulk_registration import BULK_LEASE, BulkRegistration
 from thingmint.aws.contract import load_contract
 from thingmint.domain.errors import NotFound
 from thingmint.services.certificates import utc_now
-from thingmint.services.leases import LeasedStore
 from thingmint.services.registration_tasks import RegistrationTask, find_task, newest_tasks
 from thingmint.settings.bulk import bulk_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from thingmint.metrics import Metrics
-    from thingmint.server.apis import Access
-    from thingmint.services.change import Environment
-    from thingmint.services.leases import Holder
-    from thingmint.settings import Settings
+    from thingmint.server.core import Core
     from thingmint.store.engine import Store, Transaction
 
 _MAX_LISTED = 1000
@@ -67,23 +62,16 @@ def _shown(task: RegistrationTask) -> dict[str, Any]:
     }
 
 
-def bulk_registration(
-    store: Store,
-    holder: Holder,
-    environment: Environment,
-    access: Access,
-    settings: Settings,
-    metrics: Metrics,
-    api_port: int,
-) -> BulkRegistration:
+def bulk_registration(core: Core, api_port: int) -> BulkRegistration:
+    environment, metrics = core.environment, core.reports.metrics
     environment.report_links.port = api_port
     bulk = BulkRegistration(
-        LeasedStore(store, holder, BULK_LEASE),
+        core.storage.leased(BULK_LEASE),
         environment,
-        Roles(access.directory),
+        Roles(core.access.directory),
         load_contract().error_status,
         utc_now,
-        bulk_in_force(settings.bulk).report_bytes,
+        bulk_in_force(core.settings.bulk).report_bytes,
     )
     metrics.gauge(
         "bulk_registration_tasks",

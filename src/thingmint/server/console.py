@@ -36,22 +36,14 @@ from thingmint.settings.console import ConsoleSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from socket import socket
 
-    from thingmint.access.audit import AuditLog
     from thingmint.access.audit_keys import AuditKeys
     from thingmint.domain.server_certificates import ServerCertificate
     from thingmint.http.invoking import Invoker
-    from thingmint.instance.create import Instance
     from thingmint.instance.layout import DataDirectory
-    from thingmint.server.apis import Access
-    from thingmint.server.explaining import Explain
+    from thingmint.server.core import Core
     from thingmint.server.served_names import ServedNames
     from thingmint.services.change import Environment
-    from thingmint.services.change_feed import ChangeFeed
-    from thingmint.services.health import HealthReport
-    from thingmint.services.live_changes import LiveChanges
-    from thingmint.settings import Settings
     from thingmint.store.engine import Store
     from thingmint.tls import ListenerTLS
 
@@ -71,22 +63,10 @@ class ConsoleParts:
     verification: AuditVerification
 
 
-def console_of(
-    instance: Instance,
-    access: Access,
-    settings: Settings,
-    environment: Environment,
-    names: ServedNames,
-    tls: ListenerTLS,
-    health: HealthReport,
-    live: LiveChanges,
-    feed: ChangeFeed,
-    explain: Explain,
-    bound: Mapping[str, socket],
-    invoke: Invoker,
-    trail: AuditLog,
-) -> ConsoleParts | None:
+def console_of(core: Core, ports: Mapping[str, int], invoke: Invoker) -> ConsoleParts | None:
     """None if the settings turn the console off. Raises ConfigError."""
+    instance, access, settings, environment = core.instance, core.access, core.settings, core.environment
+    tls, names = core.certificates.tls, core.certificates.names
     given = settings.console or ConsoleSettings()
     if not given.enabled:
         return None
@@ -99,7 +79,6 @@ def console_of(
         return tls.api_names() | further | {name.lower() for name in names.all()}
 
     root = instance.directory.ca.read_text("ascii")
-    ports = {name: listener.getsockname()[1] for name, listener in bound.items()}
 
     def addresses() -> ServerAddresses:
         name = names.hostnames[0]
@@ -107,21 +86,22 @@ def console_of(
         return ServerAddresses(name, ports["api"], ports["grpc"], own_root)
 
     updates = Updates(sessions, partial(progress_of_tasks, instance.store))
-    live.follow(updates.changed)
-    feed.follow(updates.published)
-    verification = AuditVerification(instance.store, partial(_material, instance.directory), trail, utc_now)
+    core.live.follow(updates.changed)
+    core.storage.feed.follow(updates.published)
+    material = partial(_material, instance.directory)
+    verification = AuditVerification(instance.store, material, core.reports.trail, utc_now)
     parts = Parts(
         environment=environment,
         administration=access.administration,
         audit=AuditRecords(access.store, PageTokens(instance.vault.derive("audit markers"))),
         sessions=sessions,
-        health=RecentHealth(health, _HEALTH),
-        connected=live.count,
+        health=RecentHealth(core.health, _HEALTH),
+        connected=core.live.count,
         updates=updates,
         devices=DeviceAccess(
             ports["mqtt"], lambda name: root if tls.shows_own("mqtt", name) else None, names.yandex_host
         ),
-        explain=lambda asked, scope: explain(asked, [scope], is_limited=True),
+        explain=lambda asked, scope: core.explain(asked, [scope], is_limited=True),
         contracts=CONTRACTS,
         addresses=addresses,
         verification=verification,

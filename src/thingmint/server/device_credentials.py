@@ -21,50 +21,39 @@ from thingmint.services.device_authentication import DeviceAuthenticator
 if TYPE_CHECKING:
     import socket
 
-    from thingmint.access.request_log import RefusalLog, RequestLog
+    from thingmint.access.request_log import RefusalLog
     from thingmint.http.connection_limits import AddressLimits, Place
     from thingmint.http.memory import RequestMemory
     from thingmint.http.messages import App
-    from thingmint.instance.create import Instance
     from thingmint.mqtt.peer import Peer
     from thingmint.mqtt.tls.contexts import Contexts
-    from thingmint.server.apis import Access
-    from thingmint.services.change_feed import ChangeFeed
-    from thingmint.services.hostnames import HostNames
-    from thingmint.settings import Settings
+    from thingmint.server.core import Core
 
 _ALPN = ("http/1.1",)
 _BACKLOG = 1024  # connections that wait in the kernel while the process is busy with handshakes
 _PER_DEVICE = Rate(1, 20)  # a device asks again when its credentials end, at the earliest after 15 minutes
 
 
-def device_credentials(
-    instance: Instance, access: Access, default_account: str | None, feed: ChangeFeed, host_names: HostNames
-) -> DeviceSessionIssuer:
+def device_credentials(core: Core) -> DeviceSessionIssuer:
     """Lets callers use credentials that this or another process gave to devices; returns what gives them."""
+    instance, directory, names = core.instance, core.access.directory, core.certificates.names.host_names
     policy_sets = PolicySets()
-    feed.follow(policy_sets.forget)
-    authenticator = DeviceAuthenticator(instance.store, host_names, utc_now, default_account, policy_sets=policy_sets)
-    issuer = DeviceSessionIssuer(authenticator, instance.store, access.directory, instance.vault, utc_now)
-    access.directory.device_sessions = issuer
+    core.storage.feed.follow(policy_sets.forget)
+    authenticator = DeviceAuthenticator(instance.store, names, utc_now, core.default_account, policy_sets=policy_sets)
+    issuer = DeviceSessionIssuer(authenticator, instance.store, directory, instance.vault, utc_now)
+    directory.device_sessions = issuer
     return issuer
 
 
-def credentials_listener(
-    issuer: DeviceSessionIssuer,
-    access: Access,
-    settings: Settings,
-    request_log: RequestLog,
-    contexts: Contexts,
-    limits: AddressLimits,
-    refusals: RefusalLog,
-) -> HttpListener:
-    """Raises ConfigError."""
+def credentials_listener(core: Core, issuer: DeviceSessionIssuer, contexts: Contexts) -> HttpListener:
+    """``contexts`` are those of the devices' listeners. Raises ConfigError."""
+    settings, access, reports = core.settings, core.access, core.reports
     assert settings.credentials_port is not None, "the caller has looked"
     sock = bind("credentials-port", settings.host, settings.credentials_port)
     per_device = Throttle(None if settings.limits == "none" else _PER_DEVICE, {})
     api = CredentialProvider(issuer, access.throttle, per_device)
-    app = SingleApi(api, request_log, access.failures, access.memory, utc_now)
+    app = SingleApi(api, reports.requests, access.failures, access.memory, utc_now)
+    limits, refusals = core.limits["credentials"], reports.connections.refusals
     return DeviceHttpListener(app, sock, limits, refusals, access.memory, contexts)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.gateway import Gateway
     from thingmint.mqtt.presence import Presence
+    from thingmint.server.console import ConsoleParts
+    from thingmint.server.core import Core
     from thingmint.server.stalls import StallWatch
     from thingmint.services.change import Environment
     from thingmint.services.change_feed import ChangeFeed
@@ -34,6 +36,25 @@ if TYPE_CHECKING:
     from thingmint.services.jobs import JobRunner
     from thingmint.services.leases import Holder
     from thingmint.tls import ListenerTLS
+
+
+def watch_server(core: Core, gateway: Gateway, console: ConsoleParts | None, stalls: StallWatch) -> None:
+    metrics, reports, outgoing, devices = core.reports.metrics, core.reports, core.outgoing, core.devices
+    watch_store(metrics, core.instance)
+    watch_functions(metrics, core.environment.functions)
+    watch_issuing(metrics, core.environment)
+    watch_certificates(metrics, core.certificates.tls)
+    watch_memory(metrics, core.access.memory)
+    watch_audit(metrics, reports.trail, reports.sealer)
+    watch_work(metrics, core.jobs, stalls)
+    watch_leases(metrics, core.storage.holder)
+    watch_changes(metrics, core.storage.feed)
+    watch_exports(metrics, outgoing.sender, outgoing.exports)
+    watch_events(metrics, outgoing.publisher)
+    watch_devices(metrics, gateway, devices.embedded, outgoing.presence.presence)
+    watch_upstream(metrics, devices.broker)
+    if console is not None:
+        watch_console(metrics, console.updates)
 
 
 def watch_store(metrics: Metrics, instance: Instance) -> None:

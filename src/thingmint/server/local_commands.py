@@ -18,8 +18,8 @@ from thingmint.mqtt.connected_clients import ConnectedClients
 from thingmint.mqtt.connection_index import ConnectionIndex
 from thingmint.mqtt.messages import GatewayMessages
 from thingmint.mqtt.slices import Slices
-from thingmint.server.apis import environment_of
 from thingmint.server.bulk import bulk_commands
+from thingmint.server.environments import environment_of
 from thingmint.server.explaining import explaining, why_command
 from thingmint.server.health import ServerHealth
 from thingmint.server.native_commands import native_command
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from thingmint.instance.layout import DataDirectory
-    from thingmint.server.apis import Access
-    from thingmint.server.served_names import ServedNames
+    from thingmint.server.console import LinkCommand
+    from thingmint.server.core import Core
     from thingmint.services.change import Environment
     from thingmint.settings import Settings
 
@@ -67,10 +67,12 @@ def local_commands(store: AuditedStore, trail: AuditLog, environment: Environmen
     }
 
 
-def server_commands(
-    access: Access, trail: AuditLog, environment: Environment, names: ServedNames, ports: Mapping[str, int]
-) -> LocalCommands:
-    """All commands of a server. Those that can change host names return after the server has followed the change."""
+def server_commands(core: Core, ports: Mapping[str, int], link: LinkCommand) -> LocalCommands:
+    """All commands of a server. Those that can change host names return after the server has followed the change.
+
+    ``link`` makes a link that signs in to the console.
+    """
+    access, trail, names = core.access, core.reports.trail, core.certificates.names
 
     async def extend(new_hostnames: list[str], new_regions: list[str]) -> dict[str, list[str]]:
         now = utc_now()
@@ -83,7 +85,13 @@ def server_commands(
         await names.follow(ports)
         return result
 
-    return {"extend": extend, "access": administer, **local_commands(access.store, trail, environment)}
+    return {
+        "extend": extend,
+        "access": administer,
+        **local_commands(access.store, trail, core.environment),
+        "console.link": link,
+        "why": why_command(core.instance.store, core.explain),
+    }
 
 
 @asynccontextmanager
@@ -104,7 +112,15 @@ async def without_server(
         await check_master_key(instance.store, instance.vault)
         await begin_counting(instance.store, settings.quotas_in_force())
         environment = environment_of(
-            instance, settings, {}, keys, functions, messages, exports, events, ServerHealth(instance)
+            instance,
+            settings,
+            endpoints={},
+            keys=keys,
+            functions=functions,
+            messages=messages,
+            exports=exports,
+            events=events,
+            health=ServerHealth(instance),
         )
         names = account_names(settings, await instance.store.read(list_account_hostnames))
         explain = explaining(instance, settings, names, environment.passwords, clients)

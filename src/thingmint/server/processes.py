@@ -27,7 +27,6 @@ from thingmint.services.event_publisher import EVENTS_LEASE
 from thingmint.services.export_sender import EXPORTS_LEASE
 from thingmint.services.jobs import JOBS_LEASE
 from thingmint.services.leases import PROCESS, LeaseKeeper
-from thingmint.services.live_changes import CONNECTIONS, REFUSALS, LiveChanges, Publishing
 from thingmint.services.live_sessions import SharedSessions
 from thingmint.services.presence_hook import PresenceHook
 
@@ -37,11 +36,9 @@ if TYPE_CHECKING:
     from thingmint.domain.arns import Scope
     from thingmint.mqtt.broker.interface import Broker
     from thingmint.mqtt.connected_clients import ConnectedClients
-    from thingmint.services.change_feed import ChangeFeed
     from thingmint.services.event_configurations import EventSwitches
     from thingmint.services.function_calls import Function
     from thingmint.services.leases import LeasedStore
-    from thingmint.services.refusals import Refusals
     from thingmint.store.engine import Store
 
 _LEASES = (AUDIT_LEASE, JOBS_LEASE, EXPORTS_LEASE, BULK_LEASE, EVENTS_LEASE)
@@ -123,18 +120,3 @@ class DevicePresence:
             _log.warning("connections_not_released", error=str(error))
         if self.shared is not None:
             await self.shared.close()
-
-
-def live_changes(
-    store: Store, shared: SharedStore | None, clients: ConnectedClients, refusals: Refusals, feed: ChangeFeed
-) -> LiveChanges:
-    """What devices do now, at this process and at the others on the database."""
-    publishing = None
-    if shared is not None:
-        publishing = Publishing(store, shared.leases.process, shared.leases, utc_now)
-    live = LiveChanges(clients.count, clients.scopes, publishing)
-    clients.follow(partial(live.note, CONNECTIONS))
-    feed.listen(live.note)
-    refusals.follow(partial(live.note, REFUSALS))
-    feed.follow(live.changed)
-    return live

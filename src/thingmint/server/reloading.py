@@ -18,15 +18,10 @@ from thingmint.settings.presence import presence_hook
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from thingmint.access.audit_sealer import Sealer
-    from thingmint.http.connection_limits import AddressLimits
     from thingmint.mqtt.gateway import Gateway
-    from thingmint.server.apis import Access
-    from thingmint.server.served_names import ServedNames
-    from thingmint.services.change import Environment
-    from thingmint.services.exported_messages import Exports
-    from thingmint.settings import Listener, Settings
-    from thingmint.tls import ServerCertificateFiles
+    from thingmint.server.core import Core
+    from thingmint.server.listener_certificates import ListenerCertificates
+    from thingmint.settings import Settings
 
 
 _log = structlog.get_logger("thingmint.server")
@@ -37,20 +32,19 @@ class Reloading:
 
     def __init__(
         self,
-        names: ServedNames,
-        certificates: ServerCertificateFiles,
+        certificates: ListenerCertificates,
         ports: Mapping[str, int],
         reread: Callable[[], Settings],
         changes: Mapping[tuple[str, ...], Callable[[Settings], None]],
         asked: asyncio.Event,
     ) -> None:
-        self._names = names
-        self._certificates = certificates
+        self._names = certificates.names
+        self._files = certificates.files
         self._ports = ports
         self._reread = reread
         self._changes = changes
         self._asked = asked
-        self._in_force = names.settings
+        self._in_force = certificates.names.settings
 
     async def run(self) -> None:
         while True:
@@ -74,7 +68,7 @@ class Reloading:
                 applied |= changed & set(names)
         self._in_force = self._in_force.model_copy(update={name: getattr(new, name) for name in applied})
         self._names.use(self._in_force)
-        self._certificates.follow(at_once=True)
+        self._files.follow(at_once=True)
         await self._names.refresh(self._ports)
         _log.info("reloaded", changed=sorted(applied))
         if waiting := sorted(changed - applied):
@@ -108,40 +102,32 @@ def _has_terminal() -> bool:
     return True
 
 
-def settings_changes(
-    environment: Environment,
-    exports: Exports,
-    certificates: ServerCertificateFiles,
-    limits: Mapping[Listener, AddressLimits],
-    gateway: Gateway,
-    access: Access,
-    sealer: Sealer,
-) -> dict[tuple[str, ...], Callable[[Settings], None]]:
+def settings_changes(core: Core, gateway: Gateway) -> dict[tuple[str, ...], Callable[[Settings], None]]:
     """The functions that apply changed settings in a running server, by the settings' names."""
 
     def files(new: Settings) -> None:
         export_hooks, table = new.export_hooks_in_force(), new.functions_in_force()
         presence = presence_hook(new.presence)
-        prepared = certificates.prepare(new)
-        environment.functions.replace(table)
-        exports.replace_hooks(export_hooks)
+        prepared = core.certificates.files.prepare(new)
+        core.environment.functions.replace(table)
+        core.outgoing.exports.replace_hooks(export_hooks)
         gateway.replace_presence_hook(presence)
-        certificates.use(prepared)
+        core.certificates.files.use(prepared)
 
     def connections(new: Settings) -> None:
         for listener, each in connection_limits(new).items():
-            if listener in limits:  # a listener that was added needs a restart
-                limits[listener].replace(each)
+            if listener in core.limits:  # a listener that was added needs a restart
+                core.limits[listener].replace(each)
 
     return {
         # First, because it raises ConfigError if a file cannot be read: nothing must have been changed then.
         ("hooks", "presence", "export_hooks", "server_certificate", "server_key", "server_certificates"): files,
         ("endpoints",): lambda new: None,  # the names follow each reload anyway
-        ("bulk",): lambda new: environment.buckets.replace(bulk_in_force(new.bulk).buckets_in_force()),
+        ("bulk",): lambda new: core.environment.buckets.replace(bulk_in_force(new.bulk).buckets_in_force()),
         ("connections",): connections,
         ("mqtt_rates",): lambda new: gateway.replace_rates(new.rates_in_force()),
-        ("unauthenticated_rate",): lambda new: access.failures.replace(new.unauthenticated_rate_in_force()),
-        ("audit_retention", "audit_activity_retention", "audit_activity_bytes"): lambda new: sealer.keep(
+        ("unauthenticated_rate",): lambda new: core.access.failures.replace(new.unauthenticated_rate_in_force()),
+        ("audit_retention", "audit_activity_retention", "audit_activity_bytes"): lambda new: core.reports.sealer.keep(
             *new.audit_kept()
         ),
         ("listener_certificate_lifetime",): lambda new: None,  # each reload issues a new certificate anyway

@@ -17,25 +17,12 @@ from thingmint.server.chores import kept_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from thingmint.access.audit import AuditLog
-    from thingmint.access.audit_sealer import Sealer
     from thingmint.access.directory import Directory
     from thingmint.admin import AdminSocket
-    from thingmint.console.updates import Updates
-    from thingmint.http.listener import HttpListener
-    from thingmint.instance.create import Instance
-    from thingmint.mqtt.gateway import Gateway
-    from thingmint.mqtt.listener import MqttListener
-    from thingmint.server.processes import DevicePresence
+    from thingmint.server.core import Core
+    from thingmint.server.listeners import Listeners
     from thingmint.server.reports import Reports
-    from thingmint.server.served_names import ServedNames
     from thingmint.server.stalls import StallWatch
-    from thingmint.services.event_publisher import EventPublisher
-    from thingmint.services.exported_messages import Exports
-    from thingmint.services.keypool import KeyPool
-    from thingmint.services.last_messages import LastMessages
-    from thingmint.settings import Settings
-    from thingmint.yandex.grpc_listener import GrpcListener
 
 _COLLECT_AT = 10_000  # objects that may be part of a cycle
 
@@ -60,28 +47,16 @@ class Ready:
 class Server:
     """The parts that are started and stopped. ``chores`` run in between."""
 
-    instance: Instance
-    settings: Settings
-    names: ServedNames
-    ready: Ready
-    listeners: Mapping[str, HttpListener | GrpcListener]
-    gateway: Gateway
-    mqtt_listeners: Mapping[str, MqttListener]
+    core: Core
+    listeners: Listeners
     admin: AdminSocket
-    directory: Directory
-    reports: Reports
-    presence: DevicePresence
-    keys: KeyPool
-    exports: Exports
-    events: EventPublisher
-    last_messages: LastMessages
-    updates: Updates | None
     stalls: StallWatch
     chores: Sequence[Callable[[], Coroutine[Any, Any, None]]]
+    ready: Ready
 
     async def run(self, stopping: asyncio.Event, on_ready: Callable[[Ready], None]) -> None:
         chores = [asyncio.create_task(kept_up(chore)) for chore in self.chores]
-        self.keys.start()
+        self.core.environment.keys.start()
         try:
             await self._start()
             self.stalls.start()  # only now, because starting does not delay any client
@@ -92,45 +67,46 @@ class Server:
             await self._stop(chores)
 
     async def _start(self) -> None:
-        ready, directory = self.ready, self.instance.directory
-        for listener in self.listeners.values():
+        ready, listeners = self.ready, self.listeners
+        for listener in listeners.apis.values():
             await listener.start()
-        await self.gateway.start(list(self.mqtt_listeners.values()))
+        await listeners.gateway.start(list(listeners.mqtt.values()))
         await self.admin.start()
-        self.names.write_endpoints(ready.ports)
+        self.core.certificates.names.write_endpoints(ready.ports)
         _exclude_from_garbage_collection()
-        _log.info("ready", host=ready.host, dev=self.settings.dev, **ready.ports)
-        write_private(directory.listeners, orjson.dumps(ready.ports) + b"\n")
+        _log.info("ready", host=ready.host, dev=self.core.settings.dev, **ready.ports)
+        write_private(self.core.instance.directory.listeners, orjson.dumps(ready.ports) + b"\n")
 
     async def _stop(self, chores: Sequence[asyncio.Task[None]]) -> None:
-        self.instance.directory.listeners.unlink(missing_ok=True)
-        if self.settings.mqtt_proxy_socket is not None:
-            self.settings.mqtt_proxy_socket.unlink(missing_ok=True)
-        if self.updates is not None:
-            self.updates.close()  # else the listeners would wait for the streams of open pages
-        await self.events.stop()
-        await self.gateway.stop()
-        await asyncio.gather(*(listener.stop() for listener in self.listeners.values()))
+        core, listeners = self.core, self.listeners
+        core.instance.directory.listeners.unlink(missing_ok=True)
+        if core.settings.mqtt_proxy_socket is not None:
+            core.settings.mqtt_proxy_socket.unlink(missing_ok=True)
+        if listeners.console is not None:
+            listeners.console.updates.close()  # else the listeners would wait for the streams of open pages
+        await core.outgoing.publisher.stop()
+        await listeners.gateway.stop()
+        await asyncio.gather(*(listener.stop() for listener in listeners.apis.values()))
         await self.admin.stop()
         for chore in chores:
             chore.cancel()
         await asyncio.wait(chores)
-        await self.exports.close()
-        await self.last_messages.settle()
-        await self.reports.flush()
-        await _finish(self.directory, self.reports.trail, self.reports.sealer)
-        await self.presence.close()
+        await core.outgoing.exports.close()
+        await core.environment.last_messages.settle()
+        await core.reports.flush()
+        await _finish(core.access.directory, core.reports)
+        await core.outgoing.presence.close()
         self.stalls.stop()
-        await self.keys.close()
+        await core.environment.keys.close()
         _log.info("stopped")
 
 
-async def _finish(directory: Directory, trail: AuditLog, sealer: Sealer) -> None:
+async def _finish(directory: Directory, reports: Reports) -> None:
     """Stores what is only in memory: times of use of credentials, and audit records."""
     try:
         await directory.flush()
-        await trail.close()
-        await sealer.close()
+        await reports.trail.close()
+        await reports.sealer.close()
     except (Unavailable, OSError) as error:
         _log.error("audit_log_not_finished", error=str(error))
 

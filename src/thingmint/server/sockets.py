@@ -7,7 +7,7 @@ import errno
 import os
 import resource
 import socket
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,34 @@ def bind_grpc(settings: Settings) -> socket.socket:
         sock.close()
         return bind("grpc-port", settings.host, settings.grpc_port)
     return sock
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The sockets that every server has. ``mqtt`` are in listeners by name."""
+
+    api: socket.socket
+    http: socket.socket
+    grpc: socket.socket
+    mqtt: Mapping[str, MqttListener]
+
+    @classmethod
+    def bind(cls, settings: Settings) -> Sockets:
+        """Raises ConfigError."""
+        api = bind("api-port", settings.host, settings.api_port)
+        http = bind("http-port", LOOPBACK, settings.http_port)
+        mqtt = mqtt_listeners_of(settings)
+        return cls(api, http, bind_grpc(settings), mqtt)
+
+    def ports(self) -> dict[str, int]:
+        """The ports by listener."""
+        bound = {"api": self.api, "http": self.http, "grpc": self.grpc}
+        return {name: sock.getsockname()[1] for name, sock in bound.items()} | mqtt_ports(self.mqtt)
+
+
+def mqtt_ports(listeners: Mapping[str, MqttListener]) -> dict[str, int]:
+    """The ports by listener; the Unix socket of proxies has none."""
+    return {name: each.sock.getsockname()[1] for name, each in listeners.items() if name != PROXY_SOCKET}
 
 
 def mqtt_listeners_of(settings: Settings) -> dict[str, MqttListener]:

@@ -30,7 +30,7 @@ from thingmint.instance.layout import DataDirectory
 from thingmint.mqtt.messages import GatewayMessages
 from thingmint.mqtt.protocol.packets import Will
 from thingmint.mqtt.protocol.reasons import Reason
-from thingmint.server import running, serving
+from thingmint.server import devices, running, serving
 from thingmint.settings import load
 from thingmint.testing import RunningServer
 
@@ -108,7 +108,7 @@ def in_a_thread(data: Path, **further: Any) -> Iterator[tuple[RunningServer, Mes
             await instance.store.close()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving, "GatewayMessages", keep)
+        patch.setattr(devices, "GatewayMessages", keep)
         patch.setattr(serving, "stop_and_reload_signals", events)
         patch.setattr(running, "_exclude_from_garbage_collection", lambda: None)
         thread = threading.Thread(target=lambda: uvloop.run(serve()))
