@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from thingmint.domain.errors import Disallowed, DomainError, Invalid, Throttled, Unavailable
+from thingmint.domain.errors import Disallowed, DomainError, Invalid, InvalidTemplate, Throttled, Unavailable
 from thingmint.domain.status import Status
 from thingmint.domain.templates import Kind
 from thingmint.services.ca_certificates import get_registered_ca
@@ -28,7 +28,7 @@ from thingmint.store.engine import rolled_back
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from thingmint.domain.templates import Plan
+    from thingmint.domain.templates import Plan, Template
     from thingmint.services.change import Change
     from thingmint.services.provisioning_samples import Allows, Run, SampleDevice
     from thingmint.services.provisioning_state import State
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from thingmint.services.template_execution import PreparedPlan
     from thingmint.services.templates import ProvisioningTemplate
     from thingmint.store.engine import Store, Transaction
+
+_NO_DRY_RUN = (
+    "A template for bulk registration has no dry run: call RegisterThing with it and the parameters of one line, which "
+    "makes everything of the line, or nothing and says why"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +80,7 @@ async def dry_run(
     address that is none.
     """
     _check_address(sample.address)
-    compiled = compile_template(body, template.kind)
+    compiled = _compiled(body, template.kind)
     run = await begin_run(store, change, template, sample, allows)
     if not template.enabled:
         run.failures.insert(0, Failure("template", f"Template {template.name} is not enabled."))
@@ -118,6 +123,24 @@ async def dry_run(
         actions=actions,
         hides_thing=hides_thing,
     )
+
+
+def _compiled(body: str, kind: Kind) -> Template:
+    """Raises InvalidTemplate, with advice for a document that is valid for bulk registration only."""
+    try:
+        return compile_template(body, kind)
+    except InvalidTemplate as error:
+        if not _is_for_bulk_registration(body):
+            raise
+        raise InvalidTemplate(f"{error.flaw.rstrip('.')}. {_NO_DRY_RUN}") from None
+
+
+def _is_for_bulk_registration(body: str) -> bool:
+    try:
+        compile_template(body, Kind.BULK)
+    except InvalidTemplate:
+        return False
+    return True
 
 
 def _check_address(address: str | None) -> None:

@@ -20,6 +20,7 @@ from thingmint.domain.errors import (
     DomainError,
     Invalid,
     InvalidCertificate,
+    InvalidTemplate,
     NotFound,
     ProvisioningFailed,
 )
@@ -343,6 +344,17 @@ async def test_what_a_hidden_thing_has_cannot_be_guessed(provisioning: Provision
     shown, hidden = told[: len(GUESSES)], told[len(GUESSES) :]
     assert all(each == hidden[0] for each in hidden)
     assert override == "DO_NOTHING" or any(each != shown[0] for each in shown), "the guesses differ"
+
+
+async def test_a_template_of_bulk_registration_is_tried_by_another_call(provisioning: Provisioning) -> None:
+    world, name = provisioning.world, await provisioning.template(body())
+    template, _ = await world.read(lambda tx: get_template(tx, OURS, name))
+    csr = {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateSigningRequest": {"Ref": "CSR"}}}
+    bulk = json.dumps({"Parameters": {"CSR": {"Type": "String"}}, "Resources": {"certificate": csr}})
+    for document, is_advised in ((bulk, True), (bulk.replace("String", "Number"), False), ("{}", False), ("{", False)):
+        with pytest.raises(InvalidTemplate) as refused:
+            await dry_run(world.store, world.change(), template, document, SampleDevice(), lambda *_: True)
+        assert ("call RegisterThing with it" in str(refused.value)) == is_advised, document
 
 
 # -- just in time -------------------------------------------------------------------------------------------------
