@@ -115,6 +115,13 @@ def _pages(browser: _Browser, known: Known) -> dict[str, str]:
         "all common names with that beginning": {"q": f"CN={known.name[:5]}"},
         "found by four digits of the id": {"q": known.certificate[:4]},
         "found by four digits, REVOKED": {"q": known.certificate[:4], "status": "REVOKED"},
+        "found by four digits, of a CA, never seen": {
+            "q": known.certificate[:4],
+            "ca": known.ca,
+            "seen": "never",
+        },
+        "found by that beginning, without a policy": {"q": known.name[:5], "without": "policy"},
+        "all with that beginning, without a thing": {"q": f"CN={known.name[:5]}", "without": "thing"},
         "nothing found": {"q": "no such name"},
     }
     pages = {"Overview": "/"}
@@ -124,10 +131,17 @@ def _pages(browser: _Browser, known: Known) -> dict[str, str]:
         pages["Certificates, the second page"] = following[1].replace("&amp;", "&")
     pages |= {
         "Change all that match": "/certificates/change-all?status=REVOKED",
+        "Change the first 1,000": "/certificates/change-all?status=ACTIVE",
+        "Change the first 1,000, found by a beginning": f"/certificates/change-all?q={known.name[:5]}&status=ACTIVE",
         "One certificate": f"/certificates/{known.certificate}",
         "Things": "/things",
+        "Things, found by a beginning": f"/things?q={known.name[:-3]}",
         "One thing": f"/things/{known.name}",
+        "Delete one thing": f"/things/{known.name}/delete",
         "Devices": "/devices",
+        "Devices of a registry of 100,000": f"/devices?registry={known.registry}",
+        "One device": f"/devices/{known.device}",
+        "Connect one device": f"/connect/yandex/{known.device}",
         "Sessions": "/sessions",
         "Why refused": "/refusals",
         "Simulator": f"/refusals/simulator?{urlencode({'device': known.name, 'action': 'publish', 'name': 'a/b'})}",

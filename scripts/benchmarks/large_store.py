@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Known", "fill_store"]
 
 _FIRST = "unit-000000000"
+_REGISTRY = f"are{'0' * 16}r"
 _DAY = 24 * 60 * 60 * 1_000_000  # microseconds
 _AGE, _VALIDITY = 700, (365, 730, 900, 3650)  # days
 _AT_ONCE = 20_000
@@ -59,17 +60,23 @@ INSERT INTO certificate_counts (account, region, kind, day, status, lane, amount
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The id of a certificate in the middle, the common name that is also its thing's, and the id of the CA."""
+    """The id of a certificate in the middle, the common name that is also its thing's, and the id of the CA.
+
+    ``registry`` has all devices of Yandex IoT Core, ``device`` is one of them.
+    """
 
     certificate: str
     name: str
     ca: str
+    registry: str
+    device: str
 
 
 def fill_store(data: Path, count: int) -> Known:
     """Makes ``count`` certificates in a new data directory, each attached to a thing and to a policy.
 
-    95 % are ACTIVE and one in 1,000 is REVOKED. Half have connected. One in two was signed by a registered CA.
+    95 % are ACTIVE and one in 1,000 is REVOKED. Half have connected. One in two was signed by a registered CA. One
+    registry has a tenth as many devices.
     """
     with running_server(data, arguments=SERVE) as server:
         _make_first(server.boto3_arguments())
@@ -124,7 +131,29 @@ def _multiply(db: sqlite3.Connection, count: int) -> Known:
                 if made:
                     db.executemany(_insert(table, made[0]), made)
     assert found is not None
-    return Known(found, f"unit-{count // 2:09}", ca_id.lower())
+    device = _add_devices(db, count // 10, now)
+    return Known(found, f"unit-{count // 2:09}", ca_id.lower(), _REGISTRY, device)
+
+
+def _add_devices(db: sqlite3.Connection, count: int, now: int) -> str:
+    """Makes a registry with devices of Yandex IoT Core, and returns the id of one in the middle."""
+    folder, account = db.execute("SELECT id, account FROM folders").fetchone()
+    with db:
+        db.execute(
+            "INSERT INTO registries (id, account, folder, name, description, labels, log_options, created_at) "
+            "VALUES (?, ?, ?, 'bench', '', '{}', '{}', ?)",
+            (_REGISTRY, account, folder, now),
+        )
+        db.executemany(
+            "INSERT INTO devices (id, account, folder, registry, name, description, labels, topic_aliases, created_at) "
+            "VALUES (?, ?, ?, ?, ?, '', '{}', '{}', ?)",
+            ((_device(n), account, folder, _REGISTRY, f"unit-{n:09}", now - count + n) for n in range(count)),
+        )
+    return _device(count // 2)
+
+
+def _device(number: int) -> str:
+    return f"are{number:017}"
 
 
 def _of_unit(

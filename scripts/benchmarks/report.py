@@ -82,9 +82,9 @@ _PAGES = """
 ## Pages of the console
 
 A server on SQLite with 1,000,000 certificates, each attached to a thing and to a policy. 95 % are ACTIVE and 0.1 %
-REVOKED, half have connected, and half were signed by one registered CA. One browser that is signed in asks for each
-page 100 times over HTTP, one request at a time. The budget of a page is 100 ms. "Server CPU" is the CPU time of one
-request; it depends least on other load.
+REVOKED, half have connected, and half were signed by one registered CA. One registry has 100,000 devices. One browser
+that is signed in asks for each page 100 times over HTTP, one request at a time. The budget of a page is 100 ms. "Server
+CPU" is the CPU time of one request; it depends least on other load.
 
 """
 
