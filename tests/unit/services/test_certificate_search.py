@@ -342,6 +342,15 @@ async def test_what_lists_show_is_read_by_key(world: World) -> None:
 
 
 @pytest.mark.sqlite
+async def test_what_a_change_of_many_needs_is_read_by_key(world: World) -> None:
+    await fleet(world, random.Random(1), 3)
+    world.store.statements.clear()
+    assert len(await states_of(world, CertificateFilter(), ascending=False)) == 3
+    _, plan = list((await world.query_plans()).values())
+    assert all("PRIMARY KEY" in line for line in plan), plan
+
+
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     ("wanted", "position"),
     [
