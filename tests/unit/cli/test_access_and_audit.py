@@ -510,7 +510,7 @@ def test_a_damaged_file_gets_one_line_from_each_command_of_audit(
     shell.audit("rekey")
     shell.seal()
     for title, damage in REPLACED.items():
-        for command in ("list", "export", "verify", "rekey"):
+        for command in (*(("list", "export") if name == "thingmint.db" else ()), "verify", "rekey"):
             root = tmp_path_factory.mktemp("damaged") / "data"
             shutil.copytree(shell.directory.root, root, ignore=shutil.ignore_patterns("*.sock"))
             damage(root / name)
