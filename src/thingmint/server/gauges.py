@@ -39,25 +39,26 @@ if TYPE_CHECKING:
 
 
 def watch_server(core: Core, gateway: Gateway, console: ConsoleParts | None, stalls: StallWatch) -> None:
+    """Adds the metrics of all parts. /metrics has them in this order."""
     metrics, reports, outgoing, devices = core.reports.metrics, core.reports, core.outgoing, core.devices
-    watch_store(metrics, core.instance)
-    watch_functions(metrics, core.environment.functions)
-    watch_issuing(metrics, core.environment)
-    watch_certificates(metrics, core.certificates.tls)
-    watch_memory(metrics, core.access.memory)
-    watch_audit(metrics, reports.trail, reports.sealer)
-    watch_work(metrics, core.jobs, stalls)
-    watch_leases(metrics, core.storage.holder)
-    watch_changes(metrics, core.storage.feed)
-    watch_exports(metrics, outgoing.sender, outgoing.exports)
-    watch_events(metrics, outgoing.publisher)
-    watch_devices(metrics, gateway, devices.embedded, outgoing.presence.presence)
+    _watch_store(metrics, core.instance)
+    _watch_functions(metrics, core.environment.functions)
+    _watch_issuing(metrics, core.environment)
+    _watch_certificates(metrics, core.certificates.tls)
+    _watch_memory(metrics, core.access.memory)
+    _watch_audit(metrics, reports.trail, reports.sealer)
+    _watch_work(metrics, core.jobs, stalls)
+    _watch_leases(metrics, core.storage.holder)
+    _watch_changes(metrics, core.storage.feed)
+    _watch_exports(metrics, outgoing.sender, outgoing.exports)
+    _watch_events(metrics, outgoing.publisher)
+    _watch_devices(metrics, gateway, devices.embedded, outgoing.presence.presence)
     watch_upstream(metrics, devices.broker)
     if console is not None:
-        watch_console(metrics, console.updates)
+        _watch_console(metrics, console.updates)
 
 
-def watch_store(metrics: Metrics, instance: Instance) -> None:
+def _watch_store(metrics: Metrics, instance: Instance) -> None:
     directory = instance.directory
     metrics.gauge("store_ready", "1 while the server can write to the database.", lambda: float(instance.store.ready))
     metrics.count(
@@ -77,7 +78,7 @@ def watch_store(metrics: Metrics, instance: Instance) -> None:
     )
 
 
-def watch_issuing(metrics: Metrics, environment: Environment) -> None:
+def _watch_issuing(metrics: Metrics, environment: Environment) -> None:
     keys, counts = environment.keys, environment.counts
     metrics.gauge("key_pool_ready", "RSA key pairs that are ready in memory.", lambda: keys.ready)
     metrics.gauge("key_pool_waiting", "Callers that wait for an RSA key pair.", lambda: keys.waiting)
@@ -88,7 +89,7 @@ def watch_issuing(metrics: Metrics, environment: Environment) -> None:
     )
 
 
-def watch_functions(metrics: Metrics, functions: FunctionTable) -> None:
+def _watch_functions(metrics: Metrics, functions: FunctionTable) -> None:
     metrics.counts(
         "hook_calls",
         "Calls of the functions in the settings, by their outcome.",
@@ -98,7 +99,7 @@ def watch_functions(metrics: Metrics, functions: FunctionTable) -> None:
     metrics.gauges("hook_calls_running", "Calls of a function that run now.", ["function"], functions.running)
 
 
-def watch_certificates(metrics: Metrics, tls: ListenerTLS) -> None:
+def _watch_certificates(metrics: Metrics, tls: ListenerTLS) -> None:
     metrics.gauges(
         "server_certificate_expiry_timestamp_seconds",
         "When the certificate that a listener shows for a host name ends, in Unix time.",
@@ -107,7 +108,7 @@ def watch_certificates(metrics: Metrics, tls: ListenerTLS) -> None:
     )
 
 
-def watch_memory(metrics: Metrics, memory: RequestMemory) -> None:
+def _watch_memory(metrics: Metrics, memory: RequestMemory) -> None:
     def watch(callers: str, budget: MemoryBudget) -> None:
         description = f"Memory that requests of {callers} callers use beyond what each of them may always use."
         metrics.gauge(f"{callers}_request_bytes", description, lambda: budget.used)
@@ -116,7 +117,7 @@ def watch_memory(metrics: Metrics, memory: RequestMemory) -> None:
     watch("authenticated", memory.authenticated)
 
 
-def watch_audit(metrics: Metrics, trail: AuditLog, sealer: Sealer) -> None:
+def _watch_audit(metrics: Metrics, trail: AuditLog, sealer: Sealer) -> None:
     metrics.gauge(
         "audit_activity_bytes",
         "Space that audit records of reads and refusals use in the database.",
@@ -137,7 +138,7 @@ def watch_audit(metrics: Metrics, trail: AuditLog, sealer: Sealer) -> None:
     )
 
 
-def watch_work(metrics: Metrics, jobs: JobRunner, stalls: StallWatch) -> None:
+def _watch_work(metrics: Metrics, jobs: JobRunner, stalls: StallWatch) -> None:
     metrics.gauge("jobs_waiting", "Background jobs that are not finished.", lambda: jobs.waiting)
     metrics.gauge("jobs_failing", "Background jobs whose last run failed.", lambda: jobs.failing)
     metrics.gauge(
@@ -150,7 +151,7 @@ def watch_work(metrics: Metrics, jobs: JobRunner, stalls: StallWatch) -> None:
     )
 
 
-def watch_leases(metrics: Metrics, holder: Holder) -> None:
+def _watch_leases(metrics: Metrics, holder: Holder) -> None:
     works = {
         AUDIT_LEASE: "seals the audit log",
         JOBS_LEASE: "runs background jobs",
@@ -163,12 +164,12 @@ def watch_leases(metrics: Metrics, holder: Holder) -> None:
         metrics.gauge(f"{name}_lease_held", description, lambda name=name: float(holder.holds(name)))  # type: ignore[misc]
 
 
-def watch_changes(metrics: Metrics, feed: ChangeFeed) -> None:
+def _watch_changes(metrics: Metrics, feed: ChangeFeed) -> None:
     description = "1 while the server follows changes in the database; at 0 devices cannot connect, send or receive."
     metrics.gauge("changes_followed", description, lambda: float(not feed.stale))
 
 
-def watch_exports(metrics: Metrics, sender: ExportSender, exports: Exports) -> None:
+def _watch_exports(metrics: Metrics, sender: ExportSender, exports: Exports) -> None:
     metrics.gauge(
         "export_messages_waiting",
         "Messages that wait to be sent to the hooks of data stream exports; 0 in processes that do not send.",
@@ -189,7 +190,7 @@ def watch_exports(metrics: Metrics, sender: ExportSender, exports: Exports) -> N
     )
 
 
-def watch_events(metrics: Metrics, publisher: EventPublisher) -> None:
+def _watch_events(metrics: Metrics, publisher: EventPublisher) -> None:
     metrics.count("events_published", "Registry events that the broker accepted.", lambda: publisher.published)
     metrics.count(
         "events_dropped",
@@ -229,7 +230,7 @@ def watch_upstream(metrics: Metrics, broker: Broker) -> None:
     )
 
 
-def watch_console(metrics: Metrics, updates: Updates) -> None:
+def _watch_console(metrics: Metrics, updates: Updates) -> None:
     """The labels are names of the code: kinds of pages, and the three limits."""
     metrics.gauges(
         "console_streams",
@@ -245,8 +246,8 @@ def watch_console(metrics: Metrics, updates: Updates) -> None:
     )
 
 
-def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker, presence: Presence) -> None:
-    _watch_events(metrics, presence)
+def _watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker, presence: Presence) -> None:
+    _watch_presence(metrics, presence)
     gauge, count, wills = metrics.gauge, metrics.count, gateway.wills
     gauge("device_connections", "Devices that are connected over MQTT.", lambda: gateway.connections)
     count(
@@ -282,7 +283,7 @@ def watch_devices(metrics: Metrics, gateway: Gateway, broker: EmbeddedBroker, pr
     )
 
 
-def _watch_events(metrics: Metrics, presence: Presence) -> None:
+def _watch_presence(metrics: Metrics, presence: Presence) -> None:
     events, hook = presence.events, presence.hook
     metrics.gauge(
         "presence_events_waiting", "Events that the presence hook has not accepted yet.", lambda: hook.waiting
