@@ -12,9 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from thingmint.console.assets import paths
+from thingmint.console.sentences import capital
 from thingmint.domain.status import Status
 
 _SHOWN_DIGITS = 12
+_WORD = re.compile(r"[a-z]+[ ,]")
 _LONG_ID = re.compile(r"\b([0-9a-f]{40,})\b")
 _STATUSES: dict[Status, tuple[str, str]] = {
     Status.ACTIVE: ("ok", "Active"),
@@ -138,6 +140,11 @@ def reason(text: str) -> Markup:
     )
 
 
+def sentence(text: str) -> Markup:
+    """``reason`` with a capital letter, unless the text begins with a name, such as an action or a client id."""
+    return reason(capital(text) if _WORD.match(text) else text)
+
+
 def prose(text: str) -> Markup:
     """The paragraphs of a description."""
     return Markup("").join(Markup("<p>{}</p>").format(inline(each)) for each in text.split("\n\n"))
@@ -153,7 +160,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {"short": shortened, "number": grouped, "exact": exact, "span": span, "seconds": seconds}
-    made.filters |= {"inline": inline, "prose": prose, "reason": reason, "brief": brief}
+    made.filters |= {"inline": inline, "prose": prose, "reason": reason, "sentence": sentence, "brief": brief}
     made.globals |= {
         "asset": paths(),
         "when": when,

@@ -110,8 +110,8 @@ def test_a_refused_device_is_explained_and_cured(
     assert not connects(server, made, client_id)
     path = group_of(browser, made)
     listed, shown = browser.get("/refusals", certificate=made.fingerprint), browser.get(path)
-    assert f"{client_id} may not connect the certificate is INACTIVE" in text_of(listed)
-    assert "No The certificate is active its status is INACTIVE" in text_of(shown)
+    assert f"{client_id} may not connect The certificate is INACTIVE" in text_of(listed)
+    assert "No The certificate is active Its status is INACTIVE" in text_of(shown)
     assert "It would be refused now." in text_of(shown)
     assert f"<option>{policy}</option>" in shown.text
     assert f"<option>z-{made.fingerprint[:8]}</option>" not in shown.text, "it allows another client id"
@@ -123,7 +123,7 @@ def test_a_refused_device_is_explained_and_cured(
     assert browser.client.post(f"/console{path}/activate", data={"form_token": "0" * 64}).status_code == 400
     text = text_of(answer_to(browser, f"{path}/activate"))
     assert "The certificate is activated." in text
-    assert "No It has a policy no policy is attached" in text
+    assert "No It has a policy No policy is attached" in text
     assert browser.post(f"{path}/attach", policy="no such policy").status_code == 404
     text = text_of(answer_to(browser, f"{path}/attach", policy=policy))
     assert "It is allowed now." in text
@@ -159,7 +159,7 @@ def test_the_statement_that_came_closest_is_marked(
             device.publish(f"other/{EVIL}", b"on", qos=1)
     shown = browser.get(group_of(browser, made))
     assert "Refused 3 times" in text_of(shown)
-    assert f"No It may publish to other/{EVIL} no statement allows it" in text_of(shown)
+    assert f"No It may publish to other/{EVIL} No statement allows it" in text_of(shown)
     assert "iot:ClientId lamp" in text_of(shown)
     marked = re.search(r'class="statement marked">(.*?)</div>', shown.text, re.DOTALL)
     assert marked is not None
@@ -249,7 +249,7 @@ def test_an_incident_by_clicks(
     page.get_by_role("link", name="Why refused").click()
     page.get_by_role("link", name=f"{client_id} may not connect").click()
     page.get_by_text("It would be refused now.").wait_for()
-    page.get_by_text("no policy is attached", exact=True).wait_for()
+    page.get_by_text("No policy is attached", exact=True).wait_for()
     assert not (has_script and AXE.exists()) or violations(page) == []
     page.get_by_label("Attach a policy that allows it").select_option(policy)
     page.get_by_role("button", name="Attach").click()

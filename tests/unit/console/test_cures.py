@@ -258,11 +258,11 @@ async def test_a_wrong_password_leads_to_the_passwords_of_its_device(site: Site,
     assert "the password is wrong for device" in text
     assert "unless it sends one of the passwords of boiler." in text
     assert "It is allowed now" not in text, "the server cannot know which password the device has"
-    assert "only certificates sign it in" in text
+    assert "Only certificates sign it in" in text
     (link,) = re.findall(r'href="/console(/devices/[^"#]*)#passwords"', (await browser.get(path)).text)
     assert 'id="passwords"' in (await browser.get(link)).text
     await world.yandex("DeviceService.AddPassword", device_id=device, password="Long-enough-123")
-    assert "it has 1; clients send its id as the user name" in text_of(await browser.get(path))
+    assert "It has 1; clients send its id as the user name" in text_of(await browser.get(path))
     limited = await site.signed_in(await user(world, "viewer", allow("thingmint:ListRefusals")))
     assert "boiler" not in text_of(await limited.get(path))
 
@@ -273,7 +273,7 @@ async def test_the_list_says_what_came_closest(site: Site, world: World) -> None
     refusals.note(OURS, "a" * 64, "c", "iot:Connect", "r", "no statement allows it", explain=lambda: [why])
     await refusals.flush()
     answer = await (await site.signed_in()).get("/refusals")
-    assert why in text_of(answer)
+    assert why.capitalize() in text_of(answer)
     assert "<b>" not in answer.text
 
 
@@ -289,7 +289,7 @@ async def test_refused_provisioning_leads_to_a_dry_run(site: Site, world: World)
     assert "pump may not be provisioned" in text
     listed = await (await site.signed_in()).get("/refusals")
     assert f"/certificates/{'a' * 64}" not in answer.text + listed.text, "a claim certificate has no page"
-    assert "the role may not do <b>" in text
+    assert "The role may not do <b>" in text
     assert "It is allowed now" not in text
     limited = await site.signed_in(await user(world, "viewer", allow("thingmint:ListRefusals")))
     assert "dry-run" not in (await limited.get(f"/refusals/{key}")).text.partition("<main")[2].partition("<pre")[0]
