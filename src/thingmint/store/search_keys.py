@@ -30,6 +30,8 @@ Searched = Literal["event", "principal", "resource"]
 MAX_NAME = 256
 """Bytes of a common name in its index: 64 characters (X.520) of any script. PostgreSQL limits the rows of an index."""
 
+_MAX_FOLDED = 2 * MAX_NAME  # characters; to put combining characters into order takes time with their number squared
+
 _COMMON_NAME = b"\x55\x04\x03"  # the OID 2.5.4.3 in DER, without its tag and length
 _OID = 0x06
 _ENCODINGS = {0x1C: "utf-32-be", 0x1E: "utf-16-be"}  # UniversalString, BMPString; the rest is ASCII or UTF-8
@@ -60,13 +62,14 @@ def name_key(name: str) -> bytes | None:
 def folded_name(name: str) -> str:
     """The name without differences of case, of Unicode's forms, and of the number of spaces.
 
-    Certificates compare names so (RFC 5280 section 7.1).
+    Certificates compare names so (RFC 5280 section 7.1). Of the forms of a longer name only the beginning is folded.
     """
+    name = " ".join(name.split())
     if name.isascii():
-        name = name.lower()
-    else:
-        name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    return " ".join(name.split())
+        return name.lower()
+    beginning, rest = name[:_MAX_FOLDED], name[_MAX_FOLDED:]
+    beginning = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", beginning).casefold())
+    return " ".join(f"{beginning}{rest.casefold()}".split())
 
 
 def audit_keys(account: str | None, record: str, kinds: tuple[Searched, ...]) -> list[int | None]:
