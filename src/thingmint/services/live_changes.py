@@ -154,7 +154,7 @@ class LiveChanges:
         """Keeps names until they are published; of many subjects, only that there are many."""
         kept = self._noted.setdefault(scope, set())
         kept.update(names)
-        longest = _LONGEST_SUBJECT if len(kept) <= _MAX_NAMES else 1
+        longest = _LONGEST_SUBJECT if len(kept) <= _MAX_NAMES else 0
         for each in [each for each in kept if len(each.partition(" ")[2]) > longest]:
             kept.remove(each)
             kept.add(name_of(each.partition(" ")[0], _ANY))

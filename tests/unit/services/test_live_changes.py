@@ -102,8 +102,8 @@ async def test_other_processes_hear_which_session_changed(world: World, leases: 
 
 async def test_of_very_many_or_long_names_others_hear_that_there_are_many(world: World, leases: Leases) -> None:
     first, second = Process(world, "first", leases), Process(world, "second", leases)
-    for number in range(1000):
-        first.live.note(CONNECTIONS, OURS, f"pump-{number}")
+    for name in [*(f"pump-{number}" for number in range(1000)), *map(chr, range(0x4E00, 0x4E80))]:
+        first.live.note(CONNECTIONS, OURS, name)
         assert len(first.live._noted[OURS]) <= live_changes._MAX_NAMES + 1
     first.live.note(CONNECTIONS, THEIRS, "x" * 10_000)
     await first.live.flush()
