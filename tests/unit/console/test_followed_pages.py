@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -181,3 +183,14 @@ async def test_open_and_refused_streams_are_counted(site: Site) -> None:
         assert dict(site.updates.by_page) == {"certificates": 1, "sessions": 3}
     assert site.updates.by_page.get("sessions", 0) == 0
     assert dict(site.updates.refused) == {"session": 1, "account": 0, "server": 0}
+
+
+async def test_the_next_page_of_a_list_that_pages_share_can_be_opened(site: Site, world: World) -> None:
+    await imported(world, OURS, 30)
+    browser = await site.signed_in()
+    address, token = update_of((await browser.get("/certificates?ends=later")).text)
+    for _ in range(2):
+        answer = await browser.get(address, thingmint_update=token)
+        (following,) = re.findall(r'href="/console(/certificates\?[^"]*page=[^"]*)"', answer.text)
+        assert (await browser.get(html.unescape(following))).status_code == 200
+        world.clock.advance(seconds=1)  # the filter is about another time, and the list is shared still

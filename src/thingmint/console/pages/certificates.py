@@ -67,11 +67,13 @@ F = TypeVar("F", bound=_Identified)
 class _Listed:
     """``next`` is the token of the next page. ``has_more``: a search has found more than it returns.
 
+    ``at`` is the time by which the filters were understood: the token is of no other list.
     ``owner_names`` are those of Yandex devices, registries and brokers by their ids.
     """
 
     found: Sequence[FoundCertificate]
     next: str | None
+    at: datetime
     has_more: bool = False
     owner_names: Mapping[str, str] = field(default_factory=dict)
 
@@ -106,7 +108,7 @@ async def certificates(call: Call) -> Answer:
         may_change=call.allows("iot:UpdateCertificate", arn_of(call.scope, "*")),
         all=url("/certificates/change-all", **fields),
         first=url("/certificates", **fields) if cursor.token else None,
-        next=url("/certificates", **fields, at=_written(at), page=listed.next) if listed.next else None,
+        next=url("/certificates", **fields, at=_written(listed.at), page=listed.next) if listed.next else None,
         file=url("/certificates.csv", **fields),
         command=_command(fields, at, filters.filter_of(fields, at)),
     )
@@ -212,17 +214,17 @@ async def _listed(call: Call, fields: dict[str, str], at: datetime, cursor: Curs
     wanted = filters.filter_of(fields, at)
     if is_search(fields, wanted):
         found_by_text = await call.read(lambda tx: find_certificates(tx, call.change, fields["q"], _ROWS, wanted))
-        return _Listed([each for _, each in found_by_text.certificates], None, not found_by_text.is_whole)
+        return _Listed([each for _, each in found_by_text.certificates], None, at, not found_by_text.is_whole)
     found: list[FoundCertificate] = []
     for _ in range(_SEARCHES):
         # Each of these reads a limited number of rows: a page of a filter that few certificates satisfy takes several.
         some = await call.read(partial(search, call, cursor, wanted))
         found += some.items
         if some.next_token is None or len(some.items) == cursor.limit:
-            return _Listed(found, some.next_token)
+            return _Listed(found, some.next_token, at)
         cursor = Cursor(cursor.limit - len(some.items), some.next_token, cursor.field)
         await asyncio.sleep(0)  # for other requests
-    return _Listed(found, cursor.token)
+    return _Listed(found, cursor.token, at)
 
 
 def is_search(fields: dict[str, str], wanted: CertificateFilter) -> bool:
