@@ -113,6 +113,30 @@ def test_rows_that_are_ticked_stay_until_they_are_not(open_console: Callable[...
     page.locator(f"#rows a[href$='{new}']").first.wait_for()
 
 
+def test_a_late_update_without_effect_is_asked_for_once(open_console: Callable[..., Page], iot: Any) -> None:
+    made = iot.create_keys_and_certificate()["certificateId"]
+    page, asked = open_console(), []
+    page.clock.install()
+    with page.expect_response("**/console/updates/*"):
+        page.goto("/console/certificates")
+    box = page.locator(f"input[value='{made}']")
+    box.check()
+    iot.create_keys_and_certificate()
+    page.locator("#rows[data-late]").wait_for()
+
+    def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        route.fulfill(status=204)  # htmx leaves the part as it is, and logs no error
+
+    page.route("**/console/certificates", answer)
+    box.uncheck()
+    page.locator("h1").click()
+    for _ in range(20):
+        page.clock.run_for(1000)
+    until(lambda: page.title() and len(asked) > 0)
+    assert len(asked) < 5, "once, and at the usual intervals"
+
+
 def test_the_link_with_the_focus_keeps_it(open_console: Callable[..., Page], iot: Any) -> None:
     made = iot.create_keys_and_certificate()["certificateId"]
     page = open_console("/certificates")

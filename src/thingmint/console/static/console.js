@@ -60,7 +60,9 @@ function isInUse(part) {
 }
 document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.detail.elt;
-  if (!part.matches("[data-poll]") || !isInUse(part)) return;
+  if (!part.matches("[data-poll]")) return;
+  delete part.dataset.late;  // also if the request fails: the next one is at the usual interval
+  if (!isInUse(part)) return;
   part.dataset.late = "";
   event.preventDefault();
 });
