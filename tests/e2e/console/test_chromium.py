@@ -76,8 +76,8 @@ def test_an_empty_list_says_so_in_one_text_on_narrow_pages(open_console: Callabl
 
 
 def test_the_overview_follows_by_itself(open_console: Callable[..., Page], pumps: list[str], iot: Any) -> None:
+    """An event tells of a new certificate; if none comes, the page asks at its interval."""
     del pumps
-    """No event tells of new certificates: the page asks for them every 90 seconds, or more often without a stream."""
     page = open_console()
     page.clock.install()
     page.goto("/console/")
