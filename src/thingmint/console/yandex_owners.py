@@ -12,7 +12,7 @@ from thingmint.services.pages import Cursor
 from thingmint.store.table import to_micros
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from thingmint.console.page import Call
@@ -56,14 +56,19 @@ async def find_owner(tx: Transaction, account: str, id: str) -> Owner | None:
     return None
 
 
-async def owner_names(tx: Transaction, account: str, owners: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Names by the ids of devices, registries and brokers, given their kinds and ids; without those that have none."""
-    found = {}
-    for kind, id in dict.fromkeys(owners):
-        owner: Owner | None = await _TABLES[kind].find(tx, account, id)
-        if owner is not None and owner.name:
-            found[id] = owner.name
-    return found
+async def find_owners(tx: Transaction, account: str, owners: Iterable[tuple[str, str]]) -> dict[str, Owner]:
+    """Devices, registries and brokers by their ids, given their kinds and ids."""
+    found = {id: await _TABLES[kind].find(tx, account, id) for kind, id in dict.fromkeys(owners)}
+    return {id: owner for id, owner in found.items() if owner is not None}
+
+
+def names_of_owners(call: Call, owners: Mapping[str, Owner]) -> dict[str, str]:
+    """Names by ids: of those that have one, and that the caller may get."""
+    return {
+        id: owner.name
+        for id, owner in owners.items()
+        if owner.name and allows_yandex(call, f"{SERVICES[owner.kind]}.Get", *owner.resources)
+    }
 
 
 async def live(call: Call, owner: Owner, stored: Activity) -> tuple[datetime | None, Activity]:

@@ -133,5 +133,8 @@ async def test_the_list_of_certificates_has_the_names_of_their_owners(site: Site
     browser = await site.signed_in()
     added = await browser.send(f"/devices/{kind}/{id}/add-certificate", certificate_data=certificate_pem("localhost"))
     assert added.status_code == 303
-    name = {"device": "lamp", "registry": "greenhouse"}[kind]
+    name, getting = {"device": "lamp", "registry": "greenhouse"}[kind], f"yandex:{kind.capitalize()}Service.Get"
     assert f"{kind} {name}" in text_of(await browser.get("/certificates"))
+    for actions, is_named in ((("iot:ListCertificates",), False), (("iot:ListCertificates", getting), True)):
+        other = await site.signed_in(await user(world, f"reader-{len(actions)}", allow(*actions)))
+        assert (f"{kind} {name}" in text_of(await other.get("/certificates"))) == is_named

@@ -16,7 +16,7 @@ from thingmint.console.exports import csv_lines, with_next
 from thingmint.console.page import action, checked_count, page, url
 from thingmint.console.rendering import exact, shortened
 from thingmint.console.sentences import sentence_of
-from thingmint.console.yandex_owners import owner_names
+from thingmint.console.yandex_owners import find_owners, names_of_owners
 from thingmint.domain.arns import arn_of
 from thingmint.domain.certificates import parse_fingerprint
 from thingmint.domain.errors import DomainError, Invalid, Unavailable
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from thingmint.console.page import Call
     from thingmint.http.messages import Answer
     from thingmint.services.certificate_search import FoundCertificate
+    from thingmint.services.owners import Owner
     from thingmint.services.pages import Page
     from thingmint.store.engine import Transaction
 
@@ -68,14 +69,14 @@ class _Listed:
     """``next`` is the token of the next page. ``has_more``: a search has found more than it returns.
 
     ``at`` is the time by which the filters were understood: the token is of no other list.
-    ``owner_names`` are those of Yandex devices, registries and brokers by their ids.
+    ``owners`` are Yandex devices, registries and brokers by their ids.
     """
 
     found: Sequence[FoundCertificate]
     next: str | None
     at: datetime
     has_more: bool = False
-    owner_names: Mapping[str, str] = field(default_factory=dict)
+    owners: Mapping[str, Owner] = field(default_factory=dict)
 
 
 @page("/certificates", "SearchCertificates")
@@ -85,7 +86,7 @@ async def certificates(call: Call) -> Answer:
     cursor = call.cursor(_ROWS)
     # Without the time: what was read for another page a second ago is as good.
     listed = await call.share(
-        ("certificates", *fields.values(), cursor.token), lambda: _named_list(call, fields, at, cursor)
+        ("certificates", *fields.values(), cursor.token), lambda: _with_owners(call, fields, at, cursor)
     )
     counts = await call.share("counts by status", lambda: call.read(lambda tx: count_by_status(tx, call.scope)))
     digits = id_prefix_in(call.change, fields["q"])
@@ -98,6 +99,7 @@ async def certificates(call: Call) -> Answer:
         named=_named(fields, listed),
         fields=fields,
         listed=listed,
+        owner_names=names_of_owners(call, listed.owners),
         choices=filters,
         cas=await _cas(call),
         changes=CHANGES,
@@ -114,11 +116,11 @@ async def certificates(call: Call) -> Answer:
     )
 
 
-async def _named_list(call: Call, fields: dict[str, str], at: datetime, cursor: Cursor) -> _Listed:
+async def _with_owners(call: Call, fields: dict[str, str], at: datetime, cursor: Cursor) -> _Listed:
     """Certificates of Yandex devices often have the common name "localhost": a person knows the device's name."""
     listed = await _listed(call, fields, at, cursor)
     owners = [each.owner for each in listed.found if each.owner is not None]
-    return replace(listed, owner_names=await call.read(lambda tx: owner_names(tx, call.scope.account, owners)))
+    return replace(listed, owners=await call.read(lambda tx: find_owners(tx, call.scope.account, owners)))
 
 
 def _named(fields: dict[str, str], listed: _Listed) -> str | None:
