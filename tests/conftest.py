@@ -50,6 +50,7 @@ _use_memory_for_files()
 # `make test-slow` runs these: they kill processes, fill disks, wait for time-outs, open a browser, or run whole pages.
 SLOW = frozenset(
     {
+        "e2e/access/test_commands.py",
         "e2e/bulk/test_kills.py",
         "e2e/bulk/test_s3.py",
         "e2e/console/test_administration.py",
@@ -68,7 +69,9 @@ SLOW = frozenset(
         "e2e/console/test_screenshots.py",
         "e2e/console/test_two_processes.py",
         "e2e/console/test_updates.py",
+        "e2e/data_plane/test_several_processes.py",
         "e2e/fleet/test_kills.py",
+        "e2e/importing/test_aws_moto.py",
         "e2e/importing/test_aws_thingmint.py",
         "e2e/importing/test_csv_import.py",
         "e2e/importing/test_interrupted_imports.py",
@@ -76,6 +79,7 @@ SLOW = frozenset(
         "e2e/mqtt/test_slow_clients.py",
         "e2e/mqtt/test_stopping.py",
         "e2e/mqtt/test_vanished_connections.py",
+        "e2e/provisioning/test_certificate_providers.py",
         "e2e/provisioning/test_keeping.py",
         "e2e/test_client_ids.py",
         "e2e/test_credential_provider.py",
@@ -93,6 +97,8 @@ SLOW = frozenset(
         "e2e/test_postgres.py",
         "e2e/test_reload.py",
         "e2e/test_server_certificates.py",
+        "e2e/test_transfers.py",
+        "e2e/test_why.py",
         "e2e/things/test_billing_groups.py",
         "e2e/things/test_large_groups.py",
         "e2e/upstream/test_behaviour.py",
@@ -100,6 +106,7 @@ SLOW = frozenset(
         "e2e/upstream/test_lifecycle_events.py",
         "e2e/upstream/test_registry_events.py",
         "e2e/upstream/test_several_processes.py",
+        "e2e/upstream/test_yandex.py",
         "e2e/yandex/test_endpoints.py",
         "e2e/yandex/test_exports.py",
         "e2e/yandex/test_hostnames.py",
@@ -107,6 +114,7 @@ SLOW = frozenset(
         "e2e/yandex/test_monitoring.py",
         "e2e/yandex/test_node_sdk.py",
         "e2e/yandex/test_power_cut.py",
+        "e2e/yandex/test_publishing.py",
     }
 )
 _PAGES = "test_blocks_run[docs/"  # the README's blocks are not slow
