@@ -28,10 +28,11 @@ _PAUSE = 0.002  # seconds after each page, at least
 
 
 class Pace:
-    """Counts the seconds of work that is done in pages."""
+    """Counts the seconds of work that is done in pages. ``is_limited``: it ends after some."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_limited: bool = True) -> None:
         self.worked = 0.0
+        self._is_limited = is_limited
         self._began = perf_counter()
 
     async def rest(self) -> None:
@@ -43,7 +44,7 @@ class Pace:
 
     @property
     def is_used_up(self) -> bool:
-        return self.worked >= WORK
+        return self._is_limited and self.worked >= WORK
 
 
 class Exports:

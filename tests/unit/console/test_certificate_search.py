@@ -14,6 +14,8 @@ from tests.unit.console.test_exports import rows_of
 from tests.unit.console.test_pages import certificate_pem
 from tests.unit.store.test_search_keys import der, pem_of
 from tests.world import THEIRS
+from thingmint.console import exports
+from thingmint.console.pages import certificates_bulk
 from thingmint.services import certificate_search
 
 if TYPE_CHECKING:
@@ -82,6 +84,18 @@ async def test_a_change_of_all_that_a_search_finds_looks_at_a_limited_number(
     monkeypatch.setattr(certificate_search, "_EXAMINED", 2)
     form = text_of(await browser.get("/certificates/change-all?q=pump&status=REVOKED"))
     assert "Change 1 certificate" in form
+
+
+async def test_a_slow_server_changes_what_a_fast_one_does(
+    browser: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How far it came in a time would differ between the question and the change, which would then be refused."""
+    for number in range(5):
+        await world.certificate(pem=certificate_pem(f"pump-{number}"))
+    monkeypatch.setattr(certificates_bulk, "_READ_AT_ONCE", 2)
+    monkeypatch.setattr(exports, "WORK", 0.0)
+    form = text_of(await browser.get("/certificates/change-all?q=pump"))
+    assert "Change 5 certificates" in form
 
 
 @pytest.mark.parametrize("name", HOSTILE)
