@@ -174,6 +174,16 @@ async def test_a_file_of_a_search_has_what_the_page_has_no_room_for(site: Site, 
     assert "there are more" not in text_of(await browser.get("/certificates?q=valve"))
 
 
+async def test_a_file_of_a_search_ends_at_the_size_of_files(
+    site: Site, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(6):
+        await world.certificate(pem=certificate_pem("pump"))
+    monkeypatch.setattr(exports, "MAX_BYTES", 1)
+    monkeypatch.setattr(certificates, "_FILE_ROWS_AT_ONCE", 2)
+    assert len(rows_of("", (await (await site.signed_in()).get("/certificates.csv?q=pump")).text)) == 2
+
+
 async def test_a_filter_of_a_search_is_not_of_its_first_matches_only(site: Site, world: World) -> None:
     ids = [await world.certificate(pem=certificate_pem("pump")) for _ in range(27)]
     await world.aws("UpdateCertificate", certificateId=ids[-1], newStatus="INACTIVE")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from shlex import quote
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from thingmint.console import certificate_filters as filters
 from thingmint.console import exports
@@ -26,7 +26,7 @@ from thingmint.services.certificate_counts import WEEKS, count_by_status, monday
 from thingmint.services.certificate_finding import common_name_in, find_certificates, id_prefix_in, searches_for
 from thingmint.services.certificate_search import MIN_PREFIX, CertificateFilter, search_certificates
 from thingmint.services.certificates import update_status
-from thingmint.services.pages import Cursor
+from thingmint.services.pages import Cursor, Page
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from thingmint.http.messages import Answer
     from thingmint.services.certificate_search import FoundCertificate
     from thingmint.services.owners import Owner
-    from thingmint.services.pages import Page
     from thingmint.store.engine import Transaction
 
 _ROWS = 25
@@ -147,17 +146,14 @@ async def certificates_file(call: Call) -> Answer:
     with call.parts.exports.one_of(call.caller.account) as pace:
         while True:
             if is_search(fields, wanted):
-                by_id, _ = await found_in_parts(
-                    call, fields["q"], wanted, _MAX_FOUND, pace, search_certificates, _FILE_ROWS_AT_ONCE
-                )
-                found, token = [*by_id.values()], ""
-            else:
-                some = await call.read(
-                    partial(search, call, Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page"), wanted)
-                )
-                found, token = some.items, some.next_token or ""
-            content += csv_lines(map(_row, found))
-            left -= len(found)
+                read = _LineReader(exports.MAX_BYTES)
+                lines, _ = await found_in_parts(call, fields["q"], wanted, _MAX_FOUND, pace, read, _FILE_ROWS_AT_ONCE)
+                content += b"".join(line.text for line in lines.values())
+                break
+            some = await call.read(partial(search, call, Cursor(min(_FILE_ROWS_AT_ONCE, left), token, "page"), wanted))
+            token = some.next_token or ""
+            content += csv_lines(map(_row, some.items))
+            left -= len(some.items)
             await pace.rest()
             if not token or left <= 0 or len(content) >= exports.MAX_BYTES or pace.is_used_up:
                 break
@@ -268,6 +264,29 @@ async def found_in_parts(
             await pace.rest()
         is_whole = is_whole and token is None
     return found, is_whole
+
+
+class _Line(NamedTuple):
+    fingerprint: str
+    text: bytes
+
+
+class _LineReader:
+    """Searches for certificates, and keeps only their lines of the file: a certificate can have 64 KB.
+
+    Finds no more once all lines together have ``left`` bytes.
+    """
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+
+    async def __call__(self, tx: Transaction, **search: Any) -> Page[_Line]:
+        if self._left <= 0:
+            return Page([], None)
+        some = await search_certificates(tx, **search)
+        lines = [_Line(each.fingerprint, csv_lines([_row(each)])) for each in some.items]
+        self._left -= sum(len(line.text) for line in lines)
+        return Page(lines, some.next_token)
 
 
 async def _cas(call: Call) -> list[tuple[str, str]]:
