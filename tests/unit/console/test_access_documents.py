@@ -186,3 +186,15 @@ async def test_what_is_not_there_and_not_allowed(site: Site, world: World) -> No
     for path in (f"{TRUST}/save", f"{TRUST}/check", f"{TOKENS}/save", "/access/user/administrator/new-token/save"):
         assert (await reader.post(path, None, **form | {"form_token": own, "id": token})).status_code == 403, path
     assert "/trust" not in (await reader.get("/access/role/fleet")).text
+
+
+@pytest.mark.parametrize("path", ["new-token", "token-policy"])
+async def test_a_user_who_does_not_exist_has_no_tokens_to_restrict(site: Site, path: str) -> None:
+    browser = await site.signed_in()
+    form = await opened(browser, "/access/user/administrator/new-token") | {"document": READING, "id": "x"}
+    page = f"/access/user/nobody/{path}"
+    answers = [
+        await browser.get(page),
+        *[await browser.post(f"{page}/{verb}", None, **form) for verb in ("check", "save")],
+    ]
+    assert [answer.status_code for answer in answers] == [404, 404, 404]

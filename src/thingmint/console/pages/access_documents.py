@@ -198,8 +198,7 @@ def _token_editor(
         edited,
         status,
         title=f"Restrict the token {id}",
-        sentence=f"The token can do what the policies of {name} and this policy allow. Nothing lifts a restriction: "
-        "make another token instead.",
+        sentence=f"The token can do what the policies of {name} and this policy allow. A later one can allow more.",
         label="Policy, in JSON",
         save=url(f"/access/user/{name}/token-policy/save"),
         back=url(f"/access/user/{name}"),
@@ -219,7 +218,7 @@ async def new_token(call: Call) -> Answer:
 
 @action(f"{_NEW}/check", event_of("token.list"), entry=_ENTRY, is_recorded=False)
 async def check_new_token(call: Call) -> Answer:
-    """The form with what the linter says. Nothing is read or changed."""
+    """The form with what the linter says."""
     call.may(f"thingmint:{event_of('token.create')}")
     return _new_editor(call, await _new_draft(call, sent_document(call)))
 
@@ -247,6 +246,8 @@ async def make_token(call: Call) -> Answer:
 
 
 async def _new_draft(call: Call, text: str) -> Draft:
+    """Raises NotFound if there is no such user."""
+    await call.read(lambda tx: get_principal(tx, call.caller.account, "user", call.path["name"]))
     return await drafted(call, Kind.SESSION, text, url(f"/access/user/{call.path['name']}/new-token/check"))
 
 
