@@ -72,7 +72,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "role-trust": "Replaces the policy that names the callers which can assume the role.",
     "token-restrict": (
         "Gives the token a policy in place of the one that it has. The token can do what its user's policies and this "
-        "policy allow. Nothing lifts a restriction: make another token instead."
+        "policy allow. A later policy can allow more."
     ),
     "token-create": "Makes a token for the native API. Only this answer has it. A policy can narrow what it allows.",
     "token-list": "Lists the tokens of a user, without the tokens themselves.",

@@ -252,10 +252,7 @@ def _of_each(verb: str, summary: str, event_verb: str, **fixed: Any) -> Callable
 
 @command("token.restrict", "Restrict a token to what a policy allows too", inputs.TokenPolicy, "PutApiTokenPolicy")
 async def restrict_token(tx: Transaction, change: AdminChange, given: inputs.TokenPolicy) -> Json:
-    """Gives a token a policy, or another one in place of its own, with immediate effect.
-
-    Nothing lifts a restriction: that would give more to a secret that was handed out with less.
-    """
+    """Gives a token a policy, or another one in place of its own, which may allow more, with immediate effect."""
     _refuse_narrowed(change)
     check_document(given.policy, Kind.SESSION)
     credential = await _owned(tx, given, _TOKENS)
