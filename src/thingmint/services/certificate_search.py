@@ -41,7 +41,8 @@ MIN_PREFIX = 4
 _EXAMINED = 1000
 _BY_AGE = ("created_at", "certificate")
 _HEX = re.compile(r"[0-9a-f]{1,64}")
-_SEARCHED = ("id_prefix", "serial", "subject", "subject_prefix", "thing", "thing_prefix", "device")
+SEARCHED = ("id_prefix", "serial", "subject", "subject_prefix", "thing", "thing_prefix", "device")
+"""The fields of a filter of which a search has one at most, as each has an index of its own."""
 
 _READ = KeyList(
     f"{with_content(REGISTRATIONS, 'registrations')}"
@@ -213,7 +214,7 @@ async def _search(
 def _index_for(query: Query, wanted: CertificateFilter) -> tuple[_Index, CertificateFilter | None]:
     """Return the index to go along, and the filter for its rows; None if all rows satisfy it. Raises Invalid."""
     scope, own = query.scope, "account = $1 AND region = $2"
-    searched = [name for name in _SEARCHED if getattr(wanted, name)]
+    searched = [name for name in SEARCHED if getattr(wanted, name)]
     if len(searched) > 1:
         raise Invalid(searched[1], f"cannot be combined with {searched[0]}")
     index = None
