@@ -17,9 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.e2e.material import (
-    csr_pem,
-)
+from tests.e2e.material import csr_pem
 from tests.e2e.wire import (
     NoAnswer,
     answers,

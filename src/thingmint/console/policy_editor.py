@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from thingmint.console.fields import Fields
     from thingmint.console.page import Call
 
+NEW_POLICY = """{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Effect": "Allow",
+      "Action": ["iot:ListThings", "iot:DescribeEndpoint"],
+      "Resource": "*"
+    }
+  ]
+}"""
+"""With what the editor begins, for a policy of a principal."""
+
 _LIMITS = defaultdict(lambda: MAX_POLICY_SIZE, {Kind.DEVICE: MAX_SIZE})
 
 

@@ -11,7 +11,7 @@ from thingmint.access.administration.principals import get_principal
 from thingmint.console.administering import administer, administer_guarded, event_of
 from thingmint.console.page import action, page, url
 from thingmint.console.pages.access import LIFETIMES
-from thingmint.console.policy_editor import drafted, pretty, sent_document
+from thingmint.console.policy_editor import NEW_POLICY, drafted, pretty, sent_document
 from thingmint.domain.errors import Conflict, Denied, Invalid, NotFound
 from thingmint.domain.policies import Kind
 
@@ -27,16 +27,6 @@ if TYPE_CHECKING:
 _ENTRY = "/access"
 _TRUST, _TOKEN, _NEW = "/access/role/{name}/trust", "/access/user/{name}/token-policy", "/access/user/{name}/new-token"
 _CHANGES_TRUST, _RESTRICTS = f"thingmint:{event_of('role.trust')}", f"thingmint:{event_of('token.restrict')}"
-_NEW_RESTRICTION = """{
-  "Version": "2012-10-17",
-  "Statement": [
-    {
-      "Effect": "Allow",
-      "Action": ["iot:ListThings", "iot:DescribeEndpoint"],
-      "Resource": "*"
-    }
-  ]
-}"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +134,7 @@ async def token_policy(call: Call) -> Answer:
     call.may(_RESTRICTS)
     id = call.query.text("id")
     edited = await call.read(lambda tx: _restriction_of(tx, call, id))
-    text = pretty(edited.document) if edited.document else _NEW_RESTRICTION
+    text = pretty(edited.document) if edited.document else NEW_POLICY
     return _token_editor(call, await _token_draft(call, text), id, edited.version, edited)
 
 
@@ -213,7 +203,7 @@ def _token_editor(
 @page(_NEW, event_of("token.list"), entry=_ENTRY)
 async def new_token(call: Call) -> Answer:
     call.may(f"thingmint:{event_of('token.create')}")
-    return _new_editor(call, await _new_draft(call, _NEW_RESTRICTION))
+    return _new_editor(call, await _new_draft(call, NEW_POLICY))
 
 
 @action(f"{_NEW}/check", event_of("token.list"), entry=_ENTRY, is_recorded=False)

@@ -17,7 +17,7 @@ from thingmint.console.administering import administer, administer_guarded, admi
 from thingmint.console.lockout import name_was_typed, warning_of
 from thingmint.console.page import action, links_of, page, url
 from thingmint.console.pages.access import tabs_of
-from thingmint.console.policy_editor import drafted, pretty, sent_document
+from thingmint.console.policy_editor import NEW_POLICY, drafted, pretty, sent_document
 from thingmint.domain.errors import Invalid, NotFound
 from thingmint.domain.policies import Kind
 from thingmint.services.pages import page_by_text
@@ -38,16 +38,6 @@ _MAX_ATTACHED = 100
 _LONGEST_NAME = 128
 _LONGEST_TIME = 18  # digits
 _ENTRY = "/access"
-_NEW = """{
-  "Version": "2012-10-17",
-  "Statement": [
-    {
-      "Effect": "Allow",
-      "Action": ["iot:ListThings", "iot:DescribeEndpoint"],
-      "Resource": "*"
-    }
-  ]
-}"""
 
 
 @page("/access/policies", "ListPolicies")
@@ -108,7 +98,7 @@ async def edit(call: Call) -> Answer:
     name = call.query.text("name", _LONGEST_NAME)
     call.may("thingmint:CreatePolicy")
     if not name:
-        return _editor(call, await _drafted(call, _NEW), "", "", "")
+        return _editor(call, await _drafted(call, NEW_POLICY), "", "", "")
     call.may("thingmint:GetPolicy")
     found = await call.read(lambda tx: POLICIES.get(tx, call.caller.account, name))
     return _editor(call, await _drafted(call, pretty(found.document)), name, name, str(to_micros(found.modified_at)))
